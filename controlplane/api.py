@@ -1,0 +1,26 @@
+"""The REST API's table of contents: one row per resource."""
+
+from django.urls import URLPattern, URLResolver, path
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+from rest_framework.routers import SimpleRouter
+
+from endpoints import api as endpoints
+from messaging import api as messaging
+
+router = SimpleRouter(use_regex_path=False)
+router.register("systems", endpoints.SystemViewSet)
+router.register("endpoints", endpoints.EndpointViewSet)
+router.register("credentials", endpoints.CredentialViewSet)
+router.register("keys", endpoints.KeyViewSet)
+router.register("audit", endpoints.AuditViewSet)
+router.register("messages", messaging.MessageViewSet)
+router.register("deliveries", messaging.DeliveryViewSet)
+router.register("dead-letters", messaging.DeadLetterViewSet, basename="dead-letter")
+router.register("attempts", messaging.AttemptViewSet)
+router.register("ledger", messaging.LedgerView, basename="ledger")
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    *router.urls,
+    path("schema/", SpectacularJSONAPIView.as_view(permission_classes=[]), name="schema"),
+    path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", permission_classes=[]), name="docs"),
+]

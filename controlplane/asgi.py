@@ -1,0 +1,64 @@
+"""Everything the web process serves: the hot intake in front, Django and its sockets behind."""
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
+django_application = get_asgi_application()
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402  (Django must be set up before)
+from channels.routing import URLRouter  # noqa: E402
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+
+from endpoints.edge.bodies import BodyGate  # noqa: E402
+from messaging import consumers  # noqa: E402
+from messaging.intake.http import HttpIntake, is_intake  # noqa: E402
+from messaging.intake.writer import Writer  # noqa: E402
+from messaging.outcome import outcome_of  # noqa: E402
+from messaging.services.processes import settle  # noqa: E402
+from messaging.services.waiting import Waiter  # noqa: E402
+from messaging.wakeups import DUE, Notifier  # noqa: E402
+
+Event = dict[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Any], Awaitable[None]]
+
+websocket_application = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(consumers.urlpatterns)))
+
+
+class Application:
+    """One ASGI application; its lifespan owns the group-commit writer and those who wait for outcomes."""
+
+    def __init__(self) -> None:
+        self._writer = Writer(on_commit=Notifier(DUE).notify)
+        self._waiter = Waiter(outcome_of)
+        self._pages = BodyGate(django_application)
+        self._intake = HttpIntake(self._writer, self._waiter)
+
+    async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
+        if is_intake(scope):
+            await self._intake(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._pages(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await websocket_application(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Start with the server and end with it: what was accepted by then is stored."""
+        await receive()
+        self._writer.start()
+        await self._waiter.open()
+        settle()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._writer.stop()
+        await self._waiter.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+application = Application()

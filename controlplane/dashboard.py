@@ -1,0 +1,86 @@
+"""What the admin's frame shows around every page: the dashboard's panels, the menu, the marks."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+from django.utils import timezone
+
+from endpoints.edge.model_pages import may, principal_of
+from messaging import panels
+
+TONES = {"development": "info", "staging": "warning", "production": "danger"}
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Add the dashboard's panels to the admin's front page; the same that are pushed live afterwards."""
+    context["panels"] = panels.dashboard(principal_of(request), timezone.now())
+    context["title"] = "Dashboard"
+    return context
+
+
+def environment(request: HttpRequest) -> list[str]:
+    """Return the label in the corner that says where one is."""
+    return [settings.ENVIRONMENT, TONES.get(settings.ENVIRONMENT, "info")]
+
+
+def mark(request: HttpRequest) -> str:
+    return static("controlplane/mark.svg")
+
+
+def style(request: HttpRequest) -> str:
+    return static("controlplane/pages.css")
+
+
+def script(request: HttpRequest) -> str:
+    return static("controlplane/pages.js")
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """Return the menu as the visitor's role allows: nothing is listed that would answer 403."""
+    groups = [
+        {"title": title, "separator": bool(title), "items": [_item(*row[:3]) for row in rows if may(request, *row[3:])]}
+        for title, rows in MENU
+    ]
+    return [group for group in groups if group["items"]]
+
+
+def _item(title: str, icon: str, link: Any) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": link}
+
+
+def _list(model: str) -> Any:
+    return reverse_lazy(f"admin:{model}_changelist")
+
+
+# Groups of (title, icon, link, resource, action): the last two are a row of the role table.
+MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
+    (
+        "",
+        [
+            ("Dashboard", "monitoring", reverse_lazy("admin:index"), "deliveries", "list"),
+            ("Deliveries", "local_shipping", _list("messaging_delivery"), "deliveries", "list"),
+            ("Messages", "mail", _list("messaging_message"), "messages", "list"),
+            ("Send a message", "send", reverse_lazy("pages:send"), "messages", "create"),
+        ],
+    ),
+    (
+        "Registry",
+        [
+            ("Systems", "hub", _list("endpoints_system"), "systems", "list"),
+            ("Endpoints", "lan", _list("endpoints_endpoint"), "endpoints", "list"),
+            ("Credentials", "lock", _list("endpoints_credential"), "credentials", "list"),
+        ],
+    ),
+    (
+        "Access",
+        [
+            ("API keys", "vpn_key", _list("endpoints_apikey"), "keys", "list"),
+            ("People", "person", _list("auth_user"), "users", "list"),
+            ("Teams", "group", _list("auth_group"), "users", "list"),
+            ("Audit", "history", _list("endpoints_auditentry"), "audit", "list"),
+        ],
+    ),
+]

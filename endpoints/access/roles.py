@@ -1,0 +1,47 @@
+"""Who may do what: one row per resource and action, the same for the API, the admin and the tests.
+
+What is not in the table nobody may do, so a new action without a row is refused
+and noticed, never open by accident.
+"""
+
+from endpoints.access.principal import ROLES, Principal
+from endpoints.errors import Forbidden
+
+_READ = {"list": "viewer", "retrieve": "viewer"}
+_WRITE = {"create": "editor", "update": "editor", "partial_update": "editor", "destroy": "editor"}
+
+MAY: dict[str, dict[str, str]] = {
+    "systems": {**_READ, **_WRITE, "pause": "operator", "resume": "operator", "dependents": "viewer"},
+    "endpoints": {**_READ, **_WRITE, "pause": "operator", "resume": "operator", "probe": "operator"},
+    "credentials": {**_READ, **_WRITE, "test": "editor"},
+    "keys": {"list": "admin", "retrieve": "admin", "create": "admin", "revoke": "admin"},
+    "users": {"list": "admin", "retrieve": "admin", "create": "admin", "update": "admin", "destroy": "admin"},
+    "audit": {"list": "admin", "retrieve": "admin"},
+    "messages": {**_READ, "create": "operator", "replay": "operator", "read_payload": "operator"},
+    "deliveries": {**_READ, "resend": "operator", "cancel": "operator", "why": "viewer"},
+    "dead-letters": {**_READ},
+    "attempts": {**_READ, "curl": "operator", "read_payload": "operator"},
+    "ledger": {"list": "viewer"},
+    "metrics": {"list": "viewer"},
+    "services": {"list": "viewer"},
+    "health": {"list": "viewer"},
+    "config": {"list": "admin"},
+}
+
+
+def role_for(resource: str, action: str) -> str | None:
+    """Return the least role that may do `action` on `resource`, None when nobody may."""
+    return MAY.get(resource, {}).get(action)
+
+
+def may(principal: Principal, resource: str, action: str) -> bool:
+    """Say whether the caller's role suffices for `action` on `resource`."""
+    needed = role_for(resource, action)
+    return needed is not None and principal.may(needed)
+
+
+def require(principal: Principal, resource: str, action: str) -> None:
+    """Raise Forbidden, naming the role that is missing, unless the caller may do `action`."""
+    if not may(principal, resource, action):
+        needed = role_for(resource, action) or ROLES[-1]
+        raise Forbidden(f"this takes the role '{needed}', you have '{principal.role}'")

@@ -1,0 +1,5 @@
+"""The registry's pages: systems, endpoints, credentials, keys, people and the audit."""
+
+from endpoints.admin import access, registry
+
+__all__ = ["access", "registry"]

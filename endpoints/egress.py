@@ -1,0 +1,299 @@
+"""The one way out: the only module that resolves a name or opens a connection.
+
+A name is resolved once, every address is checked, and the connection goes to a
+checked address: whoever answers the next DNS question differently (rebinding)
+gains nothing. If *any* address of a name is forbidden the whole name is refused:
+a name with a public and a private address is either a mistake or an attack, and
+which of the two gets connected to must not be a matter of luck.
+Redirects are not followed, proxies of the environment are not used, cookies are not kept.
+"""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import ip_address
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from endpoints.addresses import IPAddress, Zone, normalise_host, parse_zones, why_denied
+from endpoints.transports.base import Advice, ErrorClass, TransportError
+from endpoints.transports.failures import translated
+
+__all__ = ["BlockedAddress", "Egress", "Fetched", "Target", "default_egress", "fetch", "parse_zones"]
+
+CACHE_S = 5.0
+CACHE_SIZE = 4096
+LOOKUP_THREADS = 32  # a name server that hangs must not hold up the names of others
+USER_AGENT = "integration-control-plane"
+
+Lookup = Callable[[str], Awaitable[list[str]]]
+
+connected_at: ContextVar[float] = ContextVar("connected_at")  # when this task's request last got its connection
+
+
+class BlockedAddress(TransportError):
+    """The target is, or resolves to, an address we do not speak to; trying again would not help."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, error_class=ErrorClass.BLOCKED_ADDRESS, advice=Advice.DEAD)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A checked address to connect to."""
+
+    address: str
+    port: int
+    family: socket.AddressFamily
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An answer to `fetch`; `body` is complete and within the cap."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@cache
+def _lookup_pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
+
+
+async def system_lookup(host: str) -> list[str]:
+    """Return the addresses the system's resolver knows for `host`; raises socket.gaierror."""
+    loop = asyncio.get_running_loop()
+    found = await loop.run_in_executor(_lookup_pool(), lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class Egress:
+    """A policy (zones, own ports) and the connections made under it."""
+
+    def __init__(
+        self, zones: Iterable[Zone] = (), *, own: frozenset[Target] = frozenset(), lookup: Lookup = system_lookup
+    ) -> None:
+        self._zones = tuple(zones)
+        self._own = own
+        self._lookup = lookup
+        self._cache: dict[str, tuple[float, list[str]]] = {}
+        self._pending: dict[tuple[int, str], asyncio.Future[list[str]]] = {}
+
+    async def resolve(self, host: str, port: int) -> list[Target]:
+        """Return the checked addresses of `host`; raises BlockedAddress, or TransportError of class dns."""
+        try:
+            name = normalise_host(host)
+        except ValueError as exc:
+            raise BlockedAddress(f"host {host[:100]!r} is refused: {exc}") from exc
+        return [self.check(address, port, name) for address in await self._addresses(name)]
+
+    def check(self, address: str, port: int, host: str = "") -> Target:
+        """Return `address` as a target; raises BlockedAddress with the reason."""
+        parsed: IPAddress = ip_address(address)
+        of = f" (of {host})" if host and host != address else ""
+        if why := why_denied(parsed, port, self._zones):
+            raise BlockedAddress(f"address {address}{of} is refused: {why}")
+        target = Target(address, port, socket.AF_INET if parsed.version == 4 else socket.AF_INET6)
+        if target in self._own:
+            raise BlockedAddress(f"address {address} port {port}{of} is refused: it is our own door")
+        return target
+
+    async def _addresses(self, name: str) -> list[str]:
+        try:
+            return [str(ip_address(name))]
+        except ValueError:
+            pass
+        kept = self._cache.get(name)
+        if kept is not None and kept[0] > time.monotonic():
+            return kept[1]
+        asking = (id(asyncio.get_running_loop()), name)
+        asked = self._pending.get(asking)
+        if asked is None:  # one question at a time per name, whoever asks; a cancelled asker does not cancel it
+            asked = self._pending[asking] = asyncio.ensure_future(self._ask(name))
+            asked.add_done_callback(lambda done: self._answered(asking, done))
+        return await asyncio.shield(asked)
+
+    async def _ask(self, name: str) -> list[str]:
+        try:
+            found = await self._lookup(name)
+        except (OSError, UnicodeError) as exc:
+            raise TransportError(f"no address for {name}: {exc}", error_class=ErrorClass.DNS) from exc
+        if not found:
+            raise TransportError(f"no address for {name}", error_class=ErrorClass.DNS)
+        return found
+
+    def _answered(self, asking: tuple[int, str], done: "asyncio.Future[list[str]]") -> None:
+        self._pending.pop(asking, None)
+        if done.cancelled() or done.exception() is not None:
+            return
+        if len(self._cache) >= CACHE_SIZE:
+            self._cache.clear()
+        self._cache[asking[1]] = (time.monotonic() + CACHE_S, done.result())
+
+    def connector(self, *, limit: int = 100) -> aiohttp.TCPConnector:
+        """Return a connector that reaches checked addresses only, with `limit` connections at most."""
+        return CheckedConnector(
+            resolver=CheckedResolver(self),
+            socket_factory=self._socket,
+            use_dns_cache=False,  # ours is shorter, and shared by all endpoints
+            limit=limit,
+            keepalive_timeout=30,
+        )
+
+    def session(self, *, limit: int = 100, timeout_s: float | None = 15.0) -> aiohttp.ClientSession:
+        """Return an HTTP session; requests must pass `allow_redirects=False`, and without `timeout_s` be timed."""
+        return aiohttp.ClientSession(
+            connector=self.connector(limit=limit),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=timeout_s),
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate"},
+            trust_env=False,
+            requote_redirect_url=False,
+        )
+
+    async def fetch(
+        self,
+        url: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        timeout_s: float = 10.0,
+        max_bytes: int = 256 * 1024,
+        tls: ssl.SSLContext | bool = True,
+    ) -> Fetched:
+        """Ask once and return the whole answer, whatever its status; raises TransportError.
+
+        For small things: tokens, key sets. An answer over `max_bytes` is an error, not a prefix.
+        """
+        target = parse_url(url)
+        with translated(f"{target.origin()}{target.raw_path}"):
+            async with (
+                self.session(limit=1, timeout_s=timeout_s) as session,
+                session.request(method, target, headers=headers, data=data, ssl=tls, allow_redirects=False) as answer,
+            ):
+                parts: list[bytes] = []
+                await read_into(parts, answer, max_bytes + 1)
+                body = b"".join(parts)
+                if len(body) > max_bytes:
+                    raise TransportError(f"answer over {max_bytes} bytes", error_class=ErrorClass.PROTOCOL)
+                return Fetched(answer.status, dict(answer.headers), body)
+
+    def _socket(self, info: Any) -> socket.socket:
+        """Make the socket for an address that is about to be connected, after a last look at it.
+
+        aiohttp asks no resolver about IP literals, so this is where they are checked.
+        """
+        family, kind, protocol, _, address = info
+        self.check(str(address[0]), int(address[1]))
+        return socket.socket(family, kind, protocol)
+
+
+class CheckedResolver(AbstractResolver):
+    """aiohttp's resolver interface over `Egress.resolve`."""
+
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=target.address,
+                port=port,
+                family=target.family,
+                proto=0,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for target in await self._egress.resolve(host, port)
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class CheckedConnector(aiohttp.TCPConnector):
+    """aiohttp's connector, with two things added.
+
+    It notes when a request got its connection: far cheaper than tracing every request.
+    And closing it cuts every connection: aiohttp leaves one that ended badly to a TLS
+    farewell of up to 30 s, which a peer that says nothing never answers.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._transports: WeakKeyDictionary[Any, asyncio.Transport] = WeakKeyDictionary()
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+        connection = await super().connect(*args, **kwargs)
+        connected_at.set(time.perf_counter())
+        return connection
+
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        protocol = await super()._create_connection(*args, **kwargs)
+        if protocol.transport is not None:
+            self._transports[protocol] = protocol.transport
+        return protocol
+
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        """Close what is idle and cut what is left."""
+        await super().close(abort_ssl=True)
+        for transport in list(self._transports.values()):
+            transport.abort()
+        await asyncio.sleep(0)  # the sockets are closed in the loop's next round
+
+
+async def read_into(parts: list[bytes], answer: aiohttp.ClientResponse, cap: int) -> None:
+    """Append up to `cap` decoded bytes of the body to `parts`; what was read before an error stays there."""
+    content, left = answer.content, cap
+    while left > 0 and not content.at_eof():
+        part = await content.read(min(left, 65536))
+        parts.append(part)
+        left -= len(part)
+
+
+def parse_url(url: str) -> URL:
+    """Return an http(s) URL without credentials in it; raises BlockedAddress for anything else."""
+    try:
+        parsed = URL(url)
+    except ValueError as exc:
+        raise BlockedAddress(f"this is not a URL: {exc}") from exc
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.user is not None:
+        raise BlockedAddress("a URL must be http or https, name a host, and hold no user or password")
+    return parsed
+
+
+@cache
+def default_egress() -> Egress:
+    """Return the egress of this installation, as its settings say."""
+    from django.conf import settings
+
+    return Egress(parse_zones(settings.ENV.egress_zones), own=own_doors(settings.ENV.public_url))
+
+
+def own_doors(public_url: str) -> frozenset[Target]:
+    """Return our own web address where the public one is plainly local: a delivery to it would go in circles."""
+    url = URL(public_url)
+    if url.host not in ("127.0.0.1", "localhost", "::1") or url.port is None:
+        return frozenset()
+    return frozenset(
+        {Target("127.0.0.1", url.port, socket.AF_INET), Target("::1", url.port, socket.AF_INET6)},
+    )
+
+
+async def fetch(url: str, **options: Any) -> Fetched:
+    """Fetch under the installation's policy; see `Egress.fetch`."""
+    return await default_egress().fetch(url, **options)

@@ -1,0 +1,10 @@
+"""Ids of everything we make: UUIDv7, so that an index on them grows at its right end (RFC 9562, section 5.7)."""
+
+import uuid
+
+import uuid_utils
+
+
+def new_id() -> uuid.UUID:
+    """Return a fresh UUIDv7 as the standard library's type."""
+    return uuid.UUID(int=uuid_utils.uuid7().int)

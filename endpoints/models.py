@@ -1,0 +1,348 @@
+"""Who is out there, how to reach them, and who may do what."""
+
+from typing import Any, Self
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Q
+
+from endpoints.access.principal import Principal
+from endpoints.ids import new_id
+
+SLUG = RegexValidator(
+    r"\A[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z",
+    "Use 1 to 63 lower-case letters, digits and hyphens, starting and ending with a letter or digit.",
+)
+MAX_MESSAGE_BYTES = 25 * 1024 * 1024
+RETRY_SCHEDULE_S = [5, 30, 120, 600, 1800, 7200, 21600, 43200, 86400]
+
+
+class Role(models.TextChoices):
+    """What a principal may do; each role includes those before it."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    EDITOR = "editor"
+    ADMIN = "admin"
+
+
+class SystemKind(models.TextChoices):
+    SERVICE = "service"
+    DATABASE = "database"
+    CACHE = "cache"
+    BROKER = "broker"
+    VECTOR_DATABASE = "vector_database"
+    MODEL = "model"
+    METRICS = "metrics"
+    AGENT = "agent"
+    DEVICE = "device"
+    OTHER = "other"
+
+
+class Stage(models.TextChoices):
+    """Where a system runs; called `environment` in the API."""
+
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+
+class SystemState(models.TextChoices):
+    ACTIVE = "active"
+    PAUSED = "paused"
+    RETIRED = "retired"
+
+
+class EndpointState(models.TextChoices):
+    ENABLED = "enabled"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+
+
+class Health(models.TextChoices):
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    DOWN = "down"
+    STALE = "stale"
+
+
+class Balancing(models.TextChoices):
+    ROUND_ROBIN = "round_robin"
+    WEIGHTED = "weighted"
+    LEAST_IN_FLIGHT = "least_in_flight"
+    FAILOVER = "failover"
+
+
+class OrderingPolicy(models.TextChoices):
+    BLOCK = "block"
+    HALT = "halt"
+
+
+class CredentialKind(models.TextChoices):
+    API_KEY = "api_key"
+    BASIC = "basic"
+    BEARER = "bearer"
+    HMAC = "hmac"
+    OAUTH2_CLIENT = "oauth2_client"
+    MTLS = "mtls"
+    JWT = "jwt"
+
+
+def one_of(field: str, choices: type[models.TextChoices], name: str) -> models.CheckConstraint:
+    """Return the CHECK that keeps `field` within `choices` in the database too."""
+    return models.CheckConstraint(condition=Q(**{f"{field}__in": choices.values}), name=name)
+
+
+def within(field: str, low: float, high: float, name: str) -> models.CheckConstraint:
+    """Return the CHECK that keeps `field` within low..high."""
+    return models.CheckConstraint(condition=Q(**{f"{field}__gte": low, f"{field}__lte": high}), name=name)
+
+
+def bounds(low: float, high: float) -> list[Any]:
+    """Return the validators that say the same as `within` before the database does."""
+    return [MinValueValidator(low), MaxValueValidator(high)]
+
+
+def default_use() -> list[str]:
+    return ["deliver", "probe", "test"]
+
+
+def default_retry_schedule() -> list[int]:
+    return list(RETRY_SCHEDULE_S)
+
+
+def visible(principal: Principal, owner_path: str) -> Q:
+    """Return the condition that a row's team, found at `owner_path`, is one of the principal's, or nobody's."""
+    if principal.team_ids is None:
+        return Q()
+    return Q(**{f"{owner_path}__in": principal.team_ids}) | Q(**{f"{owner_path}__isnull": True})
+
+
+class OwnedQuerySet(models.QuerySet[Any]):
+    """Rows that belong to a team through their `owner`."""
+
+    owner_path = "owner"
+
+    def visible_to(self, principal: Principal) -> Self:
+        return self.filter(visible(principal, self.owner_path))
+
+
+class SystemOwnedQuerySet(OwnedQuerySet):
+    """Rows that belong to the team that owns their system."""
+
+    owner_path = "system__owner"
+
+
+class TeamOwnedQuerySet(OwnedQuerySet):
+    owner_path = "team"
+
+
+class System(models.Model):
+    """A registered party: something that sends or receives messages."""
+
+    slug = models.CharField(max_length=63, unique=True, validators=[SLUG])
+    name = models.CharField(max_length=200)
+    kind = models.CharField(max_length=20, choices=SystemKind, default=SystemKind.SERVICE)
+    environment = models.CharField(max_length=20, choices=Stage, default=Stage.DEVELOPMENT)
+    version = models.CharField(max_length=100, blank=True)
+    description = models.TextField(blank=True)
+    tags = models.JSONField(default=list, blank=True)
+    capabilities = models.JSONField(default=list, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    owner = models.ForeignKey(Group, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    contact = models.CharField(max_length=200, blank=True)
+    runbook_url = models.URLField(max_length=500, blank=True)
+    search_keys = models.JSONField(
+        default=list,
+        blank=True,
+        help_text='Business keys to index, e.g. [{"name": "order", "from": "payload.$.id"}].',
+    )
+    accepts_from = models.JSONField(
+        default=list,
+        blank=True,
+        help_text='Teams and systems that may send here, or ["*"]. Empty: the own team; everyone if there is no team.',
+    )
+    accepts_broadcast = models.BooleanField(default=False)
+    depends_on = models.ManyToManyField("self", symmetrical=False, blank=True, related_name="dependents")
+    allow_load = models.BooleanField(default=True)
+    max_message_bytes = models.PositiveIntegerField(
+        default=1024 * 1024,
+        validators=bounds(1, MAX_MESSAGE_BYTES),
+        help_text="Largest payload this system may send.",
+    )
+    state = models.CharField(max_length=10, choices=SystemState, default=SystemState.ACTIVE)
+    pause_until = models.DateTimeField(null=True, blank=True)
+    pause_reason = models.CharField(max_length=500, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["slug"]
+        constraints = [
+            one_of("kind", SystemKind, "system_kind"),
+            one_of("environment", Stage, "system_environment"),
+            one_of("state", SystemState, "system_state"),
+            within("max_message_bytes", 1, MAX_MESSAGE_BYTES, "system_max_message_bytes"),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Credential(models.Model):
+    """A stored secret. `data` is encrypted; the plain form never leaves `access.secrets`."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    name = models.CharField(max_length=100, unique=True, validators=[SLUG])
+    kind = models.CharField(max_length=20, choices=CredentialKind)
+    data = models.BinaryField(editable=False)
+    encryption_key_id = models.CharField(max_length=16, editable=False)
+    owner = models.ForeignKey(Group, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [one_of("kind", CredentialKind, "credential_kind")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CredentialToken(models.Model):
+    """The access token got with a credential: one for all processes, renewed by whoever holds `renewing_until`."""
+
+    credential = models.OneToOneField(Credential, on_delete=models.CASCADE, primary_key=True, related_name="token")
+    data = models.BinaryField(editable=False, null=True)
+    encryption_key_id = models.CharField(max_length=16, editable=False, blank=True)
+    version = models.PositiveIntegerField(default=0)
+    expires_at = models.DateTimeField(null=True)
+    renewing_until = models.DateTimeField(null=True)
+
+
+class Endpoint(models.Model):
+    """One address of a system; endpoints of one interface are replicas of each other."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="endpoints")
+    interface = models.CharField(max_length=63, default="main", validators=[SLUG])
+    name = models.CharField(max_length=100, default="main", validators=[SLUG])
+    use = models.JSONField(default=default_use, blank=True)
+    protocol = models.CharField(max_length=20)
+    host = models.CharField(max_length=253, blank=True)
+    port = models.PositiveIntegerField(null=True, blank=True, validators=bounds(1, 65535))
+    path = models.CharField(max_length=2000, blank=True)
+    config = models.JSONField(default=dict, blank=True)
+    credential = models.ForeignKey(
+        Credential, on_delete=models.PROTECT, null=True, blank=True, related_name="endpoints"
+    )
+    timeout_s = models.FloatField(default=15, validators=bounds(0.1, 300))
+    max_attempts = models.PositiveSmallIntegerField(default=10, validators=bounds(1, 100))
+    retry_schedule_s = models.JSONField(default=default_retry_schedule, blank=True)
+    max_in_flight = models.PositiveSmallIntegerField(default=16, validators=bounds(1, 1024))
+    rate_per_s = models.FloatField(null=True, blank=True, validators=bounds(0.001, 1_000_000))
+    weight = models.PositiveSmallIntegerField(default=1, validators=bounds(1, 1000))
+    tier = models.PositiveSmallIntegerField(default=0)
+    balancing = models.CharField(max_length=20, choices=Balancing, default=Balancing.ROUND_ROBIN)
+    ordering_policy = models.CharField(max_length=10, choices=OrderingPolicy, default=OrderingPolicy.BLOCK)
+    outcomes = models.JSONField(
+        default=list,
+        blank=True,
+        help_text='First match wins, e.g. [{"when": {"body.$.ok": {"eq": false}}, "is": "retry"}].',
+    )
+    state = models.CharField(max_length=10, choices=EndpointState, default=EndpointState.ENABLED)
+    pause_until = models.DateTimeField(null=True, blank=True)
+    pause_reason = models.CharField(max_length=500, blank=True)
+    health = models.CharField(max_length=10, choices=Health, default=Health.UNKNOWN)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = SystemOwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["system__slug", "interface", "tier", "name"]
+        constraints = [
+            models.UniqueConstraint(fields=["system", "interface", "name"], name="endpoint_unique_name"),
+            one_of("state", EndpointState, "endpoint_state"),
+            one_of("health", Health, "endpoint_health"),
+            one_of("balancing", Balancing, "endpoint_balancing"),
+            one_of("ordering_policy", OrderingPolicy, "endpoint_ordering_policy"),
+            within("timeout_s", 0.1, 300, "endpoint_timeout_s"),
+            within("max_attempts", 1, 100, "endpoint_max_attempts"),
+            within("max_in_flight", 1, 1024, "endpoint_max_in_flight"),
+            models.CheckConstraint(
+                condition=Q(port__isnull=True) | Q(port__gte=1, port__lte=65535), name="endpoint_port"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.system.slug}/{self.interface}:{self.name}"
+
+
+class ApiKey(models.Model):
+    """A key for programs. Only its hash is kept; the key itself is shown once."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    name = models.CharField(max_length=100)
+    secret_hash = models.CharField(max_length=64, unique=True, editable=False)
+    role = models.CharField(max_length=10, choices=Role)
+    team = models.ForeignKey(Group, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    system = models.ForeignKey(System, on_delete=models.CASCADE, null=True, blank=True, related_name="keys")
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = TeamOwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [one_of("role", Role, "apikey_role")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    """The role of a person; their teams are their groups. Superusers are admins without one."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="membership")
+    role = models.CharField(max_length=10, choices=Role, default=Role.VIEWER)
+
+    class Meta:
+        constraints = [one_of("role", Role, "membership_role")]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.role}"
+
+
+class AuditEntry(models.Model):
+    """Who changed or read what, when; written in the transaction of the change, never edited."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    at = models.DateTimeField(auto_now_add=True, db_index=True)
+    actor = models.CharField(max_length=200)
+    via = models.CharField(max_length=10)
+    action = models.CharField(max_length=50)
+    object_type = models.CharField(max_length=50)
+    object_id = models.CharField(max_length=128)
+    object_label = models.CharField(max_length=300)
+    team = models.ForeignKey(Group, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    changes = models.JSONField(default=dict)
+
+    objects = TeamOwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        verbose_name_plural = "audit entries"
+        indexes = [models.Index(fields=["object_type", "object_id"], name="audit_object")]
+
+    def __str__(self) -> str:
+        return f"{self.actor} {self.action} {self.object_type} {self.object_label}"

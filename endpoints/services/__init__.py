@@ -1,0 +1,27 @@
+"""What can be done to the registry. The API, the admin and the commands all come through here.
+
+Each change is checked, made and audited in one transaction, on behalf of a Principal.
+"""
+
+from endpoints.services.addresses import address_of
+from endpoints.services.credentials import rotate_keys, set_secret
+from endpoints.services.keys import create_api_key, revoke_api_key
+from endpoints.services.pauses import pause, pause_interface, resume, resume_interface
+from endpoints.services.registry import delete, save
+from endpoints.services.trials import probe, test_credential
+
+__all__ = [
+    "address_of",
+    "create_api_key",
+    "delete",
+    "pause",
+    "pause_interface",
+    "probe",
+    "resume",
+    "resume_interface",
+    "revoke_api_key",
+    "rotate_keys",
+    "save",
+    "set_secret",
+    "test_credential",
+]

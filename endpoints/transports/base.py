@@ -1,0 +1,178 @@
+"""The contract of every transport, on one screen: send one thing, get a Reply or one TransportError.
+
+A transport is opened for one endpoint and used by many coroutines at once, up to
+the endpoint's `max_in_flight`. It keeps its connections and closes them in `aclose`.
+It never retries, never waits for a due time and never touches the database:
+deciding what happens next belongs to the engine.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class AckLevel(StrEnum):
+    """How much a delivered message is known to have arrived; weakest first."""
+
+    WRITTEN = "written"
+    TRANSPORT = "transport"
+    APPLICATION = "application"
+
+
+class ErrorClass(StrEnum):
+    """Whose fault a failed attempt was, in the words of the outcome table."""
+
+    DNS = "dns"
+    CONNECT = "connect"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    PROTOCOL = "protocol"
+    AUTH = "auth"
+    THROTTLED = "throttled"
+    CLIENT_ERROR = "client_error"
+    SERVER_ERROR = "server_error"
+    NACK = "nack"
+    TRANSFORM = "transform"
+    BLOCKED_ADDRESS = "blocked_address"
+    LOST = "lost"
+    INTERNAL = "internal"
+
+
+class Advice(StrEnum):
+    """What a failed attempt asks for, unless the endpoint's `outcomes` say otherwise."""
+
+    RETRY = "retry"
+    DEAD = "dead"
+    THROTTLED = "throttled"  # wait, and spend no attempt
+    GONE = "gone"  # dead, and pause the endpoint
+
+
+@dataclass(slots=True)  # not frozen: that costs three times as much to make, and one is made per attempt
+class Outgoing:
+    """One message on its way to one endpoint; times are RFC 3339 text, ids are text. Do not change it."""
+
+    delivery_id: str
+    attempt: int
+    message_id: str
+    source_system: str
+    target_system: str
+    message_type: str
+    priority: str
+    timestamp: str
+    content_type: str
+    payload: bytes
+    event_type: str = ""
+    correlation_id: str = ""
+    reply_to: str = ""
+    ordering_key: str = ""
+    recipient: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A decrypted credential: its name (for `$NAME` in records), kind and data."""
+
+    id: str
+    name: str
+    kind: str
+    data: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Everything a transport needs to know of an endpoint; secrets are decrypted, so never log it."""
+
+    id: str
+    system: str
+    interface: str
+    protocol: str
+    host: str = ""
+    port: int | None = None
+    path: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    timeout_s: float = 15.0
+    max_in_flight: int = 16
+    max_reply_bytes: int = 1024 * 1024
+    credential: Secret | None = field(default=None, repr=False)
+    signing: tuple[Secret, ...] = field(default=(), repr=False)  # newest first; several while rotating
+    client_credential: Secret | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True)
+class Reply:
+    """What came back. `request` and `headers` hold no secret: each is masked as `$NAME`.
+
+    `phases_ms`: {"dns","connect","tls","first_byte","body"} where known, in milliseconds.
+    `body` is cut at the reply cap (decoded bytes); `truncated` says so.
+    """
+
+    ack_level: AckLevel
+    took_ms: float
+    status_code: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    truncated: bool = False
+    phases_ms: Mapping[str, float] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)  # {"method","url","headers"[,"body"]}
+
+
+class TransportError(Exception):
+    """The attempt failed. `reply` holds what did come back, when anything did."""
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        error_class: ErrorClass,
+        advice: Advice = Advice.RETRY,
+        reply: Reply | None = None,
+        retry_after_s: float | None = None,
+        phases_ms: Mapping[str, float] | None = None,
+        request: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.error_class = error_class
+        self.advice = advice
+        self.reply = reply
+        self.retry_after_s = retry_after_s
+        self.phases_ms = phases_ms or (reply.phases_ms if reply else {})
+        self.request = request or (reply.request if reply else {})
+
+
+class Transport(ABC):
+    """One endpoint spoken to in one protocol. Make one, `open` it, use it, `aclose` it."""
+
+    CONFIG_SCHEMA: ClassVar[dict[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
+    DEFAULT_PORT: ClassVar[int | None] = None
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    @classmethod
+    def check_config(cls, config: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return (field, fault) for what is wrong with a config that fits CONFIG_SCHEMA; empty when nothing is."""
+        return []
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Prepare connections; must not fail because the peer is down."""
+
+    @abstractmethod
+    async def send(self, outgoing: Outgoing) -> Reply:
+        """Send one message within `timeout_s`; raises TransportError and nothing else."""
+
+    def receive(self) -> AsyncIterator[Reply]:
+        """Yield what the peer sends on its own accord; most protocols have no such thing."""
+        raise NotImplementedError(f"{self.address.protocol} does not receive")
+
+    @abstractmethod
+    async def probe(self) -> Reply:
+        """Ask cheaply whether the peer is there; raises TransportError."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close every connection; safe to call twice."""

@@ -1,0 +1,48 @@
+"""The few calls the example makes to the control plane's REST API, with a key read from a file."""
+
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+TIMEOUT_S = 15
+
+
+class Refused(Exception):
+    """The control plane answered something other than 2xx."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"{status}: {text[:300]}")
+        self.status = status
+
+
+class Client:
+    """Talks JSON to `<url>/api/v1/`; the key file is read each time, since the key may be renewed under us."""
+
+    def __init__(self, url: str, key_file: Path) -> None:
+        self._base = f"{url.rstrip('/')}/api/v1/"
+        self._key_file = key_file
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), trust_env=False)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def get(self, path: str) -> Any:
+        return await self._ask("GET", path)
+
+    async def post(self, path: str, body: Any) -> Any:
+        return await self._ask("POST", path, body)
+
+    async def patch(self, path: str, body: Any) -> Any:
+        return await self._ask("PATCH", path, body)
+
+    async def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Return the answer's JSON; raises Refused, or OSError when nobody answers."""
+        headers = {"Authorization": f"Bearer {self._key_file.read_text().strip()}"}
+        try:
+            async with self._session.request(method, self._base + path, json=body, headers=headers) as answer:
+                if answer.status >= 300:
+                    raise Refused(answer.status, await answer.text())
+                return await answer.json()
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            raise OSError(f"no answer from the control plane: {exc}") from exc

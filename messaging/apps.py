@@ -1,0 +1,8 @@
+"""The messages app."""
+
+from django.apps import AppConfig
+
+
+class MessagingConfig(AppConfig):
+    name = "messaging"
+    verbose_name = "Messages"

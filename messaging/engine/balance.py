@@ -1,0 +1,52 @@
+"""Which of an interface's endpoints takes the next delivery: pure, one function a policy."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+
+class Choice(Protocol):
+    """What a policy looks at."""
+
+    max_in_flight: int
+    in_flight: int
+    sent: int
+    weight: int
+    tier: int
+
+
+T = TypeVar("T", bound=Choice)
+
+
+def _round_robin(free: Sequence[T]) -> T:
+    return min(free, key=lambda door: door.sent)
+
+
+def _weighted(free: Sequence[T]) -> T:
+    return min(free, key=lambda door: (door.sent + 1) / door.weight)
+
+
+def _least_in_flight(free: Sequence[T]) -> T:
+    return min(free, key=lambda door: (door.in_flight, door.sent))
+
+
+def _failover(free: Sequence[T]) -> T:
+    return free[0]
+
+
+POLICIES: dict[str, Callable[[Sequence[T]], T]] = {
+    "round_robin": _round_robin,
+    "weighted": _weighted,
+    "least_in_flight": _least_in_flight,
+    "failover": _failover,
+}
+
+
+def pick(doors: Sequence[T], policy: str) -> T | None:
+    """Return the endpoint to use, None when all are full; `doors` come in order of tier and name.
+
+    Only the lowest tier is used: a higher one takes over when no endpoint of it is usable.
+    """
+    if len(doors) == 1:
+        return doors[0] if doors[0].in_flight < doors[0].max_in_flight else None
+    free = [door for door in doors if door.tier == doors[0].tier and door.in_flight < door.max_in_flight]
+    return POLICIES[policy](free) if free else None

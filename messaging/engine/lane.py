@@ -1,0 +1,142 @@
+"""One interface's share of the engine: what is claimed for it, what is on its way, within its endpoints' caps."""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from endpoints.transports.base import Reply
+from messaging.engine.attempt import cut_attempt, emptied, expired, make_attempt
+from messaging.engine.balance import pick
+from messaging.engine.doors import Door
+from messaging.engine.record import Ended, Response
+from messaging.intake.fields import is_media_type
+from messaging.models import MessageType
+from messaging.store import Claim
+
+# How much is claimed beyond what is on its way: half a second's work, so a
+# fast receiver never waits for the database and a slow one holds little of ours.
+AHEAD_S = 0.5
+MAX_AHEAD = 16
+
+
+class Lane:
+    """Sends what it is given, as many at once as the endpoints allow; hands every end to `report`."""
+
+    def __init__(self, report: Callable[[Ended], None]) -> None:
+        self._report = report
+        self._doors: Sequence[Door] = ()
+        self._queue: deque[Claim] = deque()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._sending: dict[UUID, Claim] = {}
+        self._finished = 0
+        self._rate = 0.0
+        self._held_until = math.inf
+        self.clock_ahead = timedelta()
+
+    @property
+    def capacity(self) -> int:
+        """Return how many may be on their way at once, over all endpoints of the lowest usable tier."""
+        return sum(door.max_in_flight for door in self._doors if door.tier == self._doors[0].tier)
+
+    @property
+    def held(self) -> int:
+        return len(self._queue) + len(self._sending)
+
+    def tokens(self) -> set[UUID]:
+        """Return the lease tokens of everything held, to be renewed."""
+        return {claim.token for claims in (self._queue, self._sending.values()) for claim in claims}
+
+    def use(self, doors: Sequence[Door]) -> None:
+        """Send through `doors` from now on; none of them means that what is not on its way must wait."""
+        self._doors = doors
+
+    def room(self) -> int:
+        """Return how many more to claim: none until half is used up, so that claims are worth their query."""
+        capacity = self.capacity
+        allowed = capacity + min(int(self._rate * AHEAD_S), MAX_AHEAD * capacity)
+        return allowed - self.held if self.held <= allowed // 2 else 0
+
+    @property
+    def is_lapsed(self) -> bool:
+        """Say whether the leases of what is queued may have run out: another worker may be sending it by now."""
+        return time.monotonic() >= self._held_until
+
+    def renewed(self, held_until: float) -> None:
+        """Go on with what is queued until then; what lapsed before stays so, since it may be another's already."""
+        if not self.is_lapsed:
+            self._held_until = held_until
+
+    def put(self, claims: Iterable[Claim] = (), held_until: float = math.inf) -> None:
+        """Take claims over, ours until `held_until` (monotonic); each ends in one report, or in `take_unsent`."""
+        self._held_until = min(self._held_until, held_until) if self._queue else held_until
+        self._queue.extend(claims)
+        for _ in range(min(len(self._queue), self.capacity - len(self._workers))):
+            worker = asyncio.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    def take_unsent(self) -> list[Claim]:
+        """Give up everything that is not on its way."""
+        unsent = list(self._queue)
+        self._queue.clear()
+        return unsent
+
+    def measure(self, elapsed_s: float) -> None:
+        """Learn the current rate; called about four times a second."""
+        self._rate = 0.5 * self._rate + 0.5 * self._finished / elapsed_s
+        self._finished = 0
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let what is on its way end within `timeout_s`, then break it off; queue nothing meanwhile."""
+        if not self._workers:
+            return
+        _, late = await asyncio.wait(self._workers, timeout=timeout_s)
+        for worker in late:
+            worker.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    async def _work(self) -> None:
+        """Send one after the other until nothing is queued, no endpoint is free, or the leases may be over."""
+        while self._queue and not self.is_lapsed:
+            door = pick(self._doors, self._doors[0].balancing) if self._doors else None
+            if door is None:
+                return
+            claim = self._queue.popleft()
+            self._sending[claim.id] = claim
+            try:
+                self._report(await self._send(claim, door))
+            finally:
+                del self._sending[claim.id]
+                self._finished += 1
+
+    async def _send(self, claim: Claim, door: Door) -> Ended:
+        started_at = datetime.now(UTC) + self.clock_ahead
+        if claim.expires_at is not None and claim.expires_at <= started_at:
+            return Ended(expired(claim))
+        if claim.payload is None:
+            return Ended(emptied(claim))
+        door.in_flight += 1
+        door.sent += 1
+        started = time.perf_counter()
+        try:
+            if wait_s := door.wait_s(time.monotonic()):
+                await asyncio.sleep(wait_s)
+            finish, reply, is_gone = await make_attempt(claim, door, self.clock_ahead)
+        except asyncio.CancelledError:
+            # Only `drain` cancels: report what is known, which is that nothing is, and end.
+            return Ended(cut_attempt(claim, door, started_at, (time.perf_counter() - started) * 1000))
+        finally:
+            door.in_flight -= 1
+        is_answer = reply and claim.message_type == MessageType.REQUEST and not reply.truncated
+        response = _response(claim, reply) if reply and is_answer else None
+        return Ended(finish, response, door.id if is_gone else None)
+
+
+def _response(claim: Claim, reply: Reply) -> Response:
+    given = next((value for name, value in reply.headers.items() if name.lower() == "content-type"), "")
+    return Response(claim, given if is_media_type(given) else "application/octet-stream", reply.body)

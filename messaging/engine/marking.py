@@ -1,0 +1,71 @@
+"""Keeps what waits in step with pauses and changes, in small steps beside everything else the engine does."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Set
+
+from messaging.engine.doors import Interface
+from messaging.engine.holding import START, Place, hold, release_held, release_retries
+
+HOLD_AGAIN_S = 2.0  # intake may take an interface for usable a moment longer than we do
+HOLD_EVERY_S = 60.0  # what was on its way when the pause began has come back since
+
+Step = Callable[[Interface, Place], Place]
+# Runs a step in the engine's database thread; None when the database failed, after a while.
+InDatabase = Callable[[Step, Interface, Place], Awaitable[Place | None]]
+
+
+class Marker:
+    """A list of what is to be marked, and the loop that works it off; one a worker.
+
+    The steps take turns in the database thread with claims, finishes and the renewal
+    of leases: marking a million rows must not cost the leases of those on their way.
+    """
+
+    def __init__(self, in_database: InDatabase) -> None:
+        self._in_database = in_database
+        self._todo: dict[tuple[Step, Interface], Place] = {}
+        self._held: dict[Interface, float] = {}  # unusable interfaces, and when to look after them once more
+        self._wanted = asyncio.Event()
+
+    def follow(self, unusable: Set[Interface], changed: Set[Interface], *, is_first: bool) -> None:
+        """Mark what must wait now, and let go what need not any more."""
+        for interface in self._held.keys() - unusable:
+            del self._held[interface]
+            self._todo.pop((hold, interface), None)
+        for interface in changed:
+            self._ask(release_held, interface)
+            if not is_first:  # a start of ours is no news of theirs
+                self._ask(release_retries, interface)
+        for interface in unusable - self._held.keys():
+            for release in (release_held, release_retries):
+                self._todo.pop((release, interface), None)
+            self._held[interface] = time.monotonic() + HOLD_AGAIN_S
+            self._ask(hold, interface)
+
+    def look_again(self) -> None:
+        """Hold what slipped in since."""
+        now = time.monotonic()
+        for interface, again_at in self._held.items():
+            if now >= again_at:
+                self._held[interface] = now + HOLD_EVERY_S
+                self._ask(hold, interface)
+
+    async def run(self) -> None:
+        """Work the list off, for ever."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while self._todo:
+                key = step, interface = next(iter(self._todo))
+                place = await self._in_database(step, interface, self._todo[key])
+                if place is None or key not in self._todo:
+                    continue
+                if place.is_end:
+                    del self._todo[key]
+                else:
+                    self._todo[key] = place
+
+    def _ask(self, step: Step, interface: Interface) -> None:
+        self._todo[step, interface] = START
+        self._wanted.set()

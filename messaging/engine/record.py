@@ -1,0 +1,235 @@
+"""Writing down what the engine did, a batch a transaction; and the sweeps that no worker owns. All of it sync."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+from django.db import DataError, IntegrityError, transaction
+
+from endpoints import services as registry
+from endpoints.access.principal import Principal
+from endpoints.errors import ControlPlaneError
+from endpoints.ids import new_id
+from endpoints.models import Endpoint
+from messaging import store
+from messaging.intake.commit import store_planned
+from messaging.intake.directory import DIRECTORY
+from messaging.intake.envelope import Draft
+from messaging.intake.plan import Planned, plan
+from messaging.models import FINAL_STATES, MessageType, Outcome, Reason, State
+from messaging.store import Claim, Finish
+
+log = structlog.get_logger(__name__)
+
+ENGINE = Principal(label="engine", role="admin", via="engine")
+# What the database, or the way there, will not take of what a receiver said.
+UNSTORABLE = (DataError, IntegrityError, UnicodeError, TypeError)
+SWEEP = 500  # rows a sweep takes at once: bounded, so that it never holds the database for long
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a receiver answered to a `request`: to become a message of its own."""
+
+    claim: Claim
+    content_type: str
+    body: bytes
+
+
+@dataclass(slots=True)
+class Ended:
+    """One claim's end as the worker hands it over."""
+
+    finish: Finish
+    response: Response | None = None
+    gone: UUID | None = None  # the endpoint that said it is gone for good
+
+
+def turn(
+    ended: Sequence[Ended], rooms: dict[tuple[int, str], int], lease_s: float, *, with_suspect: bool
+) -> tuple[list[Claim], timedelta]:
+    """Write down what ended and lease what is due, in one transaction: on SQLite every commit waits for the disk.
+
+    `rooms` says how much to claim for which interface; it is updated to what is
+    left. Returns the claims, and how far the database's clock is ahead of ours.
+    """
+    try:
+        with transaction.atomic():
+            # Both clocks are read here: what the call waited for before must not count as a difference.
+            now = store.now()
+            ahead = now - datetime.now(UTC)
+            kept = _finish(ended, now) if ended else []
+            claims = _claim(rooms, lease_s, now, with_suspect=with_suspect)
+    except UNSTORABLE:
+        log.exception("turn_refused", ended=len(ended))
+        kept, claims, ahead = [item for item in ended if _finish_alone(item)], [], timedelta()
+    for endpoint_id in {item.gone for item in kept if item.gone}:
+        _pause_gone(endpoint_id)
+    return claims, ahead
+
+
+def _finish_alone(item: Ended) -> bool:
+    """Finish one of a batch the database would not take; at worst without what the receiver said."""
+    for said in (item, _unsaid(item)):
+        try:
+            with transaction.atomic():
+                return bool(_finish([said], store.now()))
+        except UNSTORABLE:
+            log.exception("finish_refused", delivery=str(item.finish.id))
+    return False
+
+
+def _unsaid(item: Ended) -> Ended:
+    finish = replace(item.finish, error="what the receiver answered could not be stored")
+    if finish.attempt:
+        finish.attempt = {
+            **finish.attempt,
+            "error": finish.error,
+            "request": "{}",
+            "response_headers": "{}",
+            "response_body": None,
+        }
+    return Ended(finish, gone=item.gone)
+
+
+def _finish(ended: Sequence[Ended], now: datetime) -> list[Ended]:
+    """Finish what is still ours, with attempts, counts and responses; return what was."""
+    ours = store.finish([item.finish for item in ended], now)
+    kept = [item for item in ended if item.finish.id in ours]
+    store.insert_attempts(item.finish.attempt for item in kept if item.finish.attempt)
+    store.add_rollups(_counts([item.finish for item in kept], now))
+    responses = [item.response for item in kept if item.response]
+    if responses:
+        _store_responses(responses)
+    if len(kept) < len(ended):
+        log.warning("stale_finishes_refused", count=len(ended) - len(kept))
+    return kept
+
+
+def _claim(rooms: dict[tuple[int, str], int], lease_s: float, now: datetime, *, with_suspect: bool) -> list[Claim]:
+    """Lease what is due, each interface on its own: one with a million waiting hides no other."""
+    if not rooms and not with_suspect:
+        return []
+    token = new_id()
+    ids: list[store.Key] = []
+    for system_id, interface, priority in store.due_targets(now) if rooms else ():
+        limit = rooms.get((system_id, interface), 0)
+        if limit > 0:
+            found = store.claim((system_id, interface, priority), token=token, now=now, lease_s=lease_s, limit=limit)
+            rooms[system_id, interface] = limit - len(found)
+            ids.extend(found)
+    if with_suspect:
+        ids.extend(store.claim_suspect(token=token, now=now, lease_s=lease_s))
+    return store.load_claims(ids, token)
+
+
+def _counts(finishes: Sequence[Finish], now: datetime) -> dict[tuple[datetime, int, str, str], tuple[int, float]]:
+    minute = now.replace(second=0, microsecond=0)
+    counts: dict[tuple[datetime, int, str, str], tuple[int, float]] = defaultdict(lambda: (0, 0.0))
+
+    def add(system_id: int, event: str, error_class: str, took_ms: float) -> None:
+        count, total = counts[minute, system_id, event, error_class]
+        counts[minute, system_id, event, error_class] = (count + 1, total + took_ms)
+
+    for finish in finishes:
+        if finish.state in FINAL_STATES:
+            add(finish.system_id, finish.state, finish.error_class if finish.state == State.DEAD else "", 0.0)
+        if finish.attempt:
+            add(finish.system_id, "attempt", finish.error_class, finish.attempt["took_ms"])
+    return counts
+
+
+def _store_responses(responses: Sequence[Response]) -> None:
+    """Accept each answer as a message from the system that gave it; the delivery's id makes it unique."""
+    planned: list[Planned] = []
+    for response in responses:
+        claim = response.claim
+        draft = Draft(
+            payload=response.body,
+            content_type=response.content_type,
+            message_id=str(claim.id),
+            source_system=claim.target,
+            target_system=[claim.reply_to] if claim.reply_to else [],
+            message_type=MessageType.RESPONSE.value,
+            event_type=claim.event_type,
+            correlation_id=claim.correlation_id or claim.message_id,
+        )
+        parties = DIRECTORY.look_up({claim.target, claim.reply_to.partition("/")[0]} - {""})
+        # An answer that `reply_to` does not take is kept all the same: unrouted, for people to find.
+        for targets in (draft.target_system, None):
+            draft.target_system = targets
+            try:
+                planned.append(plan(draft, ENGINE, parties, []))
+                break
+            except ControlPlaneError as exc:
+                log.warning("response_not_accepted", source=claim.target, reply_to=claim.reply_to, error=exc.detail)
+    if planned:
+        store_planned(planned)
+
+
+def _pause_gone(endpoint_id: UUID) -> None:
+    """Pause an endpoint that answered 410: the others wait or go to its siblings, instead of dying one by one."""
+    endpoint = Endpoint.objects.filter(pk=endpoint_id).select_related("system").first()
+    if endpoint is None:
+        return
+    try:
+        registry.pause(endpoint, by=ENGINE, reason="it answered that it is gone for good (410); see the dead letter")
+    except ControlPlaneError as exc:
+        log.warning("pause_failed", endpoint=str(endpoint), error=exc.detail)
+
+
+def renew(tokens: Sequence[UUID], lease_s: float) -> int:
+    """Hold on to what this process has claimed; return how much of it is still ours."""
+    return store.renew(tokens, store.now() + timedelta(seconds=lease_s))
+
+
+def release(claims: Sequence[Claim]) -> None:
+    """Give back what was claimed and not tried."""
+    by_token: dict[UUID, list[UUID]] = defaultdict(list)
+    for claim in claims:
+        by_token[claim.token].append(claim.id)
+    for token, ids in by_token.items():
+        store.release(ids, token)
+
+
+def sweep() -> int:
+    """Take back what lost its worker and end what is past its time; return how many rows that were."""
+    with transaction.atomic():
+        now = store.now()
+        lost = store.recover(now, SWEEP)
+        store.insert_attempts(_lost_attempt(row, now) for row in lost)
+        late = store.expire(now, SWEEP)
+        minute = now.replace(second=0, microsecond=0)
+        counts: dict[tuple[datetime, int, str, str], tuple[int, float]] = defaultdict(lambda: (0, 0.0))
+        events = [(row.system_id, State.DEAD.value, "lost") for row in lost if row.state == State.DEAD]
+        events += [(system_id, State.EXPIRED.value, "") for _, system_id in late]
+        for system_id, event, error_class in events:
+            counts[minute, system_id, event, error_class] = (counts[minute, system_id, event, error_class][0] + 1, 0.0)
+        store.add_rollups(counts)
+    if lost:
+        log.warning("leases_recovered", count=len(lost), poison=sum(row.state == State.DEAD for row in lost))
+    return len(lost) + len(late)
+
+
+def _lost_attempt(row: store.Lost, now: datetime) -> dict[str, object]:
+    return {
+        "id": new_id(),
+        "delivery_id": row.id,
+        "endpoint_id": row.endpoint_id,
+        "number": row.number,
+        "started_at": now,
+        "took_ms": 0.0,
+        "phases_ms": "{}",
+        "outcome": Outcome.LOST.value,
+        "error_class": "lost",
+        "error": "the worker that held it was lost" + (f" ({Reason.POISON.value})" if row.state == State.DEAD else ""),
+        "status_code": None,
+        "request": "{}",
+        "response_headers": "{}",
+        "response_body": None,
+        "response_truncated": False,
+        "trigger": row.trigger,
+    }

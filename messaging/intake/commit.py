@@ -1,0 +1,168 @@
+"""Storing what was planned: everything of one transaction, for the group-commit writer and for services alike."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import orjson
+from django.db import transaction
+
+from endpoints.errors import ControlPlaneError, Refused
+from endpoints.ids import new_id
+from messaging import store
+from messaging.intake.plan import Owed, Planned
+from messaging.models import State
+
+IDEMPOTENCY_KEPT = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer for one message, true once the transaction is committed."""
+
+    message_id: str
+    status: str  # accepted | duplicate
+    deliveries: int
+
+
+Answer = Accepted | ControlPlaneError
+Rollups = dict[tuple[datetime, int, str, str], tuple[int, float]]
+
+
+def store_planned(planned: Sequence[Planned]) -> list[Answer]:
+    """Store `planned` in one transaction, in order, and return an answer for each.
+
+    Duplicates and conflicts are answers, not exceptions; what raises has stored nothing.
+    """
+    with transaction.atomic():
+        store.lock_intake()
+        now = store.now()
+        answers, fresh = _sort_out(planned, now)
+        if fresh:
+            _insert([planned[index] for index in fresh], [answers[index] for index in fresh], now)
+    return answers
+
+
+def _sort_out(planned: Sequence[Planned], now: datetime) -> tuple[list[Answer], list[int]]:
+    """Return the answers, and the places of what is neither a duplicate nor a conflict."""
+    named = [(item.source.id, item.draft.message_id) for item in planned if item.draft.message_id]
+    keyed = [item.draft.idempotency_key for item in planned if item.draft.idempotency_key]
+    stored = store.find_messages(named)
+    answered = store.find_idempotency_keys(keyed, now - IDEMPOTENCY_KEPT)
+    answers: list[Answer] = []
+    fresh: list[int] = []
+    for index, item in enumerate(planned):
+        draft, source_id = item.draft, item.source.id
+        answer = _seen_before(item, stored, answered)
+        if answer is None:
+            answer = Accepted(draft.message_id or str(new_id()), "accepted", len(item.owed))
+            fresh.append(index)
+            # The rest of the batch compares with this one as with a stored one.
+            stored[source_id, answer.message_id] = (item.fingerprint, answer.deliveries)
+            if draft.idempotency_key:
+                answered[source_id, draft.idempotency_key] = (item.fingerprint, answer.message_id, answer.deliveries)
+        answers.append(answer)
+    return answers, fresh
+
+
+def _seen_before(
+    item: Planned,
+    stored: dict[tuple[int, str], tuple[bytes, int]],
+    answered: dict[tuple[int, str], tuple[bytes, str, int]],
+) -> Answer | None:
+    key, name = item.draft.idempotency_key, item.draft.message_id
+    if key and (first := answered.get((item.source.id, key))):
+        fingerprint, message_id, deliveries = first
+        if fingerprint != item.fingerprint:
+            return Refused(f"idempotency key '{key}' was used for another message", code="idempotency_conflict")
+        return Accepted(message_id, "duplicate", deliveries)
+    if name and (same := stored.get((item.source.id, name))):
+        if same[0] != item.fingerprint:
+            return Refused(f"message_id '{name}' was used for another message", code="id_conflict")
+        return Accepted(name, "duplicate", same[1])
+    return None
+
+
+def _insert(planned: Sequence[Planned], answers: Sequence[Answer], now: datetime) -> None:
+    messages: list[store.Row] = []
+    deliveries: list[store.Row] = []
+    keys: list[store.Row] = []
+    idempotency: list[store.Row] = []
+    counts: dict[tuple[int, str], int] = defaultdict(int)
+    for position, item, answer in zip(store.reserve_positions(len(planned)), planned, answers, strict=True):
+        assert isinstance(answer, Accepted)
+        messages.append(_message_row(position, item, answer.message_id, now))
+        deliveries.extend(_delivery_row(position, item, owed, now) for owed in item.owed)
+        keys.extend((position, name, value) for name, value in item.draft.search_keys.items())
+        if item.draft.idempotency_key:
+            idempotency.append(
+                (item.source.id, item.draft.idempotency_key, item.fingerprint, answer.message_id, len(item.owed), now)
+            )
+        counts[item.source.id, "accepted"] += 1
+        for owed in item.owed:
+            counts[owed.system_id, "owed"] += 1
+            if owed.state == State.SKIPPED:
+                counts[owed.system_id, "skipped"] += 1
+    store.insert_messages(messages)
+    store.insert_deliveries(deliveries)
+    store.insert_search_keys(keys)
+    store.put_idempotency_keys(idempotency)
+    minute = now.replace(second=0, microsecond=0)
+    store.add_rollups({(minute, system, event, ""): (count, 0.0) for (system, event), count in counts.items()})
+
+
+def _message_row(position: int, item: Planned, message_id: str, now: datetime) -> store.Row:
+    draft = item.draft
+    return (
+        position,
+        message_id,
+        item.source.id,
+        None if draft.target_system is None else orjson.dumps(draft.target_system).decode(),
+        draft.message_type,
+        draft.event_type,
+        draft.priority,
+        draft.timestamp or now,
+        draft.payload,
+        draft.content_type,
+        orjson.dumps(draft.headers).decode() if draft.headers else "{}",
+        draft.correlation_id,
+        draft.reply_to,
+        draft.ordering_key,
+        draft.recipient,
+        orjson.dumps(draft.search_keys).decode() if draft.search_keys else "{}",
+        draft.ttl,
+        draft.deliver_at,
+        draft.max_retries,
+        item.size,
+        item.fingerprint,
+        not item.owed and draft.target_system != [],
+        now,
+    )
+
+
+def _delivery_row(position: int, item: Planned, owed: Owed, now: datetime) -> store.Row:
+    draft = item.draft
+    return (
+        new_id(),
+        position,
+        item.source.id,
+        owed.system_id,
+        owed.interface,
+        owed.state,
+        owed.reason,
+        draft.priority,
+        draft.ordering_key,
+        owed.max_attempts,
+        max(draft.deliver_at, now) if draft.deliver_at else now,
+        now + timedelta(seconds=draft.ttl) if draft.ttl is not None else None,
+        now,
+        now if owed.state == State.SKIPPED else None,
+        "",
+        "",
+        "",
+        0,
+        0,
+        0,
+        "scheduled",
+    )

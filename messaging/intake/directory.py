@@ -1,0 +1,164 @@
+"""Who may be a source or a target, as the registry says: remembered for under a second in each process."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import DatabaseError, connection
+
+from endpoints.errors import Overloaded
+from endpoints.models import Endpoint, EndpointState, System, SystemState
+
+REMEMBER_S = 0.75
+MAX_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One door of a system, as far as accepting for it goes."""
+
+    name: str
+    max_attempts: int
+    is_disabled: bool
+    is_paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A system, as far as accepting from it or for it goes."""
+
+    id: int
+    slug: str
+    owner_id: int | None
+    owner: str
+    accepts_from: frozenset[str]
+    accepts_broadcast: bool
+    max_message_bytes: int
+    search_keys: tuple[tuple[str, str], ...]
+    is_retired: bool
+    interfaces: dict[str, Interface]
+
+    def accepts(self, source: "Party") -> bool:
+        """Say whether `source` may send here: named itself or by team; else the own team, or all if there is none."""
+        if source.id == self.id:
+            return True
+        if self.accepts_from:
+            return bool(self.accepts_from & {"*", source.slug, source.owner} - {""})
+        return self.owner_id is None or self.owner_id == source.owner_id
+
+
+class Directory:
+    """Look systems up by slug; only what exists is remembered, so a new system can be used at once."""
+
+    def __init__(self) -> None:
+        self._parties: dict[str, tuple[Party, float]] = {}
+        self._lock = threading.Lock()
+
+    def remembered(self, slug: str) -> Party | None:
+        """Return the party if it was looked up within the last moment; never touches the database."""
+        entry = self._parties.get(slug)
+        return entry[0] if entry is not None and entry[1] > time.monotonic() else None
+
+    def remembered_all(self, slugs: set[str]) -> dict[str, Party] | None:
+        """Return all of `slugs`, or None when one of them must be looked up."""
+        found = {}
+        for slug in slugs:
+            party = self.remembered(slug)
+            if party is None:
+                return None
+            found[slug] = party
+        return found
+
+    def look_up(self, slugs: set[str]) -> dict[str, Party]:
+        """Return those of `slugs` that exist; queries the database for what is not remembered."""
+        found = {slug: party for slug in slugs if (party := self.remembered(slug)) is not None}
+        missing = slugs - found.keys()
+        if missing:
+            read_at = time.monotonic()
+            loaded = load(missing)
+            with self._lock:
+                if len(self._parties) + len(loaded) > MAX_REMEMBERED:
+                    self._parties.clear()
+                self._parties.update((slug, (party, read_at + REMEMBER_S)) for slug, party in loaded.items())
+            found.update(loaded)
+        return found
+
+    def forget(self) -> None:
+        """Look everything up anew from now on."""
+        self._parties.clear()
+
+
+def load(slugs: set[str]) -> dict[str, Party]:
+    """Read the parties named `slugs` from the registry, in two queries."""
+    systems = System.objects.filter(slug__in=slugs).select_related("owner")
+    doors: dict[int, dict[str, list[Endpoint]]] = {}
+    for endpoint in Endpoint.objects.filter(system__slug__in=slugs).order_by("tier", "name"):
+        if "deliver" in endpoint.use:
+            doors.setdefault(endpoint.system_id, {}).setdefault(endpoint.interface, []).append(endpoint)
+    return {system.slug: _party(system, doors.get(system.pk, {})) for system in systems}
+
+
+def broadcast_slugs() -> set[str]:
+    """Return the slugs of all systems that take broadcasts."""
+    active = System.objects.exclude(state=SystemState.RETIRED).filter(accepts_broadcast=True)
+    return set(active.values_list("slug", flat=True))
+
+
+def _party(system: System, doors: dict[str, list[Endpoint]]) -> Party:
+    return Party(
+        id=system.pk,
+        slug=system.slug,
+        owner_id=system.owner_id,
+        owner=system.owner.name if system.owner else "",
+        accepts_from=frozenset(system.accepts_from),
+        accepts_broadcast=system.accepts_broadcast,
+        max_message_bytes=system.max_message_bytes,
+        search_keys=tuple((key["name"], key["from"]) for key in system.search_keys),
+        is_retired=system.state == SystemState.RETIRED,
+        interfaces={
+            name: Interface(
+                name=name,
+                max_attempts=endpoints[0].max_attempts,
+                is_disabled=all(endpoint.state == EndpointState.DISABLED for endpoint in endpoints),
+                is_paused=system.state == SystemState.PAUSED
+                or not any(endpoint.state == EndpointState.ENABLED for endpoint in endpoints),
+            )
+            for name, endpoints in doors.items()
+        },
+    )
+
+
+DIRECTORY = Directory()
+_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="directory")
+
+
+async def find_parties(slugs: set[str]) -> dict[str, Party]:
+    """Return those of `slugs` that exist, without blocking the loop; a thread is used only for what must be read."""
+    remembered = DIRECTORY.remembered_all(slugs)
+    if remembered is not None:
+        return remembered
+    return await asyncio.get_running_loop().run_in_executor(_pool, _on_own_connection, DIRECTORY.look_up, slugs)
+
+
+async def find_broadcast() -> list[Party]:
+    """Return the parties that take broadcasts."""
+    return await asyncio.get_running_loop().run_in_executor(_pool, _on_own_connection, broadcast_parties)
+
+
+def broadcast_parties() -> list[Party]:
+    """Return the parties that take broadcasts; queries the database."""
+    return sorted(DIRECTORY.look_up(broadcast_slugs()).values(), key=lambda party: party.slug)
+
+
+def _on_own_connection(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Run `call` and give the thread's connection back, or PostgreSQL's pool would lose it for good."""
+    try:
+        return call(*arguments)
+    except DatabaseError as exc:
+        raise Overloaded("the database does not answer", code="database", retry_after_s=5) from exc
+    finally:
+        connection.close()

@@ -1,0 +1,153 @@
+"""Group commit: one thread a process stores what many connections bring, and each is told once it is durable."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from django.db import DataError, IntegrityError, connection
+from django.db import Error as DatabaseError
+
+from endpoints.errors import ControlPlaneError, Overloaded, Refused
+from messaging.intake.commit import Answer, store_planned
+from messaging.intake.plan import Planned
+
+log = structlog.get_logger(__name__)
+
+MAX_COMMIT_MESSAGES = 1000
+MAX_COMMIT_BYTES = 8 * 1024 * 1024
+MAX_WAITING_MESSAGES = 20_000
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+# What is wrong with a message; whatever else the database says is no fault of a sender's.
+UNSTORABLE = (DataError, IntegrityError, ArithmeticError, TypeError, ValueError)
+
+
+@dataclass(slots=True)
+class Submission:
+    """What one caller brought, and where its answers go."""
+
+    planned: Sequence[Planned]
+    size: int
+    loop: asyncio.AbstractEventLoop
+    answers: "asyncio.Future[list[Answer]]"
+
+
+class Writer:
+    """The one thread that inserts messages in this process, on Django's own connection.
+
+    While a commit is being made durable the next one gathers: the busier the
+    intake, the more messages share one commit. Waiting is bounded in messages and
+    bytes; beyond that callers are refused at once and nothing is kept for them.
+    """
+
+    def __init__(self, on_commit: Callable[[], None]) -> None:
+        self._on_commit = on_commit
+        self._queue: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
+        self._waiting_messages = 0  # touched by the loop's thread alone
+        self._waiting_bytes = 0
+        self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Store what is waiting, then end; blocks until that is done."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def submit(self, planned: Sequence[Planned]) -> "asyncio.Future[list[Answer]]":
+        """Return a future of the answers, true once committed; raises Overloaded when too much waits already."""
+        size = sum(item.size for item in planned)
+        if (
+            self._waiting_messages + len(planned) > MAX_WAITING_MESSAGES
+            or self._waiting_bytes + size > MAX_WAITING_BYTES
+        ):
+            raise Overloaded("too many messages wait to be stored, try again in a second", retry_after_s=1)
+        loop = asyncio.get_running_loop()
+        submission = Submission(planned, size, loop, loop.create_future())
+        self._waiting_messages += len(planned)
+        self._waiting_bytes += size
+        self._queue.put(submission)
+        return submission.answers
+
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            batch, is_open = self._gather()
+            if batch:
+                self._commit(batch)
+        connection.close()
+
+    def _commit(self, batch: list[Submission]) -> None:
+        try:
+            answers = self._store(batch)
+        except Exception as exc:  # a writer that ended would leave every later caller waiting for ever
+            log.exception("writer_failed")
+            answers = self._refuse(batch, exc)
+        self._answer(batch, answers)
+        self._on_commit()
+
+    def _gather(self) -> tuple[list[Submission], bool]:
+        """Wait for work, then take what else is there, up to one commit's worth."""
+        batch: list[Submission] = []
+        messages = size = 0
+        while messages < MAX_COMMIT_MESSAGES and size < MAX_COMMIT_BYTES:
+            try:
+                submission = self._queue.get(block=not batch)
+            except queue.Empty:
+                break
+            if submission is None:
+                return batch, False
+            batch.append(submission)
+            messages += len(submission.planned)
+            size += submission.size
+        return batch, True
+
+    def _store(self, batch: list[Submission]) -> list[list[Answer]]:
+        """Return the answers of every submission; a database that fails is an answer too."""
+        planned = [item for submission in batch for item in submission.planned]
+        try:
+            answers = iter(store_planned(planned))
+        except UNSTORABLE as exc:
+            # One of them does not fit (its system was deleted a moment ago): it must not sink the others.
+            log.warning("intake_batch_refused", messages=len(planned), error=str(exc))
+            return [[self._store_alone(item) for item in submission.planned] for submission in batch]
+        except DatabaseError as exc:
+            return self._refuse(batch, exc)
+        return [[next(answers) for _ in submission.planned] for submission in batch]
+
+    def _store_alone(self, item: Planned) -> Answer:
+        try:
+            return store_planned([item])[0]
+        except UNSTORABLE as exc:
+            log.warning("message_refused_by_database", source=item.source.slug, error=str(exc))
+            return Refused("the database refused this message; is its source or target still registered?")
+        except DatabaseError as exc:
+            return self._refuse([], exc, 1)[0][0]
+
+    def _refuse(self, batch: list[Submission], exc: Exception, alone: int = 0) -> list[list[Answer]]:
+        """Answer that nothing was stored; the connection is given up, since it may be the broken part."""
+        log.error("intake_database_failed", error=str(exc))
+        connection.close()
+        error: ControlPlaneError = Overloaded(
+            "the database cannot store messages now", code="database", retry_after_s=5
+        )
+        return [[error] * len(submission.planned) for submission in batch] or [[error] * alone]
+
+    def _answer(self, batch: list[Submission], answers: list[list[Answer]]) -> None:
+        """Hand the answers to the event loops they are awaited in, one call a loop."""
+        loops: dict[asyncio.AbstractEventLoop, list[tuple[Submission, list[Answer]]]] = {}
+        for submission, answer in zip(batch, answers, strict=True):
+            loops.setdefault(submission.loop, []).append((submission, answer))
+        for loop, pairs in loops.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._resolve, pairs)
+
+    def _resolve(self, pairs: list[tuple[Submission, list[Answer]]]) -> None:
+        for submission, answers in pairs:
+            self._waiting_messages -= len(submission.planned)
+            self._waiting_bytes -= submission.size
+            if not submission.answers.done():  # the caller may have hung up
+                submission.answers.set_result(answers)

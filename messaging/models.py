@@ -1,0 +1,361 @@
+"""What we owe to whom: what was accepted, what came of it, and every try."""
+
+from typing import Any, Self
+
+from django.db import models
+from django.db.models import F, Q
+
+from endpoints.access.principal import Principal
+from endpoints.ids import new_id
+from endpoints.models import Endpoint, System, one_of, visible
+from endpoints.transports.base import AckLevel, ErrorClass
+
+
+class MessageType(models.TextChoices):
+    REQUEST = "request"
+    RESPONSE = "response"
+    EVENT = "event"
+    COMMAND = "command"
+    QUERY = "query"
+    NOTIFICATION = "notification"
+    HEARTBEAT = "heartbeat"
+    ERROR = "error"
+
+
+class Priority(models.IntegerChoices):
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+    CRITICAL = 3
+    EMERGENCY = 4
+
+
+class State(models.TextChoices):
+    """Where a delivery is in its life."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+OPEN_STATES = (State.PENDING, State.SENDING)
+FINAL_STATES = tuple(s for s in State if s not in OPEN_STATES)
+
+
+class Reason(models.TextChoices):
+    """Why a delivery is in its state; part of the outside interface."""
+
+    NEW = "new"
+    RETRYING = "retrying"
+    PAUSED = "paused"
+    MAINTENANCE = "maintenance"
+    BREAKER = "breaker"
+    THROTTLED = "throttled"
+    RATE_LIMITED = "rate_limited"
+    BLOCKED = "blocked"
+    SCHEDULED = "scheduled"
+    NO_CLIENT = "no_client"
+    REFUSED = "refused"
+    EXHAUSTED = "exhausted"
+    POISON = "poison"
+    ADDRESS = "address"
+    TRANSFORM = "transform"
+    DISABLED = "disabled"
+    FILTERED = "filtered"
+    RETIRED = "retired"
+    SENT = "sent"  # of a delivered one
+    TTL = "ttl"  # of an expired one
+    OPERATOR = "operator"  # of a cancelled one
+
+
+class Outcome(models.TextChoices):
+    """How one attempt ended."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    DEAD = "dead"
+    THROTTLED = "throttled"
+    LOST = "lost"
+    CUT = "cut"  # we stopped before an answer came
+
+
+class Trigger(models.TextChoices):
+    SCHEDULED = "scheduled"
+    MANUAL = "manual"
+    REDRIVE = "redrive"
+    HALF_OPEN = "half_open"
+
+
+class MessageQuerySet(models.QuerySet[Any]):
+    """Messages; a team sees what its systems sent or were to receive."""
+
+    def visible_to(self, principal: Principal) -> Self:
+        if principal.team_ids is None:
+            return self
+        received = Delivery.objects.filter(visible(principal, "system__owner"), message=models.OuterRef("pk"))
+        return self.filter(visible(principal, "source__owner") | models.Exists(received))
+
+
+class DeliveryQuerySet(models.QuerySet[Any]):
+    """Deliveries; both ends see them."""
+
+    def visible_to(self, principal: Principal) -> Self:
+        return self.filter(visible(principal, "system__owner") | visible(principal, "source__owner"))
+
+
+class AttemptQuerySet(models.QuerySet[Any]):
+    def visible_to(self, principal: Principal) -> Self:
+        return self.filter(
+            visible(principal, "delivery__system__owner") | visible(principal, "delivery__source__owner")
+        )
+
+
+class Message(models.Model):
+    """What was accepted. Immutable; `position` is the order of commit over all processes."""
+
+    position = models.BigAutoField(primary_key=True)
+    message_id = models.CharField(max_length=128)
+    source = models.ForeignKey(System, on_delete=models.PROTECT, related_name="+")
+    targets = models.JSONField(null=True, help_text="As the sender gave it: a list of targets, or null for routes.")
+    message_type = models.CharField(max_length=12, choices=MessageType, default=MessageType.EVENT)
+    event_type = models.CharField(max_length=200, blank=True)
+    priority = models.SmallIntegerField(choices=Priority, default=Priority.NORMAL)
+    timestamp = models.DateTimeField(help_text="When the sender says it happened.")
+    payload = models.BinaryField(null=True)  # null: removed by retention
+    content_type = models.CharField(max_length=200, default="application/json")
+    headers = models.JSONField(default=dict)
+    correlation_id = models.CharField(max_length=200, blank=True)
+    reply_to = models.CharField(max_length=200, blank=True)
+    ordering_key = models.CharField(max_length=200, blank=True)
+    recipient = models.CharField(max_length=200, blank=True)
+    search_keys = models.JSONField(default=dict)
+    ttl_s = models.FloatField(null=True)
+    deliver_at = models.DateTimeField(null=True)
+    max_retries = models.PositiveSmallIntegerField(null=True)
+    size = models.PositiveIntegerField()
+    fingerprint = models.BinaryField(
+        max_length=16
+    )  # of everything the sender gave, to tell a duplicate from a conflict
+    unrouted = models.BooleanField(default=False)
+    created_at = models.DateTimeField()
+
+    objects = MessageQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-position"]
+        constraints = [
+            # The id first, so that the same index finds a message by its id alone.
+            models.UniqueConstraint(fields=["message_id", "source"], name="message_unique_per_source"),
+            one_of("message_type", MessageType, "message_type"),
+        ]
+        indexes = [
+            models.Index(fields=["correlation_id"], name="message_correlation", condition=~Q(correlation_id="")),
+            models.Index(fields=["created_at"], name="message_created"),
+            models.Index(fields=["position"], name="message_unrouted", condition=Q(unrouted=True)),
+        ]
+
+    def __str__(self) -> str:
+        return self.message_id
+
+
+class SearchKey(models.Model):
+    """A business key of a message (order 4711), indexed."""
+
+    message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="keys", db_index=False)
+    name = models.CharField(max_length=50)
+    value = models.CharField(max_length=200)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["message", "name", "value"], name="searchkey_unique"),
+        ]
+        indexes = [models.Index(fields=["value", "name", "message"], name="searchkey_value")]
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value}"
+
+
+class IdempotencyKey(models.Model):
+    """The first answer to a key, for 24 hours."""
+
+    source = models.ForeignKey(System, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=200)
+    fingerprint = models.BinaryField(max_length=16)
+    message_id = models.CharField(max_length=128)
+    deliveries = models.PositiveIntegerField()
+    created_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source", "key"], name="idempotencykey_unique")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Delivery(models.Model):
+    """Message x interface: the unit of state, retry, order, search and resend."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="deliveries")
+    source = models.ForeignKey(System, on_delete=models.PROTECT, related_name="+", db_index=False)
+    system = models.ForeignKey(System, on_delete=models.PROTECT, related_name="deliveries", db_index=False)
+    interface = models.CharField(max_length=63)
+    endpoint = models.ForeignKey(  # the one tried last
+        Endpoint,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="deliveries",
+        db_index=False,
+        db_constraint=False,
+    )
+    state = models.CharField(max_length=10, choices=State)
+    reason = models.CharField(max_length=20, choices=Reason)
+    error_class = models.CharField(max_length=20, blank=True)
+    error = models.CharField(max_length=500, blank=True)
+    ack_level = models.CharField(max_length=12, blank=True)
+    priority = models.SmallIntegerField(choices=Priority, default=Priority.NORMAL)
+    ordering_key = models.CharField(max_length=200, blank=True)
+    attempts = models.PositiveIntegerField(default=0, help_text="Tries that count against max_attempts.")
+    unspent = models.PositiveIntegerField(default=0, help_text="Tries that do not: throttled, lost, cut.")
+    max_attempts = models.PositiveIntegerField()
+    losses = models.PositiveSmallIntegerField(default=0)
+    trigger = models.CharField(max_length=10, choices=Trigger, default=Trigger.SCHEDULED)
+    due_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True)
+    throttled_since = models.DateTimeField(null=True)
+    lease_token = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    objects = DeliveryQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "deliveries"
+        constraints = [
+            one_of("state", State, "delivery_state"),
+            one_of("reason", Reason, "delivery_reason"),
+            models.CheckConstraint(
+                condition=Q(state="sending", lease_token__isnull=False, lease_until__isnull=False)
+                | (~Q(state="sending") & Q(lease_token__isnull=True, lease_until__isnull=True)),
+                name="delivery_lease",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=OPEN_STATES, finished_at__isnull=True)
+                | (~Q(state__in=OPEN_STATES) & Q(finished_at__isnull=False)),
+                name="delivery_finished",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                F("system"),
+                F("interface"),
+                F("priority").desc(),
+                F("due_at"),
+                name="delivery_due",
+                condition=Q(state="pending"),
+            ),
+            models.Index(fields=["due_at"], name="delivery_suspect", condition=Q(state="pending", losses__gt=0)),
+            models.Index(
+                fields=["system", "interface", "ordering_key", "message"],
+                name="delivery_order",
+                condition=Q(state__in=["pending", "sending"]) & ~Q(ordering_key=""),
+            ),
+            models.Index(fields=["lease_until"], name="delivery_leased", condition=Q(state="sending")),
+            models.Index(
+                fields=["expires_at"],
+                name="delivery_expiring",
+                condition=Q(state="pending", expires_at__isnull=False),
+            ),
+            models.Index(fields=["system", "id"], name="delivery_by_system"),
+            # Nearly all are delivered: a list of those needs no index of its own, and finishing touches one less.
+            models.Index(
+                fields=["state", "id"],
+                name="delivery_by_state",
+                condition=Q(state__in=["dead", "expired", "cancelled", "skipped"]),
+            ),
+            models.Index(fields=["finished_at"], name="delivery_finished_at", condition=Q(finished_at__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Attempt(models.Model):
+    """One try of a delivery, with what was sent and what came back."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="attempt_list")
+    endpoint = models.ForeignKey(
+        Endpoint, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False, db_constraint=False
+    )
+    number = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    took_ms = models.FloatField()
+    phases_ms = models.JSONField(default=dict)
+    outcome = models.CharField(max_length=10, choices=Outcome)
+    error_class = models.CharField(max_length=20, blank=True)
+    error = models.CharField(max_length=500, blank=True)
+    status_code = models.PositiveSmallIntegerField(null=True)
+    request = models.JSONField(default=dict)
+    response_headers = models.JSONField(default=dict)
+    response_body = models.BinaryField(null=True)
+    response_truncated = models.BooleanField(default=False)
+    trigger = models.CharField(max_length=10, choices=Trigger, default=Trigger.SCHEDULED)
+
+    objects = AttemptQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["number", "id"]
+        constraints = [one_of("outcome", Outcome, "attempt_outcome")]
+
+    def __str__(self) -> str:
+        return f"{self.delivery_id} #{self.number}"
+
+
+class Rollup(models.Model):
+    """How much happened to a system in one minute; lists and charts count here, never in big tables."""
+
+    minute = models.DateTimeField()
+    system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="+")
+    event = models.CharField(max_length=12)  # accepted | delivered | dead | expired | cancelled | skipped | attempt
+    error_class = models.CharField(max_length=20, blank=True)
+    count = models.BigIntegerField(default=0)
+    total_ms = models.FloatField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["minute", "system", "event", "error_class"], name="rollup_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.minute:%H:%M} {self.system_id} {self.event} {self.count}"
+
+
+class Process(models.Model):
+    """A process of ours: alive while `seen_at` moves."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    role = models.CharField(max_length=20)
+    host = models.CharField(max_length=200)
+    pid = models.PositiveIntegerField()
+    restarts = models.PositiveIntegerField(default=0)
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+    stopped_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["role", "host", "pid"]
+        verbose_name_plural = "processes"
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.pid}"
+
+
+ACK_LEVELS = [level.value for level in AckLevel]
+ERROR_CLASSES = [error.value for error in ErrorClass]

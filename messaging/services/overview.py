@@ -1,0 +1,229 @@
+"""The numbers of the pages: what waits, what died, how much moves. Every query here is bounded.
+
+Rollups answer for the past; the partial indexes answer for what is open, up to `CAP`
+rows of each state, oldest first: a page is asked once a second and must stay cheap
+with a million rows waiting, and "5,000+" says all that a reader can use.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, F, Min, Q, QuerySet, Sum
+
+from endpoints.access.principal import Principal
+from endpoints.models import Endpoint, System, visible
+from messaging.models import Attempt, Delivery, Process, Reason, Rollup, State
+from messaging.services.status import is_alive
+
+CAP = 5_000
+RECENT_ATTEMPTS = 2_000
+MINUTES = 60
+FIRST_ID = UUID(int=0)
+LATE_S = 5.0  # what is due for less than this is on its way, not late
+SHOWN_EVENTS = ("accepted", "delivered", "dead")
+WAITS_BY_PLAN = (Reason.SCHEDULED,)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Deliveries that share a state, an interface and a reason. `late` of them are overdue."""
+
+    state: str
+    system: str
+    interface: str
+    reason: str
+    error_class: str
+    count: int
+    late: int
+    oldest_due_at: datetime
+    oldest_created_at: datetime
+
+    @property
+    def is_trouble(self) -> bool:
+        """Say whether someone should know: it died, it is overdue, or it was tried or held before."""
+        if self.state == State.DEAD or self.late:
+            return True
+        return self.state == State.PENDING and self.reason not in (Reason.NEW, *WAITS_BY_PLAN)
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """One minute of traffic."""
+
+    at: datetime
+    accepted: int = 0
+    delivered: int = 0
+    dead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How one endpoint answered lately, in milliseconds."""
+
+    endpoint_id: str
+    label: str
+    count: int
+    p50_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Oldest:
+    """The delivery that waits, or lies dead, the longest, and what stopped it."""
+
+    delivery_id: str
+    position: int
+    target: str
+    state: str
+    reason: str
+    error: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All that the dashboard shows, as one caller may see it."""
+
+    now: datetime
+    backlog: list[Backlog] = field(default_factory=list)
+    traffic: list[Minute] = field(default_factory=list)
+    slowest: list[Speed] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
+    oldest_waiting: Oldest | None = None
+    oldest_dead: Oldest | None = None
+    systems: int = 0
+
+    def total(self, *states: str) -> int:
+        """Return how many deliveries are in these states, counted up to the cap."""
+        return sum(row.count for row in self.backlog if row.state in states)
+
+    @property
+    def accepted(self) -> int:
+        return sum(minute.accepted for minute in self.traffic)
+
+    @property
+    def delivered(self) -> int:
+        return sum(minute.delivered for minute in self.traffic)
+
+    def is_sent_by(self, role: str) -> bool:
+        """Say whether a process of this role is alive."""
+        return any(process.role == role and is_alive(process, self.now) for process in self.processes)
+
+
+def overview(principal: Principal, now: datetime) -> Overview:
+    """Return the dashboard's numbers as `principal` may see them."""
+    backlog = open_backlog(principal, now)
+    waiting = any(row.state == State.PENDING and row.is_trouble for row in backlog)
+    dead = any(row.state == State.DEAD for row in backlog)
+    return Overview(
+        now=now,
+        backlog=backlog,
+        traffic=traffic(principal, now),
+        slowest=slowest(principal),
+        processes=list(Process.objects.filter(stopped_at__isnull=True).order_by("role", "started_at")),
+        oldest_waiting=_oldest(principal, State.PENDING, now) if waiting else None,
+        oldest_dead=_oldest(principal, State.DEAD, now) if dead else None,
+        systems=System.objects.visible_to(principal).count(),
+    )
+
+
+def open_backlog(principal: Principal, now: datetime, system: System | None = None) -> list[Backlog]:
+    """Return what is pending, sending or dead, grouped; at most `CAP` rows of each state are looked at."""
+    late = Q(state=State.PENDING, due_at__lt=now - timedelta(seconds=LATE_S)) & ~Q(reason__in=WAITS_BY_PLAN)
+    found: list[Backlog] = []
+    for state in (State.PENDING, State.SENDING, State.DEAD):
+        rows = (
+            Delivery.objects.filter(pk__in=_ids(principal, state, system))
+            .values_list("state", "system__slug", "interface", "reason", "error_class")
+            .annotate(
+                count=Count("pk"),
+                late=Count("pk", filter=late),
+                oldest_due_at=Min("due_at"),
+                oldest_created_at=Min("created_at"),
+            )
+            .order_by("oldest_created_at")
+        )
+        found.extend(Backlog(*row) for row in rows)
+    return found
+
+
+def traffic(principal: Principal, now: datetime, system: System | None = None, minutes: int = MINUTES) -> list[Minute]:
+    """Return accepted, delivered and dead per minute, oldest first, without holes."""
+    first = now.replace(second=0, microsecond=0) - timedelta(minutes=minutes - 1)
+    rows = Rollup.objects.filter(visible(principal, "system__owner"), minute__gte=first, event__in=SHOWN_EVENTS)
+    if system is not None:
+        rows = rows.filter(system=system)
+    counts: dict[datetime, dict[str, int]] = defaultdict(dict)
+    for minute, event, count in rows.order_by().values_list("minute", "event").annotate(sum=Sum("count")):
+        counts[minute][event] = count
+    return [Minute(at, **counts.get(at, {})) for at in (first + timedelta(minutes=i) for i in range(minutes))]
+
+
+def slowest(principal: Principal, limit: int = 6) -> list[Speed]:
+    """Return the endpoints with the highest 95th percentile among the latest attempts."""
+    latest = Attempt.objects.order_by("-id").values_list("endpoint_id", "took_ms")[:RECENT_ATTEMPTS]
+    times: dict[Any, list[float]] = defaultdict(list)
+    for endpoint_id, took_ms in latest:
+        times[endpoint_id].append(took_ms)
+    seen = Endpoint.objects.visible_to(principal).filter(pk__in=[key for key in times if key])
+    speeds = [_speed(endpoint, times[endpoint.pk]) for endpoint in seen.select_related("system")]
+    return sorted(speeds, key=lambda speed: -speed.p95_ms)[:limit]
+
+
+def grouped(backlog: Iterable[Backlog], state: str, *fields: str) -> list[tuple[tuple[str, ...], int, datetime]]:
+    """Return (key, count, oldest due) of the rows in `state` by `fields`, largest first."""
+    sums: dict[tuple[str, ...], tuple[int, datetime]] = {}
+    for row in backlog:
+        if row.state != state:
+            continue
+        key = tuple(getattr(row, name) for name in fields)
+        count, oldest = sums.get(key, (0, row.oldest_due_at))
+        sums[key] = (count + row.count, min(oldest, row.oldest_due_at))
+    return sorted(((key, *value) for key, value in sums.items()), key=lambda item: -item[1])
+
+
+def _ids(principal: Principal, state: str, system: System | None = None) -> QuerySet[Any, Any]:
+    """Return the ids of at most `CAP` deliveries in `state`.
+
+    Unordered on purpose: asked for an order, SQLite walks the primary key past every
+    row in another state. The lower bound excludes nothing, but makes (state, id) the
+    index to choose, and that gives the oldest first anyway.
+    """
+    rows = Delivery.objects.visible_to(principal).filter(state=state, id__gt=FIRST_ID)
+    return (rows if system is None else rows.filter(system=system)).order_by().values("pk")[:CAP]
+
+
+def _oldest(principal: Principal, state: str, now: datetime) -> Oldest | None:
+    rows = Delivery.objects.filter(pk__in=_ids(principal, state)).order_by("created_at")
+    if state == State.PENDING:
+        waits = ~Q(reason=Reason.NEW) | Q(due_at__lt=now - timedelta(seconds=LATE_S))
+        rows = rows.filter(waits).exclude(reason__in=WAITS_BY_PLAN)
+    row = rows.annotate(slug=F("system__slug")).first()
+    if row is None:
+        return None
+    return Oldest(
+        delivery_id=str(row.pk),
+        position=row.message_id,
+        target=f"{row.slug}/{row.interface}",
+        state=row.state,
+        reason=row.reason,
+        error=row.error or row.error_class.replace("_", " "),
+        since=row.finished_at or row.created_at,
+    )
+
+
+def _speed(endpoint: Endpoint, times_ms: list[float]) -> Speed:
+    ordered = sorted(times_ms)
+    last = len(ordered) - 1
+    return Speed(
+        endpoint_id=str(endpoint.pk),
+        label=str(endpoint),
+        count=len(ordered),
+        p50_ms=next(islice(ordered, last // 2, None)),
+        p95_ms=ordered[min(last, int(len(ordered) * 0.95))],
+    )

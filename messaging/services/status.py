@@ -1,0 +1,108 @@
+"""Is all well? One judgement for the command, the REST API and the pages."""
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+from endpoints.models import Endpoint
+from messaging import store
+from messaging.models import OPEN_STATES, Delivery, Process, State
+from messaging.services.processes import SILENT
+
+NEEDED_ROLES = ("web", "deliver")
+LATE_S = 300.0
+DYING_RESTARTS = 3
+DYING_WITHIN = timedelta(minutes=10)
+
+EXIT_CODES = {"healthy": 0, "degraded": 1, "down": 2}
+
+
+def status() -> dict[str, Any]:
+    """Return the state of the installation and the numbers it follows from.
+
+    Shape: {"state", "reasons": [str], "processes": [{...}], "waiting", "oldest_due_s" (None: nothing
+    is due), "dead_unresolved", "endpoints": {"<state>" | "<health>": n}, "runs": {}}. A dead letter
+    alone does not make it degraded: it was judged, and waits for a person.
+    """
+    now = store.now()
+    rows = list(Process.objects.filter(stopped_at__isnull=True))
+    oldest_due_s = oldest_due(now)
+    state, reasons = judge(rows, oldest_due_s, now)
+    return {
+        "state": state,
+        "reasons": reasons,
+        "processes": [_process(row, now) for row in rows if not _is_replaced(row, rows, now)],
+        "waiting": Delivery.objects.filter(state__in=OPEN_STATES).count(),
+        "oldest_due_s": oldest_due_s,
+        "dead_unresolved": Delivery.objects.filter(state=State.DEAD).count(),
+        "endpoints": endpoint_counts(),
+        "runs": {},
+    }
+
+
+def judge(rows: list[Process], oldest_due_s: float | None, now: datetime) -> tuple[str, list[str]]:
+    """Return healthy, degraded or down, and every reason for it."""
+    alive = [row for row in rows if is_alive(row, now)]
+    roles = {row.role for row in alive}
+    if missing := [role for role in NEEDED_ROLES if role not in roles]:
+        return "down", [f"no {role} process is running" for role in missing]
+    reasons = [
+        f"{row.role} on {row.host} (pid {row.pid}) is gone"
+        for row in rows
+        if row not in alive and not _is_replaced(row, rows, now)
+    ]
+    reasons += [f"{row.role} on {row.host} keeps dying: {row.restarts} restarts" for row in alive if _dies(row, now)]
+    if oldest_due_s is not None and oldest_due_s > LATE_S:
+        reasons.append(f"the oldest due delivery is {oldest_due_s:.0f} s late")
+    return ("degraded" if reasons else "healthy"), reasons
+
+
+def is_alive(row: Process, now: datetime) -> bool:
+    """Say whether the process has beaten lately."""
+    return row.stopped_at is None and now - row.seen_at < SILENT
+
+
+def oldest_due(now: datetime) -> float | None:
+    """Return for how many seconds the longest due delivery that may be sent has waited.
+
+    What waits for a paused or retired party is not late. One probe of the partial index a target.
+    """
+    times = []
+    for system_id, interface, priority in store.due_targets(now):
+        pending = Delivery.objects.filter(
+            state=State.PENDING, system_id=system_id, interface=interface, priority=priority
+        )
+        times.append(pending.order_by("due_at").values_list("due_at", flat=True).first())
+    due = [at for at in times if at is not None and at <= now]
+    return round((now - min(due)).total_seconds(), 1) if due else None
+
+
+def endpoint_counts() -> dict[str, int]:
+    """Return how many endpoints are in each state other than enabled, and of the enabled in each health."""
+    counts: Counter[str] = Counter()
+    for state, health in Endpoint.objects.values_list("state", "health"):
+        counts[health if state == "enabled" else state] += 1
+    return dict(counts)
+
+
+def _is_replaced(row: Process, rows: list[Process], now: datetime) -> bool:
+    """Say whether a silent process has a living one in its place: a restart is no news."""
+    if is_alive(row, now):
+        return False
+    return any(other.role == row.role and other.host == row.host and is_alive(other, now) for other in rows)
+
+
+def _dies(row: Process, now: datetime) -> bool:
+    return row.restarts >= DYING_RESTARTS and now - row.started_at < DYING_WITHIN
+
+
+def _process(row: Process, now: datetime) -> dict[str, Any]:
+    return {
+        "role": row.role,
+        "host": row.host,
+        "pid": row.pid,
+        "alive": is_alive(row, now),
+        "restarts": row.restarts,
+        "started_at": row.started_at.isoformat(),
+        "seen_s": round((now - row.seen_at).total_seconds(), 1),
+    }

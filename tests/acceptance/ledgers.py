@@ -1,0 +1,158 @@
+"""The two ends' own books: a sender that notes what was acknowledged, and what the receiver's log adds up to."""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import aiohttp
+import orjson
+
+from tests.stack import Stack
+
+OPEN = "state IN ('pending', 'sending')"
+
+
+def post_all(
+    stack: Stack, bodies: Sequence[dict[str, Any]], *, connections: int = 32, headers: dict[str, str] | None = None
+) -> list[tuple[int, dict[str, Any]]]:
+    """Post each body in a request of its own over `connections`; return (status, answer) in order."""
+    answers: list[tuple[int, dict[str, Any]]] = [(0, {})] * len(bodies)
+    left = iter(enumerate(bodies))
+    url, sent = f"{stack.url}/api/v1/messages/", {"X-API-Key": stack.key(), **(headers or {})}
+
+    async def work(session: aiohttp.ClientSession) -> None:
+        for index, body in left:
+            async with session.post(url, json=body, headers=sent) as answer:
+                answers[index] = (answer.status, await answer.json(content_type=None))
+
+    async def run() -> None:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            await asyncio.gather(*(work(session) for _ in range(connections)))
+        await let_go()
+
+    asyncio.run(run())
+    return answers
+
+
+async def let_go() -> None:
+    """Give closed connections the rounds of the loop they need to end, or they end as warnings."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+class Sender(threading.Thread):
+    """Sends numbered messages until stopped; each again and again, under one message id, until acknowledged."""
+
+    def __init__(self, stack: Stack, source: str, target: str, *, connections: int = 4, pause_s: float = 0.01) -> None:
+        super().__init__(daemon=True)
+        self._url, self._headers = f"{stack.url}/api/v1/messages/", {"X-API-Key": stack.key()}
+        self._envelope = {"source_system": source, "target_system": target}
+        self._connections, self._pause_s = connections, pause_s
+        self._numbers = count(1)
+        self._stopping = threading.Event()
+        self.acknowledged: list[str] = []
+        self.broken = 0  # tries that got no answer, or one that said "not now"
+
+    def finish(self, timeout: float = 60) -> None:
+        """Begin no new message; return when each one begun is acknowledged."""
+        self._stopping.set()
+        self.join(timeout)
+        assert not self.is_alive(), "a message was never acknowledged"
+
+    def run(self) -> None:
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=20)
+        async with aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session:
+            await asyncio.gather(*(self._work(session) for _ in range(self._connections)))
+        await let_go()
+
+    async def _work(self, session: aiohttp.ClientSession) -> None:
+        while not self._stopping.is_set():
+            message_id = f"n-{next(self._numbers)}"
+            body = {**self._envelope, "message_id": message_id, "payload": {"id": message_id}}
+            while not await self._is_acknowledged(session, body):
+                self.broken += 1
+                await asyncio.sleep(0.05)
+            self.acknowledged.append(message_id)
+            await asyncio.sleep(self._pause_s)
+
+    async def _is_acknowledged(self, session: aiohttp.ClientSession, body: dict[str, Any]) -> bool:
+        try:
+            async with session.post(self._url, json=body) as answer:
+                text = await answer.read()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+        assert answer.status in (202, 503), (answer.status, text)
+        return answer.status == 202 and orjson.loads(text)["message_id"] == body["message_id"]
+
+
+def drain(stack: Stack, timeout: float = 60) -> None:
+    """Return when nothing waits and nothing is on its way."""
+    query = f"SELECT count(*) FROM messaging_delivery WHERE {OPEN}"
+    stack.wait_for(lambda: stack.sql(query) == [(0,)], timeout, "everything delivered")
+
+
+def overdue_s(stack: Stack) -> float:
+    """Return for how long the most overdue lease could have been taken over and was not; 0 with none.
+
+    Time in which no deliver process ran does not count: nobody could.
+    """
+    [(oldest,)] = stack.sql("SELECT min(lease_until) FROM messaging_delivery WHERE state = 'sending'")
+    [(started,)] = stack.sql("SELECT max(started_at) FROM messaging_process WHERE role = 'deliver'")
+    if oldest is None or started is None:
+        return 0.0
+    return max(0.0, (datetime.now(UTC) - max(_moment(oldest), _moment(started))).total_seconds())
+
+
+def _moment(value: Any) -> datetime:
+    found = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return found.replace(tzinfo=found.tzinfo or UTC)
+
+
+def compare(stack: Stack, acknowledged: Sequence[str], received: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Hold both ends' books against ours and return the figures; `received` are (delivery id, message id, ...).
+
+    Raises AssertionError when something was lost, came from nowhere, or came more
+    often than claims on it were lost.
+    """
+    rows = stack.sql("SELECT d.id, m.message_id, d.state FROM messaging_delivery d"
+                     " JOIN messaging_message m ON m.position = d.message_id")  # fmt: skip
+    ours = {str(row[0]).replace("-", ""): row[1] for row in rows}
+    sends = Counter(line[0].replace("-", "") for line in received)
+    lost_claims = dict(_lost_attempts(stack))
+    lost = set(acknowledged) - {line[1] for line in received}
+    unexpected = [line for line in received if ours.get(line[0].replace("-", "")) != line[1]]
+    unexplained = {id: n for id, n in sends.items() if n > 1 + lost_claims.get(id, 0)}
+    assert not lost, f"{len(lost)} acknowledged and not received: {sorted(lost)[:5]}"
+    assert not unexpected, f"{len(unexpected)} received that were not sent: {unexpected[:5]}"
+    assert not unexplained, f"{len(unexplained)} received more often than lost: {list(unexplained.items())[:5]}"
+    assert len(set(acknowledged)) == len(acknowledged) <= len(ours)
+    assert {state for _, _, state in rows} <= {"delivered"}
+    return {
+        "acknowledged": len(acknowledged),
+        "received": len(received),
+        "duplicates": sum(sends.values()) - len(sends),
+        "claims lost": sum(lost_claims.values()),
+        "lost": 0,
+        "unexpected": 0,
+    }
+
+
+def _lost_attempts(stack: Stack) -> list[tuple[str, int]]:
+    rows = stack.sql(
+        "SELECT delivery_id, count(*) FROM messaging_attempt WHERE outcome IN ('lost', 'cut') GROUP BY delivery_id"
+    )
+    return [(str(row[0]).replace("-", ""), row[1]) for row in rows]
+
+
+def demand_balance(stack: Stack) -> dict[str, Any]:
+    """Return the balance of the last day; raises AssertionError when the books do not add up."""
+    books = dict(stack.api("GET", "ledger/").json())
+    assert books["balanced"], books
+    return books

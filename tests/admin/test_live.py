@@ -1,0 +1,97 @@
+"""The live line of the dashboard: who may listen, what is pushed, and that many listeners cost one reading."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from channels.auth import AuthMiddlewareStack
+from channels.db import database_sync_to_async
+from channels.routing import URLRouter
+from channels.security.websocket import AllowedHostsOriginValidator
+from channels.testing import WebsocketCommunicator
+from django.contrib.auth.models import User
+from django.test import Client
+
+from endpoints.access.principal import Principal
+from messaging import consumers
+
+pytestmark = pytest.mark.django_db(transaction=True)
+APPLICATION = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(consumers.urlpatterns)))
+Signed = Callable[..., Client]
+
+
+def line(client: Client | None, origin: str = "http://127.0.0.1") -> WebsocketCommunicator:
+    """Return a socket as a page of `client` would open it."""
+    cookies = client.cookies.output(header="", sep=";").strip() if client else ""
+    headers = [(b"origin", origin.encode()), (b"host", b"127.0.0.1"), (b"cookie", cookies.encode())]
+    return WebsocketCommunicator(APPLICATION, "/ws/v1/live/", headers=headers)
+
+
+async def test_a_viewer_is_sent_every_panel_at_once(world: Any, sign_in: Signed) -> None:
+    client = await database_sync_to_async(sign_in)("viewer", "Finance")
+    socket = line(client)
+    assert (await socket.connect())[0]
+    pushed = json.loads(await socket.receive_from(timeout=5))
+    await socket.disconnect()
+
+    assert "answer" in pushed["panels"]
+    assert "billing" in pushed["panels"]["slowest"]
+    assert "crm/main" not in pushed["panels"]["slowest"]
+
+
+async def test_a_stranger_is_closed_with_4401() -> None:
+    socket = line(None)
+    assert (await socket.connect())[0]
+
+    assert await socket.receive_output(timeout=5) == {"type": "websocket.close", "code": 4401}
+
+
+async def test_a_foreign_page_gets_no_line(sign_in: Signed) -> None:
+    """A page of another site carries the cookie too; its Origin tells."""
+    client = await database_sync_to_async(sign_in)("viewer")
+
+    assert (await line(client, origin="http://evil.example").connect())[0] is False
+
+
+async def test_what_a_page_says_does_not_break_its_line(world: Any, sign_in: Signed) -> None:
+    """Neither text that is no JSON nor bytes end the line, or leave its pusher running without one."""
+    client = await database_sync_to_async(sign_in)("superuser")
+    socket = line(client)
+    await socket.connect()
+    await socket.receive_from(timeout=5)
+    await socket.send_to(text_data="no JSON")
+    await socket.send_to(bytes_data=b"\xff")
+
+    assert "panels" in json.loads(await socket.receive_from(timeout=5))
+    await socket.disconnect()
+
+
+async def test_a_person_switched_off_is_closed(world: Any, sign_in: Signed) -> None:
+    client = await database_sync_to_async(sign_in)("superuser")
+    socket = line(client)
+    await socket.connect()
+    await socket.receive_from(timeout=5)
+    await database_sync_to_async(User.objects.update)(is_active=False)
+
+    async with asyncio.timeout(15):
+        while (event := await socket.receive_output(timeout=10))["type"] != "websocket.close":
+            pass
+    assert event["code"] == 4403
+
+
+async def test_many_listeners_cost_one_reading_a_second() -> None:
+    """Each team's panels are read once, however many of it look; another team's are read apart."""
+    read: list[Any] = []
+
+    def reading(principal: Principal) -> dict[str, str]:
+        read.append(principal.team_ids)
+        return {"answer": str(principal.team_ids)}
+
+    snapshots = consumers.Snapshots(reading)
+    mine, theirs = (Principal(label="user:x", role="viewer", team_ids=frozenset({team})) for team in (1, 2))
+    found = await asyncio.gather(*(snapshots.of(who) for who in [mine] * 20 + [theirs]))
+
+    assert sorted(map(sorted, read)) == [[1], [2]]
+    assert found[0] != found[-1]

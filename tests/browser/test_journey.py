@@ -1,0 +1,108 @@
+"""A newcomer's first ten minutes, in a real browser against real processes."""
+
+import re
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Visitor
+from tests.servers.http import HttpReceiver
+
+WAIT_MS = 15_000
+PAGES = (
+    "/admin/",
+    "/admin/messaging/delivery/",
+    "/admin/messaging/message/",
+    "/admin/systems/shop/",
+    "/admin/systems/shop/#connect",
+    "/admin/send/",
+    "/admin/endpoints/system/",
+    "/admin/endpoints/endpoint/add/",
+)
+
+
+def test_register_send_break_and_send_again(visitor: Visitor, http_receiver: HttpReceiver) -> None:
+    """Register; see a message delivered, the next one dead with its reason, and that one delivered too."""
+    page = visitor.page
+    for slug in ("shop", "billing"):
+        register_system(visitor, slug)
+    register_endpoint(visitor, "billing", http_receiver)
+
+    send(visitor, "order.created")
+    expect(page.locator(".cp-card-head .cp-badge", has_text="delivered")).to_be_visible(timeout=WAIT_MS)
+    assert http_receiver.wait_for(1)[0].body == b'{"order":4711,"status":"paid"}'
+
+    http_receiver.answer(422)
+    send(visitor, "order.cancelled")
+    expect(page.locator(".cp-card-head .cp-badge", has_text="dead")).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#content")).to_contain_text("refused")
+    expect(page.locator("#content")).to_contain_text("422")
+    visitor.open("/admin/")
+    expect(page.locator("[data-panel=answer]")).to_contain_text("1 delivery is dead")
+    page.click("text=Show the oldest one")
+
+    http_receiver.answer(200)
+    page.click("text=Send again")
+    expect(page.locator(".cp-card-head .cp-badge", has_text="delivered")).to_be_visible(timeout=WAIT_MS)
+    assert visitor.faults == []
+
+
+def test_the_dashboard_moves_by_itself(visitor: Visitor, http_receiver: HttpReceiver) -> None:
+    """What arrives while somebody looks shows without a reload."""
+    for slug in ("shop", "billing"):
+        register_system(visitor, slug)
+    register_endpoint(visitor, "billing", http_receiver)
+    http_receiver.answer(404)
+    visitor.open("/admin/")
+    expect(visitor.page.locator("#cp-live-state")).to_have_attribute("data-state", "live", timeout=WAIT_MS)
+
+    other = visitor.page.context.new_page()
+    other.goto(f"{visitor.url}/admin/send/?source=shop&target=billing")
+    other.click("form.cp button.cp-button--primary")
+
+    expect(visitor.page.locator("[data-panel=answer]")).to_contain_text("dead", timeout=WAIT_MS)
+    assert visitor.faults == []
+
+
+def test_the_slash_key_goes_to_the_search(visitor: Visitor) -> None:
+    visitor.open("/admin/messaging/delivery/")
+    visitor.page.keyboard.press("/")
+    visitor.page.keyboard.type("4711")
+
+    expect(visitor.page.locator("[data-search]")).to_be_focused()
+    expect(visitor.page.locator("[data-search]")).to_have_value("4711")
+
+
+def test_no_page_is_wider_than_a_phone(visitor: Visitor) -> None:
+    """At 390 pixels nothing scrolls sideways."""
+    register_system(visitor, "shop")
+    visitor.page.set_viewport_size({"width": 390, "height": 844})
+    for path in PAGES:
+        visitor.open(path)
+        assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390, path
+
+
+def register_system(visitor: Visitor, slug: str) -> None:
+    visitor.open("/admin/endpoints/system/add/")
+    visitor.page.fill("#id_slug", slug)
+    visitor.page.fill("#id_name", slug.title())
+    visitor.page.click("button[name=_save]")
+    expect(visitor.page).to_have_url(re.compile("/admin/endpoints/system/$"))
+
+
+def register_endpoint(visitor: Visitor, slug: str, receiver: HttpReceiver) -> None:
+    page = visitor.page
+    visitor.open(f"/admin/systems/{slug}/")
+    page.click("text=Add an endpoint >> nth=0")
+    page.select_option("#id_protocol", "http")
+    page.fill("#id_host", receiver.host)
+    page.fill("#id_port", str(receiver.port))
+    page.fill("#id_path", "/in")
+    page.click("button[name=_save]")
+    expect(page).to_have_url(re.compile("/admin/endpoints/endpoint/$"))
+
+
+def send(visitor: Visitor, event_type: str) -> None:
+    visitor.open("/admin/send/?source=shop&target=billing")
+    visitor.page.fill("#id_event_type", event_type)
+    visitor.page.click("form.cp button.cp-button--primary")
+    expect(visitor.page).to_have_url(re.compile("/admin/messaging/message/[0-9]+/change/"))

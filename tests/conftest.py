@@ -1,0 +1,97 @@
+"""Fixtures of every test: databases of both engines, and the control plane as real processes."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tests.stack import Databases, Stack, postgres_server
+
+DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "live_server", "client_db"}
+STACK_FIXTURES = {"stack", "make_stack", "database_url"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what touches a database, so that `make test` can run exactly that again on the other engine."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & STACK_FIXTURES:
+            item.add_marker(pytest.mark.stack)
+        elif fixtures & DATABASE_FIXTURES or item.get_closest_marker("django_db"):
+            item.add_marker(pytest.mark.database)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Give this test process a test database that no other has, whoever runs tests beside it."""
+    unique = f"{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}"
+    on_disk = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
+    connection.settings_dict["TEST"]["NAME"] = on_disk if connection.vendor == "sqlite" else f"test_cp_{unique}"
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Before the test database is dropped, end what threads of ours still hold open on it."""
+    yield
+    if connection.vendor == "postgresql":
+        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> str:
+    """Return the URL of a real PostgreSQL server, or skip by name; with CI set a missing server is a failure."""
+    if url := postgres_server():
+        return url
+    reason = "PostgreSQL: no server; run `make services` or set TEST_POSTGRES_URL"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> Databases:
+    return Databases(tmp_path_factory.mktemp("sqlite"), None)
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[Databases]:
+    databases = Databases(tmp_path_factory.mktemp("postgres"), postgres_url)
+    yield databases
+    databases.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield a fresh, migrated database of each engine in turn."""
+    engine = {"sqlite": "sqlite_databases", "postgresql": "postgres_databases"}[request.param]
+    databases: Databases = request.getfixturevalue(engine)
+    with databases.fresh() as url:
+        yield url
+
+
+@pytest.fixture
+def make_stack(tmp_path: Path, database_url: str) -> Iterator[Callable[..., Stack]]:
+    """Yield a maker of stacks on this test's database; keyword arguments are settings (environment variables)."""
+    made: list[Stack] = []
+
+    def make(**settings: str) -> Stack:
+        made.append(Stack(tmp_path / f"var{len(made)}", database_url, **settings))
+        return made[-1]
+
+    yield make
+    for stack in made:
+        stack.close()
+
+
+@pytest.fixture
+def stack(make_stack: Callable[..., Stack]) -> Stack:
+    """Return a stack with its web process and its delivery worker running."""
+    stack = make_stack()
+    stack.start("web")
+    stack.start("deliver")
+    return stack

@@ -1,0 +1,118 @@
+"""Sending with the session of the pages: the same checks, answers and storing as in front of Django."""
+
+import json
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
+
+from endpoints.models import Membership
+from messaging.intake.directory import DIRECTORY
+from messaging.intake.envelope import FIELDS
+from messaging.models import Message
+from messaging.openapi import MESSAGE
+from tests.messaging.factories import make_endpoint, make_system
+
+
+@pytest.fixture
+def session(transactional_db: None) -> Client:
+    """An operator who is logged in to the pages."""
+    user = get_user_model().objects.create_user("anna")
+    Membership.objects.create(user=user, role="operator")
+    DIRECTORY.forget()  # another test's systems had the same slugs
+    make_system("shop")
+    make_endpoint(make_system("crm"))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def send(client: Client, data: Any, **headers: str) -> tuple[int, Any]:
+    body = data if isinstance(data, bytes) else json.dumps(data)
+    response = client.post("/api/v1/messages/", body, content_type="application/json", headers=headers)
+    return response.status_code, response.json()
+
+
+def message(**fields: Any) -> dict[str, Any]:
+    return {"source_system": "shop", "target_system": "crm", "payload": {"n": 1}, **fields}
+
+
+def test_one_message_is_accepted_once_stored(session: Client) -> None:
+    status, body = send(session, message(message_id="m-1"))
+
+    assert (status, body) == (202, {"message_id": "m-1", "status": "accepted", "deliveries": 1})
+    assert Message.objects.get().message_id == "m-1"
+
+
+def test_numbers_are_stored_as_they_were_written(session: Client) -> None:
+    send(session, b'{"source_system":"shop","target_system":"crm","payload":{"n":1e2,"m":1.0}}')
+
+    assert bytes(Message.objects.get().payload) == b'{"n":1e2,"m":1.0}'
+
+
+def test_an_array_is_answered_item_by_item(session: Client) -> None:
+    status, body = send(session, [message(message_id="m-1"), message(target_system="nobody"), 7])
+
+    assert (status, body["accepted"], body["rejected"]) == (202, 1, 2)
+    assert [row["code"] for row in body["results"]] == [None, "unknown_system", "malformed"]
+
+
+def test_an_idempotency_key_answers_the_same_again(session: Client) -> None:
+    first = send(session, message(), **{"Idempotency-Key": "k"})[1]
+    status, again = send(session, message(), **{"Idempotency-Key": "k"})
+
+    assert (status, again["status"], again["message_id"]) == (202, "duplicate", first["message_id"])
+    assert send(session, message(payload=2), **{"Idempotency-Key": "k"})[0] == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", 400),
+        (b"null", 400),
+        (b"[]", 413),
+        (b'"text"', 400),
+        (b'{"a":1,"a":2}', 400),
+        (b'{"payload":"\\u0000"}', 400),
+        (b'{"payload":"\\ud800"}', 400),
+        (b'{"payload":1e999}', 400),
+        (b"[" * 100 + b"]" * 100, 400),
+        (b"\xff", 400),
+        (b'{"source_system":"shop","target_system":"nobody","payload":1}', 422),
+        (b'{"source_system":"shop","target_system":"crm","payload":1,"colour":"red"}', 400),
+        (b'{"source_system":"shop","target_system":"crm"}', 400),
+        (b"[" + b"1," * 1000 + b"1]", 413),
+        (b'{"payload":"' + b"x" * 2_000_000 + b'"}', 413),
+    ],
+)
+def test_bad_input_is_a_problem_and_stores_nothing(session: Client, body: bytes, expected: int) -> None:
+    response = session.post("/api/v1/messages/", body, content_type="application/json")
+
+    assert (response.status_code, response.headers["Content-Type"]) == (expected, "application/problem+json")
+    assert not Message.objects.exists()
+    assert session.get("/api/v1/messages/").status_code == 200
+
+
+def test_another_content_type_is_415(session: Client) -> None:
+    assert session.post("/api/v1/messages/", b"<a/>", content_type="text/xml").status_code == 415
+
+
+def test_a_session_needs_its_csrf_token_to_send(session: Client) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    strict.cookies = session.cookies
+
+    assert send(strict, message())[0] == 403
+
+
+def test_the_document_describes_every_field_and_both_ways_in() -> None:
+    """The OpenAPI document follows the envelope's own table of fields."""
+    paths = SchemaGenerator().get_schema(public=True)["paths"]
+
+    assert MESSAGE["properties"].keys() == FIELDS
+    assert {"200", "202", "400", "401", "403", "409", "413", "415", "422", "429", "503"} <= set(
+        paths["/api/v1/messages/"]["post"]["responses"]
+    )
+    for path in ("/to/{system}", "/to/{system}/{interface}"):
+        assert {"202", "413", "422"} <= paths[path]["post"]["responses"].keys()

@@ -1,0 +1,274 @@
+"""The control plane as real processes on its own database; tests enter as users do: HTTP, commands, signals."""
+
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import orjson
+import psycopg
+import requests
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = sys.executable
+SERVICES = ROOT / "var" / "services" / "env"
+POLL_S = 0.02
+START_S = 30
+STOP_S = 35  # the longest clean stop under load, and a little
+
+Found = TypeVar("Found")
+
+
+class Timeout(AssertionError):
+    """Something awaited did not happen in time."""
+
+
+def wait_for(predicate: Callable[[], Found], timeout: float = 10, what: str = "") -> Found:
+    """Return the first truthy value of `predicate`; raises Timeout naming `what` and the last value."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise Timeout(f"not within {timeout:g} s: {what or predicate}; last value {value!r}")
+        time.sleep(POLL_S)
+
+
+def free_port() -> int:
+    """Return a loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def postgres_server() -> str | None:
+    """Return the test server's URL: from the environment, else as `make services` left it."""
+    if url := os.environ.get("TEST_POSTGRES_URL"):
+        return url
+    if SERVICES.exists():
+        for line in SERVICES.read_text().splitlines():
+            name, _, value = line.partition("=")
+            if name == "TEST_POSTGRES_URL":
+                return value.strip("'\"")
+    return None
+
+
+def environment(var: Path, database_url: str, **more: str) -> dict[str, str]:
+    """Return the environment of our processes: nothing of the developer's own settings leaks in."""
+    own = ("CONTROLPLANE_", "DATABASE_URL", "SECRET_KEY", "REDIS_URL", "CELERY_", "DJANGO_", "PYTEST_", "COV_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    return {
+        **inherited,
+        "CONTROLPLANE_VAR": str(var),
+        "DATABASE_URL": database_url,
+        "CONTROLPLANE_LOG_FORMAT": "text",
+        "PYTHONUNBUFFERED": "1",
+        **more,
+    }
+
+
+def run(args: list[str], env: dict[str, str], timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command of the control plane to its end."""
+    command = [PYTHON, "manage.py", *args]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout, **more)
+
+
+class Databases:
+    """Fresh, migrated databases of one engine, cloned from one that was migrated once."""
+
+    def __init__(self, root: Path, server: str | None) -> None:
+        self.root, self.server = root, server
+        self.template = f"cp_template_{uuid4().hex[:12]}"
+        self.ready = False
+
+    def url(self, name: str) -> str:
+        """Return the DATABASE_URL of the database called `name`."""
+        if self.server is None:
+            return f"sqlite:///{self.root}/{name}.sqlite3"
+        parts = urlsplit(self.server)
+        return urlunsplit(parts._replace(path=f"/{name}"))
+
+    def _admin(self, statement: str) -> None:
+        assert self.server is not None
+        with psycopg.connect(self.server, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def prepare(self) -> None:
+        """Migrate the template, once."""
+        if self.ready:
+            return
+        if self.server is not None:
+            self._admin(f'CREATE DATABASE "{self.template}"')
+        done = run(["migrate", "--verbosity=0"], environment(self.root / "template", self.url(self.template)))
+        assert done.returncode == 0, done.stderr
+        self.ready = True
+
+    @contextmanager
+    def fresh(self) -> Iterator[str]:
+        """Yield the URL of a migrated database that nobody else uses, and drop it afterwards."""
+        self.prepare()
+        name = f"cp_{uuid4().hex[:12]}"
+        if self.server is None:
+            shutil.copy(self.root / f"{self.template}.sqlite3", self.root / f"{name}.sqlite3")
+            yield self.url(name)
+            return
+        self._admin(f'CREATE DATABASE "{name}" TEMPLATE "{self.template}"')
+        try:
+            yield self.url(name)
+        finally:
+            self._admin(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def close(self) -> None:
+        """Drop the template."""
+        if self.ready and self.server is not None:
+            self._admin(f'DROP DATABASE IF EXISTS "{self.template}" WITH (FORCE)')
+
+
+class Stack:
+    """Processes of one installation; `start` what the test needs."""
+
+    def __init__(self, var: Path, database_url: str, **settings: str) -> None:
+        var.mkdir(parents=True, exist_ok=True)
+        self.var, self.database_url, self.port = var, database_url, free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        settings = {"CONTROLPLANE_LEASE_S": "2", "CONTROLPLANE_PUBLIC_URL": self.url, **settings}
+        self.env = environment(var, database_url, **settings)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._keys: dict[tuple[tuple[str, str], ...], str] = {}
+        self.session = requests.Session()
+        self.session.trust_env = False
+
+    # -- processes
+
+    def argv(self, role: str, *args: str) -> list[str]:
+        """Return the command line of a role."""
+        address = ["--host", "127.0.0.1", "--port", str(self.port)]
+        special = {
+            "web": ["-m", "controlplane.web", *address],
+            "up": ["manage.py", "up", *address],
+        }
+        return [PYTHON, *special.get(role, ["manage.py", role]), *args]
+
+    def start(self, role: str, *args: str, name: str | None = None, env: dict[str, str] | None = None) -> int:
+        """Start a process of `role` (several of one role by `name`) and return its pid; web and up are awaited."""
+        name = name or role
+        with (self.var / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                self.argv(role, *args),
+                cwd=ROOT,
+                env={**self.env, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        if role in ("web", "up"):
+            wait_for(lambda: self._answers(name), START_S, f"{name} answering at {self.url}")
+        return self.processes[name].pid
+
+    def _answers(self, name: str) -> bool:
+        code = self.processes[name].poll()
+        assert code is None, f"{name} ended with {code}:\n{self.log(name)}"
+        try:
+            return self.session.get(f"{self.url}/healthz", timeout=2).status_code < 500
+        except requests.RequestException:
+            return False
+
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal to a process we started."""
+        self.processes[name].send_signal(number)
+
+    def kill(self, name: str) -> None:
+        """End a process as a crash would (SIGKILL)."""
+        self.signal(name, signal.SIGKILL)
+        self.processes.pop(name).wait()
+
+    def terminate(self, name: str, timeout: float = STOP_S) -> int:
+        """Ask a process to stop and return its exit code."""
+        self.signal(name, signal.SIGTERM)
+        return self.processes.pop(name).wait(timeout)
+
+    def log(self, name: str, lines: int = 60) -> str:
+        """Return the last lines a process wrote."""
+        path = self.var / f"{name}.log"
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+    def close(self) -> None:
+        """End what still runs: kindly those that supervise others, the rest at once."""
+        for name in list(self.processes):
+            if name == "up" and self.processes[name].poll() is None:
+                self.terminate(name)
+            else:
+                self.kill(name)
+        self.session.close()
+
+    # -- ways in
+
+    def command(self, *args: str, timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[str]:
+        """Run `controlplane ARGS` to its end."""
+        return run(list(args), self.env, timeout, **more)
+
+    def key(self, role: str = "admin", system: str = "", team: str = "") -> str:
+        """Return an API key of `role`, made by the command the first time it is asked for."""
+        wanted = {"--role": role, "--system": system, "--team": team}
+        options = tuple((name, value) for name, value in wanted.items() if value)
+        if options not in self._keys:
+            flat = [word for option in options for word in option]
+            done = self.command("create_api_key", f"test-{role}-{uuid4().hex[:6]}", *flat, "--json")
+            assert done.returncode == 0, done.stderr
+            self._keys[options] = orjson.loads(done.stdout)["key"]
+        return self._keys[options]
+
+    def api(self, method: str, path: str, *, key: str | None = None, **more: Any) -> requests.Response:
+        """Call the REST API; a path without a leading slash is below /api/v1/. The key defaults to an admin's."""
+        url = f"{self.url}{path}" if path.startswith("/") else f"{self.url}/api/v1/{path}"
+        headers = {"Authorization": f"Bearer {key or self.key()}", **more.pop("headers", {})}
+        return self.session.request(method, url, headers=headers, timeout=more.pop("timeout", 30), **more)
+
+    def register(self, slug: str, url: str | None = None, **endpoint: Any) -> dict[str, Any]:
+        """Register system `slug`, with an endpoint at `url` if given; returns both as the API shows them."""
+        system = {"slug": slug, "name": slug.title(), **endpoint.pop("system_fields", {})}
+        made = {"system": self._created("systems/", system)}
+        if url is not None:
+            parts = urlsplit(url)
+            address = {"protocol": parts.scheme, "host": parts.hostname, "port": parts.port, "path": parts.path or "/"}
+            made["endpoint"] = self._created("endpoints/", {"system": slug, **address, **endpoint})
+        return made
+
+    def _created(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = self.api("POST", path, json=body)
+        assert answer.status_code == 201, f"{path}: {answer.status_code} {answer.text}"
+        return dict(answer.json())
+
+    # -- looking inside
+
+    def sql(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a query on the stack's database; parameters are written `?` on either engine."""
+        if self.database_url.startswith("sqlite"):
+            connection = sqlite3.connect(self.database_url.removeprefix("sqlite:///"), timeout=20)
+            try:
+                with connection:
+                    return connection.execute(query, params).fetchall()
+            finally:
+                connection.close()
+        with psycopg.connect(self.database_url) as server:
+            cursor = server.execute(query.replace("?", "%s"), params)
+            return cursor.fetchall() if cursor.description else []
+
+    def wait_for(self, predicate: Callable[[], Found], timeout: float = 10, what: str = "") -> Found:
+        """Await `predicate`; a process that died meanwhile is the better news."""
+        try:
+            return wait_for(predicate, timeout, what)
+        except Timeout as error:
+            logs = "\n".join(f"--- {name}\n{self.log(name, 25)}" for name in self.processes)
+            raise Timeout(f"{error}\n{logs}") from None
