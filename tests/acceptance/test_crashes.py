@@ -75,12 +75,12 @@ def test_what_a_killed_worker_held_is_finished_within_a_lease_and_six_seconds(
     link = Link(stack, http_receiver.url, timeout_s=60, max_attempts=1, max_in_flight=8)
     sent = [link.send() for _ in range(30)]
     http_receiver.wait_for(8)
+    http_receiver.answer(200)  # whom the second worker sends to answers; what hangs already goes on hanging
     stack.start("deliver", name="second")
     alive = "SELECT count(*) FROM messaging_process WHERE role = 'deliver' AND stopped_at IS NULL"
     stack.wait_for(lambda: stack.sql(alive) == [(2,)], 20, "the second worker's first beat")
     stack.kill("deliver")
     killed = time.monotonic()
-    http_receiver.answer(200)
     drain(stack, LEASE_S + GRACE_S)
 
     assert time.monotonic() - killed <= LEASE_S + GRACE_S
