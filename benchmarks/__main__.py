@@ -217,7 +217,7 @@ def show(figures: list[Figure]) -> None:
             asked,
             "[green]met" if figure.is_met else "[red]missed",
         )
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 130).print(table)
 
 
 def main() -> int:

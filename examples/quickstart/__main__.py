@@ -1,6 +1,6 @@
 """Run the example: `python -m examples.quickstart --url http://127.0.0.1:8000 --key-file var/run/example-key`.
 
-Starts local receivers, registers them, and sends about one message a second, until
+Starts local receivers, registers them, and sends a message about every two seconds, until
 SIGTERM or Ctrl-C. The control plane may come, go and restart in the meantime.
 """
 
@@ -17,7 +17,7 @@ from examples.quickstart.company import COMPANY, next_message
 from examples.quickstart.peers import Peers
 from examples.quickstart.registration import register, why_not
 
-PAUSE_S = 1.0
+PAUSE_S = 2.0
 WAIT_S = 2.0  # before asking a control plane that did not answer again
 PATIENCE_S = 15.0
 

@@ -1,0 +1,53 @@
+"""`up --example` as a newcomer starts it: a company that sends, receives, breaks and heals by itself."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from tests.stack import Stack
+
+READY_S = 60
+STOP_S = 10
+
+
+@pytest.fixture
+def database_url(sqlite_databases: Any) -> Any:
+    """The example is for the first start, which is on SQLite."""
+    with sqlite_databases.fresh() as url:
+        yield url
+
+
+def peers_of(stack: Stack) -> str:
+    """Return the address of the example's receivers, as it was printed."""
+    stack.wait_for(lambda: "quickstart: receivers at " in stack.log("up"), READY_S, "the receivers' address")
+    return stack.log("up").partition("quickstart: receivers at ")[2].split()[0].rstrip("/")
+
+
+def test_the_example_moves_messages_breaks_heals_and_stops(make_stack: Callable[..., Stack]) -> None:
+    """Messages are delivered, a broken receiver shows as retries, `status` stays healthy, and nothing is left behind."""
+    stack = make_stack()
+    pid = stack.start("up", "--example")
+    peers = peers_of(stack)
+    delivered = "SELECT count(*) FROM messaging_delivery WHERE state = 'delivered'"
+    stack.wait_for(lambda: stack.sql(delivered)[0][0] >= 5, READY_S, "five of its messages delivered")
+
+    assert requests.post(f"{peers}/erp/break", timeout=10).ok
+    sent = stack.command("send", "webshop", "erp", "--payload", '{"order": "4711"}', "--wait", "4")
+    assert "retrying" in sent.stdout, (sent.stdout, sent.stderr)
+    assert requests.post(f"{peers}/erp/heal", timeout=10).ok
+    mine = (
+        "SELECT d.state FROM messaging_delivery d JOIN messaging_searchkey k ON k.message_id = d.message_id"
+        " JOIN endpoints_system s ON s.id = d.system_id WHERE k.value = '4711' AND s.slug = 'erp'"
+        " ORDER BY d.message_id DESC LIMIT 1"
+    )
+    stack.wait_for(lambda: stack.sql(mine) == [("delivered",)], READY_S, "the retry after the healing")
+    status = stack.command("status", "--json")
+    assert (status.returncode, json.loads(status.stdout)["state"]) == (0, "healthy"), status.stdout
+
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    assert stack.terminate("up", STOP_S) == 0
+    assert not [process for process in family if process.is_running()]
