@@ -399,9 +399,10 @@ def due_targets(now: datetime) -> list[tuple[int, str, int]]:
             "  JOIN endpoints_system s ON s.id = e.system_id WHERE e.state = 'enabled' AND s.state = 'active') t"
             " CROSS JOIN (SELECT 4 AS priority UNION ALL SELECT 3 UNION ALL SELECT 2 UNION ALL SELECT 1"
             "  UNION ALL SELECT 0) p"
-            " WHERE EXISTS (SELECT 1 FROM messaging_delivery d WHERE d.state = 'pending'"
+            # Written as EXISTS or without ORDER BY, PostgreSQL reads everything that waits: 50 to 200 ms with 200,000.
+            " WHERE (SELECT d.id FROM messaging_delivery d WHERE d.state = 'pending'"
             "  AND d.system_id = t.system_id AND d.interface = t.interface AND d.priority = p.priority"
-            "  AND d.due_at <= %s)"
+            "  AND d.due_at <= %s ORDER BY d.due_at LIMIT 1) IS NOT NULL"
             " ORDER BY p.priority DESC",
             [_put(now)],
         )

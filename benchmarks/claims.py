@@ -1,0 +1,93 @@
+"""How long claiming 500 takes when 500 wait, and when 1,000,000 wait: `python -m benchmarks.claims MANY`.
+
+Runs inside a migrated database of its own (DATABASE_URL); prints {"few_ms": x, "many_ms": y}, medians of both.
+"""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import django
+import orjson
+
+CLAIMED = 500
+ROUNDS = 15
+FINISH = (
+    "UPDATE messaging_delivery SET state = 'delivered', reason = 'sent', finished_at = %s, lease_token = NULL,"
+    " lease_until = NULL WHERE state = 'sending'"
+)
+
+
+def fill(system_id: int, message: int, count: int) -> None:
+    """Insert `count` due deliveries of one message."""
+    from datetime import UTC, datetime
+
+    from endpoints.ids import new_id
+    from messaging.store import insert_deliveries
+
+    now = datetime.now(UTC)
+    for start in range(0, count, 10_000):
+        insert_deliveries(
+            [
+                (new_id(), message, system_id, system_id, "main", "pending", "new", 1, "", 10, now, None, now, None)
+                + ("", "", "", 0, 0, 0, "scheduled")
+                for _ in range(min(10_000, count - start))
+            ]
+        )
+
+
+def claim_ms(system_id: int, refill: Callable[[], None]) -> float:
+    """Return the median time of leasing 500 and loading them; they are finished, and `refill` called, in between."""
+    from django.db import connection, transaction
+
+    from endpoints.ids import new_id
+    from messaging import store
+
+    took = []
+    for _ in range(ROUNDS):
+        with transaction.atomic():
+            now, token = store.now(), new_id()
+            started = time.perf_counter()
+            ids: list[store.Key] = []
+            for target in store.due_targets(now):
+                ids += store.claim(target, token=token, now=now, lease_s=30, limit=CLAIMED - len(ids))
+            claims = store.load_claims(ids, token)
+        took.append((time.perf_counter() - started) * 1000)
+        assert len(claims) == CLAIMED, len(claims)
+        with connection.cursor() as cursor:
+            cursor.execute(FINISH, [now])
+        refill()
+    return round(statistics.median(took), 2)
+
+
+def main(many: int) -> dict[str, float]:
+    """Fill and measure; the table is analysed in between, as the database itself does in the background."""
+    from django.db import connection
+
+    from endpoints.models import Endpoint, System
+    from messaging.models import Message
+
+    system = System.objects.create(slug="claimed", name="Claimed")
+    Endpoint.objects.create(
+        system=system, name="main", protocol="http", host="127.0.0.1", port=9, use=["deliver"], path="/"
+    )
+    message = Message.objects.create(
+        message_id="one", source=system, timestamp="2026-01-01T00:00:00Z", payload=b"{}", size=2, fingerprint=b"",
+        created_at="2026-01-01T00:00:00Z",
+    )  # fmt: skip
+    more = partial(fill, system.pk, message.pk)
+    more(CLAIMED)
+    few = claim_ms(system.pk, partial(more, CLAIMED))
+    more(many - CLAIMED)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE messaging_delivery")
+    return {"few_ms": few, "many_ms": claim_ms(system.pk, partial(more, CLAIMED))}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
+    django.setup()
+    print(orjson.dumps(main(int(sys.argv[1]))).decode())
