@@ -28,6 +28,7 @@ from tests.stack import free_port, wait_for
 
 PROCESSES = 2
 CREATE = "CREATE TABLE celery_rows (id integer PRIMARY KEY, state text, finished double precision)"
+WORKER = f"celery -A benchmarks.celery_task worker --concurrency {PROCESSES} --loglevel ERROR --without-gossip".split()
 UPDATE = "UPDATE celery_rows SET state = 'delivered', finished = {mark} WHERE id = {mark}"
 
 app = Celery("benchmark", broker=os.environ.get("BENCH_REDIS_URL"))
@@ -95,8 +96,7 @@ def measure(receiver: str, database_url: str, messages: int) -> float:
         for number in range(messages):
             deliver.delay(number, receiver, database_url)
         worker = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "benchmarks.celery_task", "worker", "--pool", "prefork"]
-            + ["--concurrency", str(PROCESSES), "--loglevel", "ERROR", "--without-gossip", "--without-mingle"],
+            [sys.executable, "-m", *WORKER],
             env={**os.environ, "BENCH_REDIS_URL": url},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -26,17 +26,29 @@ def fill(system_id: int, message: int, count: int) -> None:
     from datetime import UTC, datetime
 
     from endpoints.ids import new_id
-    from messaging.store import insert_deliveries
+    from messaging.store import DELIVERY, insert_deliveries
 
     now = datetime.now(UTC)
     for start in range(0, count, 10_000):
-        insert_deliveries(
-            [
-                (new_id(), message, system_id, system_id, "main", "pending", "new", 1, "", 10, now, None, now, None)
-                + ("", "", "", 0, 0, 0, "scheduled")
-                for _ in range(min(10_000, count - start))
-            ]
-        )
+        columns = {
+            **dict.fromkeys(DELIVERY),
+            "message_id": message,
+            "source_id": system_id,
+            "system_id": system_id,
+            "interface": "main",
+            "state": "pending",
+            "reason": "new",
+            "priority": 1,
+            "max_attempts": 10,
+            "due_at": now,
+            "created_at": now,
+            "attempts": 0,
+            "unspent": 0,
+            "losses": 0,
+            "trigger": "scheduled",
+            **dict.fromkeys(("ordering_key", "error_class", "error", "ack_level"), ""),
+        }
+        insert_deliveries([tuple((columns | {"id": new_id()}).values()) for _ in range(min(10_000, count - start))])
 
 
 def claim_ms(system_id: int, refill: Callable[[], None]) -> float:

@@ -28,7 +28,7 @@ def peers_of(stack: Stack) -> str:
 
 
 def test_the_example_moves_messages_breaks_heals_and_stops(make_stack: Callable[..., Stack]) -> None:
-    """Messages are delivered, a broken receiver shows as retries, `status` stays healthy, and nothing is left behind."""
+    """Messages are delivered, a broken receiver shows as retries, `status` is healthy, and nothing is left behind."""
     stack = make_stack()
     pid = stack.start("up", "--example")
     peers = peers_of(stack)
