@@ -134,7 +134,7 @@ class EndpointViewSet(RegistryViewSet):
     resource = "endpoints"
     queryset = Endpoint.objects.all()
     serializer_class = shapes.EndpointSerializer
-    related = ("system", "credential")
+    related = ("system", "credential", "breaker")
     lookup_value_converter = "uuid"
     filters = {
         "system": by.one_of("system__slug", "The system's slug."),
@@ -164,6 +164,20 @@ class EndpointViewSet(RegistryViewSet):
         """Let deliveries go again."""
         self._read(shapes.ResumeSerializer)
         return self._shown(services.resume(self.get_object(), by=principal_of(request)))
+
+    @extend_schema(request=shapes.ResumeSerializer, responses=shapes.EndpointSerializer)
+    @action(detail=True, methods=["post"])
+    def disable(self, request: Request, pk: Any) -> Response:
+        """Expect nothing of this address: without a sibling in use, what waits and what comes is skipped."""
+        self._read(shapes.ResumeSerializer)
+        return self._shown(services.disable(self.get_object(), by=principal_of(request)))
+
+    @extend_schema(request=shapes.ResumeSerializer, responses=shapes.EndpointSerializer)
+    @action(detail=True, methods=["post"])
+    def enable(self, request: Request, pk: Any) -> Response:
+        """Send to a disabled address again; what was skipped stays skipped."""
+        self._read(shapes.ResumeSerializer)
+        return self._shown(services.enable(self.get_object(), by=principal_of(request)))
 
     @extend_schema(request=shapes.ResumeSerializer, responses=shapes.TrialSerializer)
     @action(detail=True, methods=["post"])

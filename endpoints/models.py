@@ -81,6 +81,12 @@ class OrderingPolicy(models.TextChoices):
     HALT = "halt"
 
 
+class BreakerState(models.TextChoices):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
 class CredentialKind(models.TextChoices):
     API_KEY = "api_key"
     BASIC = "basic"
@@ -284,6 +290,49 @@ class Endpoint(models.Model):
 
     def __str__(self) -> str:
         return f"{self.system.slug}/{self.interface}:{self.name}"
+
+
+class Breaker(models.Model):
+    """What the tries of one endpoint say of it, over all processes; no row means that none has failed yet."""
+
+    endpoint = models.OneToOneField(Endpoint, on_delete=models.CASCADE, primary_key=True, related_name="breaker")
+    state = models.CharField(max_length=10, choices=BreakerState, default=BreakerState.CLOSED)
+    streak = models.JSONField(default=list)  # ids of the different deliveries that failed since the last success
+    tries = models.JSONField(default=list)  # [start of 30 s in unix time, tries, failures], oldest first
+    error_class = models.CharField(max_length=20, blank=True)
+    error = models.CharField(max_length=500, blank=True)
+    opened_at = models.DateTimeField(null=True)
+    changed_at = models.DateTimeField(null=True)  # sends that began before this say nothing of now
+    try_at = models.DateTimeField(null=True)  # open: when one may be tried; half-open: when that try counts as lost
+    trying = models.UUIDField(null=True)  # the lease token of the one being tried
+    tried_at = models.DateTimeField(null=True)
+    last_failed = models.UUIDField(null=True)  # the delivery tried last in vain
+    healed_at = models.DateTimeField(null=True)  # from here sends begin with one in flight
+    written_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [one_of("state", BreakerState, "breaker_state")]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint}: {self.state}"
+
+
+class EmergencyStop(models.Model):
+    """While this row is there, nothing is sent to anybody; there is at most one."""
+
+    ONLY = 1
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=ONLY)
+    since = models.DateTimeField()
+    by = models.CharField(max_length=200)
+    until = models.DateTimeField(null=True)
+    reason = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="emergencystop_only_one")]
+
+    def __str__(self) -> str:
+        return "everything"
 
 
 class ApiKey(models.Model):

@@ -13,6 +13,7 @@ from rest_framework import serializers
 
 from endpoints import services
 from endpoints.access.principal import Principal
+from endpoints.breakers import BreakerSerializer
 from endpoints.models import SLUG, ApiKey, AuditEntry, Credential, Endpoint, Role, System
 
 
@@ -139,6 +140,7 @@ class EndpointSerializer(RegistrySerializer):
     config = ObjectField(required=False, help_text="By protocol; checked against its published schema.")
     retry_schedule_s = NumberList(required=False)
     outcomes = ObjectList(required=False)
+    breaker = serializers.SerializerMethodField()
 
     class Meta:
         model = Endpoint
@@ -146,12 +148,17 @@ class EndpointSerializer(RegistrySerializer):
             *("id", "system", "interface", "name", "use", "protocol", "host", "port", "path"),
             *("config", "credential", "timeout_s", "max_attempts", "retry_schedule_s"),
             *("max_in_flight", "rate_per_s", "weight", "tier", "balancing", "ordering_policy"),
-            *("outcomes", "state", "pause_until", "pause_reason", "health", "created_at"),
-            *("updated_at",),
+            *("outcomes", "state", "pause_until", "pause_reason", "health", "breaker"),
+            *("created_at", "updated_at"),
         )
         read_only_fields = ("pause_until", "pause_reason", "health", "created_at", "updated_at")
         # What must be unique is told by the services, as a conflict.
         validators: tuple[Any, ...] = ()
+
+    @extend_schema_field(BreakerSerializer(allow_null=True))
+    def get_breaker(self, endpoint: Endpoint) -> dict[str, Any] | None:
+        breaker = getattr(endpoint, "breaker", None)
+        return dict(BreakerSerializer(breaker).data) if breaker else None
 
 
 class CredentialSerializer(RegistrySerializer):

@@ -357,5 +357,23 @@ class Process(models.Model):
         return f"{self.role} {self.pid}"
 
 
+class Member(models.Model):
+    """One of the processes that share the endpoints' caps and rates; gone when it is silent for too long."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    place = models.CharField(max_length=200)  # where its pid means something
+    pid = models.PositiveIntegerField()
+    pid_started = models.CharField(max_length=30)
+    seen_at = models.DateTimeField()
+    view = models.JSONField(default=list)  # ids of the members by whom it divides
+    over = models.JSONField(default=list)  # ids of endpoints on which it still has more than that gives it
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.place} {self.pid}"
+
+
 ACK_LEVELS = [level.value for level in AckLevel]
 ERROR_CLASSES = [error.value for error in ErrorClass]

@@ -55,6 +55,7 @@ class Claim:
     reply_to: str
     ordering_key: str
     recipient: str
+    trial: uuid.UUID | None = None  # the endpoint whose open breaker lets this one be tried
 
 
 @dataclass(slots=True)
@@ -387,16 +388,26 @@ def add_rollups(counts: dict[tuple[datetime, int, str, str], tuple[int, float]])
 # --- claim ---------------------------------------------------------------------
 
 
-def due_targets(now: datetime) -> list[tuple[int, str, int]]:
+# An emergency stop holds at once, whatever a process remembers.
+NOT_STOPPED = "NOT EXISTS (SELECT 1 FROM endpoints_emergencystop)"
+ENABLED = "e.state = 'enabled' AND s.state = 'active'"
+USABLE = (
+    f"{ENABLED} AND NOT EXISTS (SELECT 1 FROM endpoints_breaker b WHERE b.endpoint_id = e.id AND b.state <> 'closed')"
+)
+
+
+def due_targets(now: datetime, *, behind_breakers: bool = False) -> list[tuple[int, str, int]]:
     """Return (system id, interface, priority) of everything due that may be sent to, higher priorities first.
 
-    One probe of the partial index for each, however many rows wait behind it.
+    With `behind_breakers` also what an open breaker holds. One probe of the partial
+    index for each, however many rows wait behind it.
     """
+    usable = ENABLED if behind_breakers else USABLE
     with _cursor() as cursor:
         cursor.execute(
             "SELECT t.system_id, t.interface, p.priority FROM"
             " (SELECT DISTINCT e.system_id, e.interface FROM endpoints_endpoint e"
-            "  JOIN endpoints_system s ON s.id = e.system_id WHERE e.state = 'enabled' AND s.state = 'active') t"
+            f"  JOIN endpoints_system s ON s.id = e.system_id WHERE {usable} AND {NOT_STOPPED}) t"
             " CROSS JOIN (SELECT 4 AS priority UNION ALL SELECT 3 UNION ALL SELECT 2 UNION ALL SELECT 1"
             "  UNION ALL SELECT 0) p"
             # Written as EXISTS or without ORDER BY, PostgreSQL reads everything that waits: 50 to 200 ms with 200,000.
@@ -419,12 +430,14 @@ IN_ORDER = (
 )
 
 
-def _claim(condition: str, values: Sequence[Any], token: uuid.UUID, until: datetime, limit: int) -> list[Key]:
+def _claim(
+    condition: str, values: Sequence[Any], token: uuid.UUID, until: datetime, limit: int, order: str = "d.due_at"
+) -> list[Key]:
     lock = "FOR UPDATE SKIP LOCKED" if is_postgresql() else ""
     with _cursor() as cursor:
         cursor.execute(
             "WITH due AS MATERIALIZED (SELECT d.id FROM messaging_delivery d WHERE d.state = 'pending'"
-            f" AND {condition} ORDER BY d.due_at LIMIT %s {lock})"
+            f" AND {condition} AND {NOT_STOPPED} ORDER BY {order} LIMIT %s {lock})"
             " UPDATE messaging_delivery SET state = 'sending', lease_token = %s, lease_until = %s"
             " WHERE id IN (SELECT id FROM due) RETURNING id",
             [*map(_put, values), limit, _put(token), _put(until)],
@@ -449,12 +462,29 @@ def claim_suspect(*, token: uuid.UUID, now: datetime, lease_s: float) -> list[Ke
     return _claim(
         "d.losses > 0 AND d.due_at <= %s AND (d.expires_at IS NULL OR d.expires_at > %s)"
         " AND EXISTS (SELECT 1 FROM endpoints_endpoint e JOIN endpoints_system s ON s.id = e.system_id"
-        "  WHERE e.system_id = d.system_id AND e.interface = d.interface AND e.state = 'enabled'"
-        f"  AND s.state = 'active') AND {IN_ORDER}",
+        f"  WHERE e.system_id = d.system_id AND e.interface = d.interface AND {USABLE}) AND {IN_ORDER}",
         [now, now],
         token,
         now + timedelta(seconds=lease_s),
         1,
+    )
+
+
+def claim_trial(
+    target: tuple[int, str], *, barred: uuid.UUID | None, token: uuid.UUID, now: datetime, lease_s: float
+) -> list[Key]:
+    """Lease one delivery of (system id, interface) to see whether its endpoint is back; not the `barred` one.
+
+    What waits for its next try need not wait that out: nobody knew when the endpoint would be back.
+    """
+    return _claim(
+        "d.system_id = %s AND d.interface = %s AND (d.due_at <= %s OR d.reason IN ('retrying', 'breaker'))"
+        f" AND d.id <> %s AND (d.expires_at IS NULL OR d.expires_at > %s) AND {IN_ORDER}",
+        [*target, now, barred or uuid.UUID(int=0), now],
+        token,
+        now + timedelta(seconds=lease_s),
+        1,
+        order="d.priority DESC, d.due_at",
     )
 
 

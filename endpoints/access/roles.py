@@ -11,8 +11,14 @@ _READ = {"list": "viewer", "retrieve": "viewer"}
 _WRITE = {"create": "editor", "update": "editor", "partial_update": "editor", "destroy": "editor"}
 
 MAY: dict[str, dict[str, str]] = {
-    "systems": {**_READ, **_WRITE, "pause": "operator", "resume": "operator", "dependents": "viewer"},
-    "endpoints": {**_READ, **_WRITE, "pause": "operator", "resume": "operator", "probe": "operator"},
+    "systems": {
+        **_READ,
+        **_WRITE,
+        **dict.fromkeys(("pause", "resume"), "operator"),
+        **dict.fromkeys(("pause_all", "resume_all"), "admin"),
+        "dependents": "viewer",
+    },
+    "endpoints": {**_READ, **_WRITE, **dict.fromkeys(("pause", "resume", "disable", "enable", "probe"), "operator")},
     "credentials": {**_READ, **_WRITE, "test": "editor"},
     "keys": {"list": "admin", "retrieve": "admin", "create": "admin", "revoke": "admin"},
     "users": {"list": "admin", "retrieve": "admin", "create": "admin", "update": "admin", "destroy": "admin"},

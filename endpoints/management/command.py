@@ -38,6 +38,13 @@ def add_json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def add_target(parser: ArgumentParser) -> None:
+    """Ask for one of `SYSTEM[/INTERFACE]` and `--all`."""
+    one = parser.add_mutually_exclusive_group(required=True)
+    one.add_argument("target", metavar="SYSTEM[/INTERFACE]", nargs="?")
+    one.add_argument("--all", action="store_true", help="everything: the emergency stop")
+
+
 def system_named(slug: str) -> System:
     """Return the system; raises CommandError when there is none."""
     found: System | None = System.objects.filter(slug=slug).first()

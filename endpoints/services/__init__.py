@@ -6,7 +6,17 @@ Each change is checked, made and audited in one transaction, on behalf of a Prin
 from endpoints.services.addresses import address_of
 from endpoints.services.credentials import rotate_keys, set_secret
 from endpoints.services.keys import create_api_key, revoke_api_key
-from endpoints.services.pauses import pause, pause_interface, resume, resume_interface
+from endpoints.services.pauses import (
+    disable,
+    emergency_stop,
+    enable,
+    pause,
+    pause_all,
+    pause_interface,
+    resume,
+    resume_all,
+    resume_interface,
+)
 from endpoints.services.registry import delete, save
 from endpoints.services.trials import probe, test_credential
 
@@ -14,10 +24,15 @@ __all__ = [
     "address_of",
     "create_api_key",
     "delete",
+    "disable",
+    "emergency_stop",
+    "enable",
     "pause",
+    "pause_all",
     "pause_interface",
     "probe",
     "resume",
+    "resume_all",
     "resume_interface",
     "revoke_api_key",
     "rotate_keys",

@@ -1,4 +1,4 @@
-"""Hold and release: a paused system, interface or endpoint keeps its deliveries waiting; nothing is spent."""
+"""Hold and release: what is paused keeps its deliveries waiting, what is disabled gets none; nothing is spent."""
 
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ from django.utils import timezone
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, Malformed, NotFound
-from endpoints.models import Endpoint, EndpointState, System, SystemState
+from endpoints.models import EmergencyStop, Endpoint, EndpointState, System, SystemState
 from endpoints.services.registry import RESOURCES, difference
 
 # What a row is while it works; another state than this and "paused" has to be left by an edit.
@@ -21,16 +21,30 @@ def pause(
     target: System | Endpoint, *, by: Principal, until: datetime | None = None, reason: str = ""
 ) -> System | Endpoint:
     """Hold every delivery to `target`, until a time if one is given; a second pause replaces the first."""
-    if until is not None and until <= timezone.now():
-        raise Malformed("until: must be in the future", errors=[_field("until", "must be in the future")])
-    if len(reason) > 500:
-        raise Malformed("reason: too long", errors=[_field("reason", "at most 500 characters")])
-    return _move(target, "pause", by, state=PAUSED, pause_until=until, pause_reason=reason)
+    _check(until, reason)
+    return _move(target, "pause", by, _held(target), state=PAUSED, pause_until=until, pause_reason=reason)
 
 
 def resume(target: System | Endpoint, *, by: Principal) -> System | Endpoint:
     """Let deliveries to `target` go again; does nothing to one that is not paused."""
-    return _move(target, "resume", by, state=WORKING[type(target)], pause_until=None, pause_reason="")
+    return _move(target, "resume", by, _held(target), **_works(target))
+
+
+def disable(endpoint: Endpoint, *, by: Principal) -> Endpoint:
+    """Send nothing to `endpoint` and expect nothing of it.
+
+    Without a sibling that may be used, what waits and what comes is skipped; it is not sent
+    when the endpoint is enabled again, unless a person sends it again.
+    """
+    states = (EndpointState.ENABLED, EndpointState.PAUSED, EndpointState.DISABLED)
+    fields = {"state": EndpointState.DISABLED, "pause_until": None, "pause_reason": ""}
+    return _move(endpoint, "disable", by, states, **fields)  # type: ignore[return-value]
+
+
+def enable(endpoint: Endpoint, *, by: Principal) -> Endpoint:
+    """Send to `endpoint` again; one that is paused has to be resumed."""
+    states = (EndpointState.ENABLED, EndpointState.DISABLED)
+    return _move(endpoint, "enable", by, states, **_works(endpoint))  # type: ignore[return-value]
 
 
 def pause_interface(
@@ -55,6 +69,47 @@ def resume_interface(system: System, interface: str, *, by: Principal) -> list[E
         ]
 
 
+def pause_all(*, by: Principal, until: datetime | None = None, reason: str = "") -> EmergencyStop:
+    """Send nothing to anybody from now on; what is on its way ends, and messages are taken as ever.
+
+    A second stop changes until when and why; it began with the first.
+    """
+    _check(until, reason)
+    roles.require(by, "systems", "pause_all")
+    with transaction.atomic():
+        before = EmergencyStop.objects.select_for_update().first()
+        stop = EmergencyStop(
+            since=before.since if before else timezone.now(), by=by.label[:200], until=until, reason=reason
+        )
+        if changes := difference(before, stop):
+            stop.save()
+            audit.record(by, "pause", stop, changes)
+    return stop
+
+
+def resume_all(*, by: Principal) -> None:
+    """End the emergency stop; does nothing when there is none. What is paused by itself stays paused."""
+    roles.require(by, "systems", "resume_all")
+    with transaction.atomic():
+        stop = EmergencyStop.objects.select_for_update().first()
+        if stop is not None:
+            audit.record(by, "resume", stop, difference(stop, None))
+            stop.delete()
+
+
+def emergency_stop() -> EmergencyStop | None:
+    """Return the emergency stop that holds everything now."""
+    found: EmergencyStop | None = EmergencyStop.objects.first()
+    return found
+
+
+def _check(until: datetime | None, reason: str) -> None:
+    if until is not None and until <= timezone.now():
+        raise Malformed("until: must be in the future", errors=[_field("until", "must be in the future")])
+    if len(reason) > 500:
+        raise Malformed("reason: too long", errors=[_field("reason", "at most 500 characters")])
+
+
 def _doors(system: System, interface: str) -> list[Endpoint]:
     found = list(system.endpoints.filter(interface=interface))
     if not found:
@@ -62,8 +117,18 @@ def _doors(system: System, interface: str) -> list[Endpoint]:
     return found
 
 
-def _move(target: System | Endpoint, action: str, by: Principal, **fields: object) -> System | Endpoint:
-    """Set `fields` on the row as it is stored now, and audit what changed."""
+def _held(target: System | Endpoint) -> tuple[str, ...]:
+    return (WORKING[type(target)], PAUSED)
+
+
+def _works(target: System | Endpoint) -> dict[str, object]:
+    return {"state": WORKING[type(target)], "pause_until": None, "pause_reason": ""}
+
+
+def _move(
+    target: System | Endpoint, action: str, by: Principal, states: tuple[str, ...], **fields: object
+) -> System | Endpoint:
+    """Set `fields` on the row as it is stored now, if it is in one of `states`, and audit what changed."""
     roles.require(by, RESOURCES[type(target)], action)
     kind: Any = type(target)
     with transaction.atomic():
@@ -72,8 +137,8 @@ def _move(target: System | Endpoint, action: str, by: Principal, **fields: objec
         )
         if row is None:
             raise NotFound("there is nothing here, or it is not yours to see")
-        if row.state not in (WORKING[kind], PAUSED):
-            raise Conflict(f"{row} is {row.state}; only what is {WORKING[kind]} can {action}", code="wrong_state")
+        if row.state not in states:
+            raise Conflict(f"{row} is {row.state}; only what is {states[0]} can {action}", code="wrong_state")
         before = kind.objects.get(pk=row.pk)
         for name, value in fields.items():
             setattr(row, name, value)

@@ -7,11 +7,14 @@ from typing import Protocol, TypeVar
 class Choice(Protocol):
     """What a policy looks at."""
 
-    max_in_flight: int
     in_flight: int
     sent: int
     weight: int
     tier: int
+
+    def room(self) -> int:
+        """Return how many more it takes at this moment."""
+        ...
 
 
 T = TypeVar("T", bound=Choice)
@@ -47,6 +50,6 @@ def pick(doors: Sequence[T], policy: str) -> T | None:
     Only the lowest tier is used: a higher one takes over when no endpoint of it is usable.
     """
     if len(doors) == 1:
-        return doors[0] if doors[0].in_flight < doors[0].max_in_flight else None
-    free = [door for door in doors if door.tier == doors[0].tier and door.in_flight < door.max_in_flight]
+        return doors[0] if doors[0].room() > 0 else None
+    free = [door for door in doors if door.tier == doors[0].tier and door.room() > 0]
     return POLICIES[policy](free) if free else None

@@ -1,20 +1,20 @@
 """The endpoints as the engine uses them: address decrypted, transport open, rules compiled; renewed on change."""
 
 import asyncio
-import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 from django.db.models import Count, Max
 
 from endpoints.errors import ControlPlaneError
-from endpoints.models import Credential, Endpoint, EndpointState, System, SystemState
+from endpoints.models import Credential, EmergencyStop, Endpoint, EndpointState, System, SystemState
 from endpoints.services import address_of
 from endpoints.transports import make_transport
 from endpoints.transports.base import Address, Transport
 from endpoints.transports.outcomes import Rule, compile_rules
+from messaging.engine.gates import Gate, Gates
 
 log = structlog.get_logger(__name__)
 
@@ -32,24 +32,30 @@ class Door:
     label: str
     address: Address
     transport: Transport
-    max_in_flight: int
+    gate: Gate
+    timeout_s: float
     weight: int
     tier: int
     balancing: str
     schedule_s: Sequence[float]
     rules: tuple[Rule, ...]
-    rate_per_s: float | None = None
-    in_flight: int = 0
+    max_in_flight: int
+    rate_per_s: float | None
+    in_flight: int = 0  # of this door's own; its gate counts those of its predecessors, too
     sent: int = 0
-    next_at: float = 0.0  # when its rate allows the next send, on the monotonic clock
 
-    def wait_s(self, now: float) -> float:
-        """Take the next place the rate allows and return the seconds until then."""
-        if self.rate_per_s is None:
-            return 0.0
-        at = max(now, self.next_at)
-        self.next_at = at + 1 / self.rate_per_s
-        return at - now
+    def room(self) -> int:
+        """Return how many more may be sent through it at this moment."""
+        return self.gate.room()
+
+    def begin(self) -> None:
+        self.in_flight += 1
+        self.gate.in_flight += 1
+        self.sent += 1
+
+    def end(self) -> None:
+        self.in_flight -= 1
+        self.gate.in_flight -= 1
 
 
 @dataclass(slots=True)
@@ -59,34 +65,43 @@ class Registry:
     stamp: object = None
     doors: dict[Interface, list[Door]] = field(default_factory=dict)
     unusable: set[Interface] = field(default_factory=set)
+    disabled: set[Interface] = field(default_factory=set)  # of the unusable those that nobody is to enable again
+    shut: set[uuid.UUID] = field(default_factory=set)  # endpoints that are paused or disabled, or whose system is
+    is_stopped: bool = False  # nothing may be sent to anybody
 
 
 def stamp() -> object:
     """Return a value that changes whenever anything that `read` reads does; cheap enough for every second."""
-    return [
+    found = [
         tuple(model.objects.aggregate(count=Count("pk"), last=Max("updated_at")).values())
         for model in (System, Endpoint, Credential)
     ]
+    return [EmergencyStop.objects.exists(), *found]
 
 
-def read(known: Registry) -> Registry:
+def read(known: Registry, gates: Gates) -> Registry:
     """Return the registry as it is now; doors that did not change are taken over, connections and all."""
-    fresh = Registry(stamp=stamp())
+    fresh = Registry(stamp=stamp(), is_stopped=EmergencyStop.objects.exists())
+    enabled: set[Interface] = set()
     old = {door.id: door for doors in known.doors.values() for door in doors}
     for endpoint in Endpoint.objects.select_related("system", "credential").order_by("tier", "name"):
         interface = (endpoint.system_id, endpoint.interface)
         if "deliver" not in endpoint.use:
             continue
-        if endpoint.state != EndpointState.ENABLED or endpoint.system.state != SystemState.ACTIVE:
+        if endpoint.state != EndpointState.DISABLED:
+            enabled.add(interface)
+        is_active = endpoint.state == EndpointState.ENABLED and endpoint.system.state == SystemState.ACTIVE
+        if fresh.is_stopped or not is_active:
             fresh.unusable.add(interface)
-            continue
-        if (door := _current(endpoint, old.get(endpoint.pk))) is not None:
+            fresh.shut.add(endpoint.pk)
+        elif (door := _current(endpoint, old.get(endpoint.pk), gates)) is not None:
             fresh.doors.setdefault(interface, []).append(door)
     fresh.unusable -= fresh.doors.keys()
+    fresh.disabled = fresh.unusable - enabled
     return fresh
 
 
-def _current(endpoint: Endpoint, known: Door | None) -> Door | None:
+def _current(endpoint: Endpoint, known: Door | None, gates: Gates) -> Door | None:
     """Return the known door if all it was made of is unchanged, else a new one.
 
     None when the endpoint cannot be used as it stands; its deliveries wait meanwhile.
@@ -95,7 +110,7 @@ def _current(endpoint: Endpoint, known: Door | None) -> Door | None:
         address = address_of(endpoint)
         if known is not None and known.address == address and known.settings == _settings(endpoint):
             return known
-        return _make(endpoint, address)
+        return _make(endpoint, address, gates)
     except (ControlPlaneError, ValueError, TypeError, LookupError) as exc:  # a row that no rule of today let in
         log.error("endpoint_unusable", endpoint=str(endpoint), error=str(exc))
         return None
@@ -109,15 +124,16 @@ def _settings(endpoint: Endpoint) -> tuple[object, ...]:
     )
 
 
-def _make(endpoint: Endpoint, address: Address) -> Door:
+def _make(endpoint: Endpoint, address: Address, gates: Gates) -> Door:
     return Door(
         id=endpoint.pk,
         settings=_settings(endpoint),
         label=str(endpoint),
         address=address,
         transport=make_transport(address),
-        # Of a rate, no more than a second's worth is taken at once: the rest waits where all can see it.
-        max_in_flight=min(endpoint.max_in_flight, math.ceil(endpoint.rate_per_s or endpoint.max_in_flight)),
+        gate=gates.gate(endpoint.pk),
+        timeout_s=endpoint.timeout_s,
+        max_in_flight=endpoint.max_in_flight,
         rate_per_s=endpoint.rate_per_s,
         weight=endpoint.weight,
         tier=endpoint.tier,
@@ -137,8 +153,61 @@ async def open_door(door: Door) -> bool:
     return True
 
 
-async def retire(door: Door) -> None:
-    """Close a transport once the last send through it has ended."""
+@dataclass(slots=True)
+class Change:
+    """What is different in a registry that was just read."""
+
+    interfaces: set[Interface] = field(default_factory=set)  # with an endpoint that is new or at another address
+    healing: set[uuid.UUID] = field(default_factory=set)  # endpoints that were shut before, or changed
+    retired: list[Door] = field(default_factory=list)
+    is_new: bool = False  # some door is
+
+
+async def take_over(fresh: Registry, known: Registry) -> Change:
+    """Open the doors that are new; one that cannot be opened is left out of `fresh`."""
+    change = Change()
+    old = {door.id: door for doors in known.doors.values() for door in doors}
+    for interface, doors in fresh.doors.items():
+        for door in list(doors):
+            before = old.pop(door.id, None)
+            if before is not door:
+                change.is_new = True
+                has_moved = before is not None and before.address != door.address
+                if before is None or has_moved:
+                    change.interfaces.add(interface)
+                if door.id in known.shut or has_moved:
+                    change.healing.add(door.id)
+                if before is not None:
+                    change.retired.append(before)
+                if not await open_door(door):
+                    doors.remove(door)
+            gate = door.gate
+            gate.interface, gate.timeout_s = interface, door.timeout_s
+            gate.cap, gate.rate_per_s = door.max_in_flight, door.rate_per_s
+            door.sent = 0  # a new replica takes its share from now on, and makes up for nothing
+    change.retired += old.values()
+    return change
+
+
+class Retiring:
+    """Doors that are used no more: each transport is closed once the last send through it has ended."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, doors: Iterable[Door]) -> None:
+        for door in doors:
+            task = asyncio.create_task(_retire(door))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def stop(self) -> None:
+        """Wait for none of them any more."""
+        for task in self._tasks:
+            task.cancel()
+
+
+async def _retire(door: Door) -> None:
     while door.in_flight:  # noqa: ASYNC110  (rare, and nobody waits for it)
         await asyncio.sleep(RETIRE_POLL_S)
     await door.transport.aclose()

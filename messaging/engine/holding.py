@@ -1,4 +1,4 @@
-"""What a pause and its end do to those that wait: their reason says it, and afterwards nobody waits out an old delay.
+"""What a hold and its end do to those that wait: their reason says it, and afterwards nobody waits out an old delay.
 
 Claims look at the registry, never at the reason, so a row that was missed here
 is still held, and still sent. All of it is sync, and each call one bounded step:
@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
+from django.db import transaction
 from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from endpoints import services as registry
 from endpoints.errors import ControlPlaneError
-from endpoints.models import Endpoint, EndpointState, System, SystemState
+from endpoints.models import EmergencyStop, Endpoint, EndpointState, System, SystemState
+from messaging import store
 from messaging.engine.doors import Interface
 from messaging.engine.record import ENGINE
 from messaging.models import Delivery, Priority, Reason, State
@@ -25,7 +27,9 @@ log = structlog.get_logger(__name__)
 
 BATCH = 1000
 SAME = timedelta(milliseconds=1)  # SQLite keeps some times to the millisecond
+LATE = timedelta(seconds=1)
 UNTRIED = Q(attempts=0, unspent=0)
+TRIED_AT_WILL = (Reason.NEW, Reason.RETRYING, Reason.RATE_LIMITED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +44,34 @@ class Place:
 START = Place()
 
 
-def hold(interface: Interface, after: Place) -> Place:
+def hold_paused(interface: Interface, after: Place) -> Place:
     """Say `paused` of what waits for an interface that may not be sent to."""
     waiting = _waiting(interface).exclude(reason=Reason.PAUSED)
     return _step(waiting, after, lambda rows: rows.update(reason=Reason.PAUSED))
 
 
+def hold_behind_breaker(interface: Interface, after: Place) -> Place:
+    """Say `breaker` of what waits for nothing else."""
+    waiting = _waiting(interface).filter(Q(due_at__lte=Now()) | Q(reason__in=TRIED_AT_WILL))
+    waiting = waiting.exclude(reason__in=(Reason.BREAKER, Reason.BLOCKED))
+    return _step(waiting, after, lambda rows: rows.update(reason=Reason.BREAKER))
+
+
+def skip_disabled(interface: Interface, after: Place) -> Place:
+    """End what waits for an interface that is disabled, as its new deliveries are; a person may send them again."""
+    with transaction.atomic():
+        return _step(_waiting(interface), after, lambda rows: _skip(interface[0], rows))
+
+
+def mark_rate_limited(interface: Interface, after: Place) -> Place:
+    """Say `rate_limited` of what has been due for a while and waits for nothing but the rate."""
+    late = _waiting(interface).filter(reason__in=(Reason.NEW, Reason.RETRYING), due_at__lte=Now() - LATE)
+    return _step(late, after, lambda rows: rows.update(reason=Reason.RATE_LIMITED))
+
+
 def release_held(interface: Interface, after: Place) -> Place:
-    """Let what was paused go: what was tried before is due at once, what is scheduled waits for its time."""
-    return _step(_waiting(interface).filter(reason=Reason.PAUSED), after, _make_due)
+    """Let what was held go: what was tried before is due at once, what is scheduled waits for its time."""
+    return _step(_waiting(interface).filter(reason__in=(Reason.PAUSED, Reason.BREAKER)), after, _make_due)
 
 
 def release_retries(interface: Interface, after: Place) -> Place:
@@ -57,7 +80,9 @@ def release_retries(interface: Interface, after: Place) -> Place:
 
 
 def end_pauses() -> None:
-    """Resume systems and endpoints whose pause was to end by now."""
+    """Resume systems and endpoints whose pause was to end by now, and everything after an emergency stop."""
+    if EmergencyStop.objects.filter(until__lte=timezone.now()).exists():
+        registry.resume_all(by=ENGINE)
     over = Q(pause_until__lte=timezone.now())
     for paused in (
         *System.objects.filter(over, state=SystemState.PAUSED),
@@ -73,6 +98,13 @@ def _waiting(interface: Interface) -> QuerySet[Delivery]:
     system_id, name = interface
     found: QuerySet[Delivery] = Delivery.objects.filter(state=State.PENDING, system_id=system_id, interface=name)
     return found
+
+
+def _skip(system_id: int, rows: QuerySet[Delivery]) -> None:
+    now = store.now()
+    count = rows.update(state=State.SKIPPED, reason=Reason.DISABLED, finished_at=now)
+    minute = now.replace(second=0, microsecond=0)
+    store.add_rollups({(minute, system_id, State.SKIPPED.value, ""): (count, 0.0)} if count else {})
 
 
 def _make_due(rows: QuerySet[Delivery]) -> None:

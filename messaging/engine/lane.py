@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -40,7 +41,7 @@ class Lane:
     @property
     def capacity(self) -> int:
         """Return how many may be on their way at once, over all endpoints of the lowest usable tier."""
-        return sum(door.max_in_flight for door in self._doors if door.tier == self._doors[0].tier)
+        return sum(door.gate.limit for door in self._doors if door.tier == self._doors[0].tier)
 
     @property
     def held(self) -> int:
@@ -58,7 +59,22 @@ class Lane:
         """Return how many more to claim: none until half is used up, so that claims are worth their query."""
         capacity = self.capacity
         allowed = capacity + min(int(self._rate * AHEAD_S), MAX_AHEAD * capacity)
-        return allowed - self.held if self.held <= allowed // 2 else 0
+        room = allowed - self.held if self.held <= allowed // 2 else 0
+        return min(room, self._rate_room()) if room else 0
+
+    @property
+    def is_rate_bound(self) -> bool:
+        """Say whether it is a rate that keeps us from claiming more."""
+        return self.capacity > 0 and self._rate_room() == 0
+
+    def _rate_room(self) -> int:
+        """Return how many more the endpoints' rates let us take: no more than they send within a second."""
+        now = time.monotonic()
+        allowance = sum(door.gate.allowance(now) for door in self._doors if door.tier == self._doors[0].tier)
+        queued = len(self._queue)
+        if allowance == math.inf:
+            return sys.maxsize
+        return int(allowance) - queued if queued <= allowance // 2 else 0
 
     @property
     def is_lapsed(self) -> bool:
@@ -103,7 +119,7 @@ class Lane:
     async def _work(self) -> None:
         """Send one after the other until nothing is queued, no endpoint is free, or the leases may be over."""
         while self._queue and not self.is_lapsed:
-            door = pick(self._doors, self._doors[0].balancing) if self._doors else None
+            door = self._door()
             if door is None:
                 return
             claim = self._queue.popleft()
@@ -114,27 +130,42 @@ class Lane:
                 del self._sending[claim.id]
                 self._finished += 1
 
+    def _door(self) -> Door | None:
+        return pick(self._doors, self._doors[0].balancing) if self._doors else None
+
     async def _send(self, claim: Claim, door: Door) -> Ended:
         started_at = datetime.now(UTC) + self.clock_ahead
         if claim.expires_at is not None and claim.expires_at <= started_at:
-            return Ended(expired(claim))
+            return Ended(expired(claim), trial=claim.trial)
         if claim.payload is None:
-            return Ended(emptied(claim))
-        door.in_flight += 1
-        door.sent += 1
+            return Ended(emptied(claim), trial=claim.trial)
+        door.begin()
         started = time.perf_counter()
         try:
-            if wait_s := door.wait_s(time.monotonic()):
+            if wait_s := door.gate.wait_s(time.monotonic()):
                 await asyncio.sleep(wait_s)
             finish, reply, is_gone = await make_attempt(claim, door, self.clock_ahead)
         except asyncio.CancelledError:
             # Only `drain` cancels: report what is known, which is that nothing is, and end.
-            return Ended(cut_attempt(claim, door, started_at, (time.perf_counter() - started) * 1000))
+            return Ended(
+                cut_attempt(claim, door, started_at, (time.perf_counter() - started) * 1000), trial=claim.trial
+            )
         finally:
-            door.in_flight -= 1
+            door.end()
         is_answer = reply and claim.message_type == MessageType.REQUEST and not reply.truncated
         response = _response(claim, reply) if reply and is_answer else None
-        return Ended(finish, response, door.id if is_gone else None)
+        return Ended(finish, response, door.id if is_gone else None, claim.trial)
+
+
+class TrialLane(Lane):
+    """Sends the one delivery that an open breaker lets through, to the endpoint it stands before."""
+
+    @property
+    def capacity(self) -> int:
+        return len(self._doors)
+
+    def _door(self) -> Door | None:
+        return self._doors[0] if self._doors else None
 
 
 def _response(claim: Claim, reply: Reply) -> Response:

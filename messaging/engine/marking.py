@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Mapping, Set
 
 from messaging.engine.doors import Interface
-from messaging.engine.holding import START, Place, hold, release_held, release_retries
+from messaging.engine.holding import START, Place, mark_rate_limited, release_held, release_retries
 
 HOLD_AGAIN_S = 2.0  # intake may take an interface for usable a moment longer than we do
 HOLD_EVERY_S = 60.0  # what was on its way when the pause began has come back since
+BOUND_S = 1.0  # a rate that binds no longer than this is no news
 
 Step = Callable[[Interface, Place], Place]
 # Runs a step in the engine's database thread; None when the database failed, after a while.
@@ -25,31 +26,42 @@ class Marker:
     def __init__(self, in_database: InDatabase) -> None:
         self._in_database = in_database
         self._todo: dict[tuple[Step, Interface], Place] = {}
-        self._held: dict[Interface, float] = {}  # unusable interfaces, and when to look after them once more
+        self._held: dict[Interface, tuple[Step, float]] = {}  # how, and when to look after them once more
+        self._bound: dict[Interface, float] = {}  # those that a rate holds up, and when to say so
         self._wanted = asyncio.Event()
 
-    def follow(self, unusable: Set[Interface], changed: Set[Interface], *, is_first: bool) -> None:
-        """Mark what must wait now, and let go what need not any more."""
-        for interface in self._held.keys() - unusable:
-            del self._held[interface]
-            self._todo.pop((hold, interface), None)
-        for interface in changed:
+    def follow(self, held: Mapping[Interface, Step], changed: Set[Interface], *, is_first: bool) -> None:
+        """Mark what must wait now, each interface of `held` by its step, and let go what need not any more."""
+        for interface, (step, _) in list(self._held.items()):
+            if held.get(interface) != step:
+                del self._held[interface]
+                self._todo.pop((step, interface), None)
+        for interface in changed - held.keys():
             self._ask(release_held, interface)
             if not is_first:  # a start of ours is no news of theirs
                 self._ask(release_retries, interface)
-        for interface in unusable - self._held.keys():
+        for interface in held.keys() - self._held.keys():
             for release in (release_held, release_retries):
                 self._todo.pop((release, interface), None)
-            self._held[interface] = time.monotonic() + HOLD_AGAIN_S
-            self._ask(hold, interface)
+            self._held[interface] = (held[interface], time.monotonic() + HOLD_AGAIN_S)
+            self._ask(held[interface], interface)
 
     def look_again(self) -> None:
         """Hold what slipped in since."""
         now = time.monotonic()
-        for interface, again_at in self._held.items():
+        for interface, (step, again_at) in self._held.items():
             if now >= again_at:
-                self._held[interface] = now + HOLD_EVERY_S
-                self._ask(hold, interface)
+                self._held[interface] = (step, now + HOLD_EVERY_S)
+                self._ask(step, interface)
+
+    def limit(self, bound: Set[Interface]) -> None:
+        """Mark what waits for one of the interfaces that a rate has held up for a while now."""
+        now = time.monotonic()
+        self._bound = {interface: self._bound.get(interface, now + BOUND_S) for interface in bound}
+        for interface, at in self._bound.items():
+            if now >= at:
+                self._bound[interface] = now + HOLD_EVERY_S
+                self._ask(mark_rate_limited, interface)
 
     async def run(self) -> None:
         """Work the list off, for ever."""

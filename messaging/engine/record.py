@@ -1,8 +1,8 @@
 """Writing down what the engine did, a batch a transaction; and the sweeps that no worker owns. All of it sync."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -13,8 +13,10 @@ from endpoints import services as registry
 from endpoints.access.principal import Principal
 from endpoints.errors import ControlPlaneError
 from endpoints.ids import new_id
-from endpoints.models import Endpoint
+from endpoints.models import Breaker, Endpoint
 from messaging import store
+from messaging.engine import judging
+from messaging.engine.judging import Tally
 from messaging.intake.commit import store_planned
 from messaging.intake.directory import DIRECTORY
 from messaging.intake.envelope import Draft
@@ -46,29 +48,49 @@ class Ended:
     finish: Finish
     response: Response | None = None
     gone: UUID | None = None  # the endpoint that said it is gone for good
+    trial: UUID | None = None  # the endpoint whose open breaker let this one be tried
 
 
-def turn(
-    ended: Sequence[Ended], rooms: dict[tuple[int, str], int], lease_s: float, *, with_suspect: bool
-) -> tuple[list[Claim], timedelta]:
+@dataclass(slots=True)
+class Wanted:
+    """What a turn may claim."""
+
+    rooms: dict[tuple[int, str], int] = field(default_factory=dict)  # how much for which interface
+    with_suspect: bool = False
+    trials: dict[UUID, tuple[tuple[int, str], float]] = field(default_factory=dict)  # endpoint: interface, timeout
+
+
+@dataclass(slots=True)
+class Turned:
+    """What a turn brought; `ahead` is how far the database's clock is ahead of ours, None when it was not read."""
+
+    claims: list[Claim]
+    breakers: list[Breaker] = field(default_factory=list)
+    ahead: timedelta | None = None
+
+
+def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, dirty: Collection[UUID]) -> Turned:
     """Write down what ended and lease what is due, in one transaction: on SQLite every commit waits for the disk.
 
-    `rooms` says how much to claim for which interface; it is updated to what is
-    left. Returns the claims, and how far the database's clock is ahead of ours.
+    `wanted.rooms` is updated to what is left. `tally` and `dirty` are what the breakers need to be told.
     """
     try:
         with transaction.atomic():
             # Both clocks are read here: what the call waited for before must not count as a difference.
             now = store.now()
             ahead = now - datetime.now(UTC)
-            kept = _finish(ended, now) if ended else []
-            claims = _claim(rooms, lease_s, now, with_suspect=with_suspect)
+            judged, breakers = judging.judge(ended, dirty, tally, now)
+            kept = _finish(judged, now) if judged else []
+            tried, trying = judging.take_trials(wanted.trials, lease_s, now) if wanted.trials else ([], [])
+            claims = _claim(wanted.rooms, lease_s, now, with_suspect=wanted.with_suspect)
+        judging.settle(judged, breakers, tally, now)
+        turned = Turned([*tried, *claims], [*breakers, *trying], ahead)
     except UNSTORABLE:
         log.exception("turn_refused", ended=len(ended))
-        kept, claims, ahead = [item for item in ended if _finish_alone(item)], [], timedelta()
+        kept, turned = [item for item in ended if _finish_alone(item)], Turned([])
     for endpoint_id in {item.gone for item in kept if item.gone}:
         _pause_gone(endpoint_id)
-    return claims, ahead
+    return turned
 
 
 def _finish_alone(item: Ended) -> bool:
@@ -92,7 +114,7 @@ def _unsaid(item: Ended) -> Ended:
             "response_headers": "{}",
             "response_body": None,
         }
-    return Ended(finish, gone=item.gone)
+    return Ended(finish, gone=item.gone, trial=item.trial)
 
 
 def _finish(ended: Sequence[Ended], now: datetime) -> list[Ended]:

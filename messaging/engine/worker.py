@@ -2,26 +2,32 @@
 
 The row is the queue. Two loops share one database thread: `_turn_over` finishes in
 batches whatever ended meanwhile and leases what is due for lanes with room; `_tend`
-renews leases, recovers what other workers lost, and follows the registry.
+renews leases, recovers what other workers lost, and follows the registry, the breakers
+and the processes that share the caps.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 import structlog
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from messaging.engine import holding, record
-from messaging.engine.attempt import postponed
-from messaging.engine.doors import Door, Interface, Registry, open_door, read, retire, stamp
+from endpoints.ids import new_id
+from endpoints.models import Breaker
+from messaging.engine import holding, judging, record
+from messaging.engine.crowd import Crowd
+from messaging.engine.doors import Interface, Registry, Retiring, read, stamp, take_over
+from messaging.engine.gates import Gates
 from messaging.engine.lane import Lane
-from messaging.engine.marking import Marker
-from messaging.engine.record import Ended
+from messaging.engine.lanes import Lanes
+from messaging.engine.marking import Marker, Step
+from messaging.engine.record import Ended, Wanted
+from messaging.engine.shares import Shares
 from messaging.wakeups import DONE, DUE, Listener, Notifier
 
 log = structlog.get_logger(__name__)
@@ -36,10 +42,6 @@ READ_AGAIN_S = 30.0  # a change made on a host whose clock is behind does not sh
 DATABASE_RETRY_S = 1.0
 SEND_CUT_S = 20.0
 MAX_ENDED = 1000
-# A suspect is alone while it is likely to take us down, which is at once. One that merely
-# hangs must not hold back the others: a crash beside a hanging receiver leaves many such.
-SUSPECT_ALONE_S = 0.5
-MAX_SUSPECTS = 32
 
 
 class Worker:
@@ -47,20 +49,22 @@ class Worker:
 
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
-        self._lanes: dict[Interface, Lane] = {}
-        self._suspects: list[Lane] = []  # one each
-        self._suspect_at = float("-inf")
+        self._lanes = Lanes(self._report)
+        shares = Shares(new_id())
+        self._gates = Gates(shares)
+        self._crowd = Crowd(shares, self._gates.loads, self._try, lease_s)
+        self._tally = judging.Tally()
+        self._looked_at: datetime | None = None
+        self._is_stopped = False  # everything is, by a person
         self._registry = Registry()
         self._ended: list[Ended] = []
         self._stopping = asyncio.Event()
         self._drained = False
-        self._starved: set[Interface] = set()  # what had no room left when there was more to claim
-        self._had_suspect = False
         self._wake = Listener(DUE)
         self._done = Notifier(DONE)
         # One thread: SQLite has one writer anyway, and on PostgreSQL the loop's own work is the bound.
         self._database = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-database")
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring = Retiring()
         self._read_again_at = 0.0
         self._marker = Marker(self._try)
 
@@ -72,6 +76,8 @@ class Worker:
     async def run(self) -> None:
         """Deliver until `stop`."""
         await self._wake.open()
+        await self._crowd.join()
+        await self._look()
         await self._follow_registry()
         turning = asyncio.create_task(self._turn_over(), name="turn")
         tending = asyncio.create_task(self._tend(), name="tend")
@@ -98,38 +104,32 @@ class Worker:
         """Write down what ended and lease what is due, again and again; end when stopped and all is written."""
         polled_at = float("-inf")
         while self._ended or not self._drained:
-            rooms = {} if self._stopping.is_set() else self._rooms()
+            wanted = Wanted() if self._stopping.is_set() else self._wanted()
             is_polling = time.monotonic() - polled_at >= POLL_S
-            if self._wake.take_hint() or is_polling or self._may_claim_more(rooms):
+            if self._wake.take_hint() or is_polling or self._lanes.may_claim_more(wanted.rooms):
                 polled_at = time.monotonic()
             else:
-                rooms = {}
-            if rooms or self._ended:
-                await self._turn(rooms)
+                wanted.rooms = {}
+            if wanted.rooms or wanted.trials or self._ended:
+                await self._turn(wanted)
             else:
                 await self._wake.wait(POLL_S)
 
-    def _rooms(self) -> dict[Interface, int]:
-        return {interface: room for interface, lane in self._lanes.items() if (room := lane.room()) > 0}
+    def _wanted(self) -> Wanted:
+        """Return what to claim: nothing when we were silent for so long that others may have taken over our part."""
+        if self._is_stopped or self._crowd.is_silent:
+            return Wanted()
+        return Wanted(self._lanes.rooms(), trials=self._gates.to_try())
 
-    def _may_claim_more(self, rooms: dict[Interface, int]) -> bool:
-        """Say whether room came back where the last claim left something due."""
-        return not self._starved.isdisjoint(rooms) or (self._had_suspect and self._may_take_suspect())
-
-    def _may_take_suspect(self) -> bool:
-        """Say whether no suspect is on its way, or none that just began."""
-        self._suspects = [lane for lane in self._suspects if lane.held]
-        is_alone = time.monotonic() - self._suspect_at < SUSPECT_ALONE_S
-        return not self._suspects or (not is_alone and len(self._suspects) < MAX_SUSPECTS)
-
-    async def _turn(self, rooms: dict[Interface, int]) -> None:
-        """Hand what ended to the database, and what it leases to the lanes; `rooms` empty: claim nothing."""
+    async def _turn(self, wanted: Wanted) -> None:
+        """Hand what ended to the database, and what it leases to the lanes."""
         batch = self._ended[:MAX_ENDED]
         held_until = time.monotonic() + self._lease_s
-        with_suspect = bool(rooms) and self._may_take_suspect()
-        full = self._lanes.keys() - rooms.keys()
-        found = await self._try(record.turn, batch, rooms, self._lease_s, with_suspect=with_suspect)
-        if found is None:
+        rooms = wanted.rooms
+        wanted.with_suspect = bool(rooms) and self._lanes.may_take_suspect()
+        before = list(rooms)
+        turned = await self._try(record.turn, batch, wanted, self._lease_s, self._tally, self._gates.dirty())
+        if turned is None:
             # Our leases outlive a short outage; what a longer one costs is a second try, not the message.
             if self._drained:
                 log.error("stopped_unwritten", count=len(self._ended))
@@ -138,47 +138,28 @@ class Worker:
         del self._ended[: len(batch)]
         if batch:
             self._done.notify()
-        claims, ahead = found
+        if turned.ahead is not None:
+            self._gates.ahead = turned.ahead
+        self._learn(turned.breakers)
         if self._stopping.is_set():  # leased while the stop came: nobody would wait for their sends
-            await self._try(record.release, claims)
+            await self._try(record.release, turned.claims)
             return
-        self._put(claims, held_until, ahead=ahead)
+        self._lanes.put(self._registry, turned.claims, held_until, self._gates.ahead)
         if rooms:
-            self._starved = full | {interface for interface, room in rooms.items() if room <= 0}
-            self._had_suspect = any(claim.losses for claim in claims)
-
-    def _put(self, claims: list[Any], held_until: float, ahead: timedelta) -> None:
-        by_lane: dict[Lane, list[Any]] = {}
-        for claim in claims:
-            interface = (claim.system_id, claim.interface)
-            if not claim.losses:
-                by_lane.setdefault(self._lanes[interface], []).append(claim)
-            elif doors := self._registry.doors.get(interface, ()):
-                by_lane[self._lane_alone(doors)] = [claim]
-            else:  # its endpoint cannot be used as it stands: the next suspect must have its turn
-                self._report(Ended(postponed(claim)))
-        for lane, mine in by_lane.items():
-            lane.clock_ahead = ahead
-            lane.put(mine, held_until)
-
-    def _lane_alone(self, doors: list[Door]) -> Lane:
-        lane = Lane(self._report)
-        lane.use(doors)
-        self._suspects.append(lane)
-        self._suspect_at = time.monotonic()
-        return lane
+            self._lanes.claimed(before, rooms, turned.claims)
 
     def _report(self, ended: Ended) -> None:
+        if gate := self._gates.known(ended.finish.endpoint_id):
+            gate.note(failed=judging.outcome(ended) in judging.FAILED)
         self._ended.append(ended)
         self._wake.event.set()
-
-    def _all_lanes(self) -> list[Lane]:
-        return [*self._lanes.values(), *self._suspects]
 
     async def _tend(self) -> None:
         """Do what must be done every so often, whatever else goes on."""
         schedule: list[tuple[float, Callable[[], Any]]] = [
             (self._lease_s / 3, self._renew),
+            (0.0, self._look),
+            (TEND_S, self._attend),
             (REGISTRY_S, self._follow_registry),
             (SWEEP_S, self._sweep),
             (SWEEP_S, self._watch_pauses),
@@ -188,7 +169,9 @@ class Worker:
         while True:
             await asyncio.sleep(TEND_S)
             now = time.monotonic()
-            for lane in self._all_lanes():
+            if self._gates.tick():
+                self._wake.event.set()
+            for lane in self._lanes.all():
                 lane.measure(now - measured)
                 lane.put()
                 if not lane.capacity or lane.is_lapsed:
@@ -200,11 +183,10 @@ class Worker:
                     await act()
 
     async def _renew(self) -> None:
-        tokens = set().union(*(lane.tokens() for lane in self._all_lanes()))
-        tokens |= {ended.finish.token for ended in self._ended}
+        tokens = self._lanes.tokens() | {ended.finish.token for ended in self._ended}
         held_until = time.monotonic() + self._lease_s
         if tokens and await self._try(record.renew, list(tokens), self._lease_s) is not None:
-            for lane in self._all_lanes():
+            for lane in self._lanes.all():
                 lane.renewed(held_until)
 
     async def _sweep(self) -> None:
@@ -221,41 +203,60 @@ class Worker:
         is_due = time.monotonic() >= self._read_again_at
         if now_stamp is None or (now_stamp == self._registry.stamp and not is_due):
             return
-        fresh = await self._try(read, self._registry)
+        fresh = await self._try(read, self._registry, self._gates)
         if fresh is None:
             return
         self._read_again_at = time.monotonic() + READ_AGAIN_S
-        old = {door.id: door for doors in self._registry.doors.values() for door in doors}
-        changed = set()
-        for interface, doors in fresh.doors.items():
-            for door in list(doors):
-                if (known := old.pop(door.id, None)) is not door:
-                    if known is None or known.address != door.address:
-                        changed.add(interface)
-                    if not await open_door(door):
-                        doors.remove(door)
-                if known not in (door, None):
-                    self._retire_later(known)
-            for door in doors:
-                door.sent = 0  # a new replica takes its share from now on, and makes up for nothing
-            self._lanes.setdefault(interface, Lane(self._report)).use(doors)
-        for door in old.values():
-            self._retire_later(door)
-        for interface in self._lanes.keys() - fresh.doors.keys():
-            self._lanes[interface].use(())  # what it has queued is given back by `_tend`
+        change = await take_over(fresh, self._registry)
+        self._retiring.add(change.retired)
         is_first, self._registry = self._registry.stamp is None, fresh
-        self._marker.follow(fresh.unusable, changed, is_first=is_first)
+        self._gates.keep({door.id for doors in fresh.doors.values() for door in doors})
+        if change.healing:
+            await self._try(judging.heal, change.healing)
+        if change.is_new:
+            self._looked_at = None
+            await self._look()
+        self._gates.divide()
+        self._use(change.interfaces, is_first=is_first)
+
+    async def _look(self) -> None:
+        """See which breakers opened or closed in other processes, and whether everything is stopped."""
+        seen = await self._try(judging.look, self._looked_at)
+        if seen is None:
+            return
+        self._looked_at, is_stopped, rows = seen
+        if is_stopped and not self._is_stopped:
+            self._lanes.use({})  # at once; the registry follows
+        self._is_stopped = is_stopped
+        self._learn(rows)
+
+    def _learn(self, rows: list[Breaker]) -> None:
+        turned = self._gates.learn(rows)
+        if turned:
+            doors = [(interface, door) for interface, doors in self._registry.doors.items() for door in doors]
+            self._use({interface for interface, door in doors if door.id in turned and not door.gate.is_open})
+
+    def _use(self, changed: set[Interface], *, is_first: bool = False) -> None:
+        """Send through what may be used; hold what waits for the rest, and let go what is in `changed`."""
+        self._lanes.use({} if self._is_stopped else self._registry.doors)
+        held: dict[Interface, Step] = dict.fromkeys(self._registry.unusable, holding.hold_paused)
+        held |= dict.fromkeys(self._registry.disabled, holding.skip_disabled)
+        for interface, doors in self._registry.doors.items():
+            if doors and all(door.gate.is_open for door in doors):
+                held[interface] = holding.hold_behind_breaker
+        self._marker.follow(held, changed, is_first=is_first)
         self._wake.event.set()
 
+    async def _attend(self) -> None:
+        if await self._crowd.attend():
+            self._gates.divide()
+            self._wake.event.set()
+
     async def _watch_pauses(self) -> None:
-        """End pauses that are over, and hold what slipped in while a pause began."""
+        """End pauses that are over, and hold what slipped in while a hold began."""
         await self._try(holding.end_pauses)
         self._marker.look_again()
-
-    def _retire_later(self, door: Door) -> None:
-        retiring = asyncio.create_task(retire(door))
-        self._retiring.add(retiring)
-        retiring.add_done_callback(self._retiring.discard)
+        self._marker.limit(self._lanes.rate_bound())
 
     async def _give_back(self, lane: Lane) -> None:
         unsent = lane.take_unsent()
@@ -263,17 +264,17 @@ class Worker:
             await self._try(record.release, unsent)
 
     async def _drain(self) -> None:
-        for lane in self._all_lanes():
+        for lane in self._lanes.all():
             await self._give_back(lane)
-        await asyncio.gather(*(lane.drain(SEND_CUT_S) for lane in self._all_lanes()))
+        await asyncio.gather(*(lane.drain(SEND_CUT_S) for lane in self._lanes.all()))
 
     async def _close(self) -> None:
         self._wake.close()
-        for task in self._retiring:
-            task.cancel()
+        self._retiring.stop()
         for doors in self._registry.doors.values():
             for door in doors:
                 await door.transport.aclose()
+        await self._crowd.leave()
         await asyncio.get_running_loop().run_in_executor(self._database, lambda: connection.close())
         self._database.shutdown()
 

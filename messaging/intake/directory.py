@@ -11,7 +11,7 @@ from typing import Any
 from django.db import DatabaseError, connection
 
 from endpoints.errors import Overloaded
-from endpoints.models import Endpoint, EndpointState, System, SystemState
+from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState, System, SystemState
 
 REMEMBER_S = 0.75
 MAX_REMEMBERED = 10_000
@@ -25,6 +25,7 @@ class Interface:
     max_attempts: int
     is_disabled: bool
     is_paused: bool
+    is_broken: bool  # each endpoint that is in use has an open breaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,15 @@ class Directory:
 
 
 def load(slugs: set[str]) -> dict[str, Party]:
-    """Read the parties named `slugs` from the registry, in two queries."""
+    """Read the parties named `slugs` from the registry, in three queries."""
     systems = System.objects.filter(slug__in=slugs).select_related("owner")
+    is_stopped = EmergencyStop.objects.exists()
     doors: dict[int, dict[str, list[Endpoint]]] = {}
-    for endpoint in Endpoint.objects.filter(system__slug__in=slugs).order_by("tier", "name"):
+    found = Endpoint.objects.filter(system__slug__in=slugs).select_related("breaker")
+    for endpoint in found.order_by("tier", "name"):
         if "deliver" in endpoint.use:
             doors.setdefault(endpoint.system_id, {}).setdefault(endpoint.interface, []).append(endpoint)
-    return {system.slug: _party(system, doors.get(system.pk, {})) for system in systems}
+    return {system.slug: _party(system, doors.get(system.pk, {}), is_stopped=is_stopped) for system in systems}
 
 
 def broadcast_slugs() -> set[str]:
@@ -108,7 +111,7 @@ def broadcast_slugs() -> set[str]:
     return set(active.values_list("slug", flat=True))
 
 
-def _party(system: System, doors: dict[str, list[Endpoint]]) -> Party:
+def _party(system: System, doors: dict[str, list[Endpoint]], *, is_stopped: bool) -> Party:
     return Party(
         id=system.pk,
         slug=system.slug,
@@ -124,8 +127,14 @@ def _party(system: System, doors: dict[str, list[Endpoint]]) -> Party:
                 name=name,
                 max_attempts=endpoints[0].max_attempts,
                 is_disabled=all(endpoint.state == EndpointState.DISABLED for endpoint in endpoints),
-                is_paused=system.state == SystemState.PAUSED
+                is_paused=is_stopped
+                or system.state == SystemState.PAUSED
                 or not any(endpoint.state == EndpointState.ENABLED for endpoint in endpoints),
+                is_broken=all(
+                    hasattr(endpoint, "breaker") and endpoint.breaker.state != BreakerState.CLOSED
+                    for endpoint in endpoints
+                    if endpoint.state == EndpointState.ENABLED
+                ),
             )
             for name, endpoints in doors.items()
         },

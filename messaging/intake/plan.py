@@ -120,6 +120,8 @@ def _start(door: Interface, draft: Draft) -> tuple[str, str]:
         return State.SKIPPED.value, Reason.DISABLED.value
     if door.is_paused:
         return State.PENDING.value, Reason.PAUSED.value
+    if door.is_broken and not draft.deliver_at:
+        return State.PENDING.value, Reason.BREAKER.value
     return State.PENDING.value, (Reason.SCHEDULED if draft.deliver_at else Reason.NEW).value
 
 

@@ -68,7 +68,7 @@ def oldest_due(now: datetime) -> float | None:
     What waits for a paused or retired party is not late. One probe of the partial index a target.
     """
     times = []
-    for system_id, interface, priority in store.due_targets(now):
+    for system_id, interface, priority in store.due_targets(now, behind_breakers=True):
         pending = Delivery.objects.filter(
             state=State.PENDING, system_id=system_id, interface=interface, priority=priority
         )

@@ -154,9 +154,11 @@ class Replica:
     name: str
     tier: int = 0
     weight: int = 1
-    max_in_flight: int = 2
     in_flight: int = 0
     sent: int = 0
+
+    def room(self) -> int:
+        return 2 - self.in_flight
 
 
 def picked(replicas: list[Replica], policy: str, count: int) -> str:

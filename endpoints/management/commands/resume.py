@@ -1,24 +1,28 @@
-"""Let deliveries to a system or one of its doors go again."""
+"""Let deliveries to a system, to one of its doors, or to everybody go again."""
 
 from argparse import ArgumentParser
 from typing import Any
 
 from endpoints import services
 from endpoints.access.principal import COMMAND
-from endpoints.management.command import RegistryCommand, system_named
+from endpoints.management.command import RegistryCommand, add_target, system_named
 
 
 class Command(RegistryCommand):
-    help = "Let deliveries to SYSTEM, or to SYSTEM/INTERFACE, go again."
+    help = (
+        "Let deliveries to SYSTEM or SYSTEM/INTERFACE go again; --all ends what `pause --all` began, and leaves "
+        "paused what was paused by itself."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("target", metavar="SYSTEM[/INTERFACE]")
+        add_target(parser)
 
     def run(self, options: dict[str, Any]) -> None:
-        slug, _, interface = options["target"].partition("/")
-        system = system_named(slug)
-        if interface:
-            services.resume_interface(system, interface, by=COMMAND)
+        slug, _, interface = (options["target"] or "").partition("/")
+        if options["all"]:
+            services.resume_all(by=COMMAND)
+        elif interface:
+            services.resume_interface(system_named(slug), interface, by=COMMAND)
         else:
-            services.resume(system, by=COMMAND)
-        self.stdout.write(f"{options['target']} is resumed.")
+            services.resume(system_named(slug), by=COMMAND)
+        self.stdout.write(f"{'Everything' if options['all'] else options['target']} is resumed.")

@@ -1,0 +1,102 @@
+"""All lanes of one process: one for each interface, and one for each delivery that must be alone."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from messaging.engine.attempt import postponed
+from messaging.engine.doors import Door, Interface, Registry
+from messaging.engine.lane import Lane, TrialLane
+from messaging.engine.record import Ended
+from messaging.store import Claim
+
+# A suspect is alone while it is likely to take us down, which is at once. One that merely
+# hangs must not hold back the others: a crash beside a hanging receiver leaves many such.
+SUSPECT_ALONE_S = 0.5
+MAX_SUSPECTS = 32
+
+
+class Lanes:
+    """Gives each claim to the lane it belongs to; what cannot be sent is handed to `report` at once."""
+
+    def __init__(self, report: Callable[[Ended], None]) -> None:
+        self._report = report
+        self._lanes: dict[Interface, Lane] = {}
+        self._suspects: list[Lane] = []  # one each
+        self._trials: list[Lane] = []
+        self._suspect_at = float("-inf")
+        self._starved: set[Interface] = set()  # what had no room left when there was more to claim
+        self._had_suspect = False
+
+    def all(self) -> list[Lane]:
+        return [*self._lanes.values(), *self._suspects, *self._trials]
+
+    def tokens(self) -> set[UUID]:
+        """Return the lease tokens of everything held."""
+        return set[UUID]().union(*(lane.tokens() for lane in self.all()))
+
+    def use(self, doors: dict[Interface, list[Door]]) -> None:
+        """Send through these, closed breakers only; what is queued for others is given back by whoever tends us."""
+        for interface in self._lanes.keys() - doors.keys():
+            self._lanes[interface].use(())
+        for interface, usable in doors.items():
+            lane = self._lanes.setdefault(interface, Lane(self._report))
+            lane.use([door for door in usable if not door.gate.is_open])
+
+    def rooms(self) -> dict[Interface, int]:
+        """Return how much to claim for which interface."""
+        return {interface: room for interface, lane in self._lanes.items() if (room := lane.room()) > 0}
+
+    def may_claim_more(self, rooms: dict[Interface, int]) -> bool:
+        """Say whether room came back where the last claim left something due."""
+        return not self._starved.isdisjoint(rooms) or (self._had_suspect and self.may_take_suspect())
+
+    def may_take_suspect(self) -> bool:
+        """Say whether no suspect is on its way, or none that just began."""
+        self._suspects = [lane for lane in self._suspects if lane.held]
+        is_alone = time.monotonic() - self._suspect_at < SUSPECT_ALONE_S
+        return not self._suspects or (not is_alone and len(self._suspects) < MAX_SUSPECTS)
+
+    def claimed(self, before: Iterable[Interface], left: dict[Interface, int], claims: Sequence[Claim]) -> None:
+        """Learn from a claim: `before` are the interfaces it was for, `left` the room it left."""
+        full = self._lanes.keys() - set(before)
+        self._starved = full | {interface for interface, room in left.items() if room <= 0}
+        self._had_suspect = any(claim.losses and claim.trial is None for claim in claims)
+
+    def rate_bound(self) -> set[Interface]:
+        """Return the interfaces that had more to send than their rate allows."""
+        return {interface for interface in self._starved if self._lanes[interface].is_rate_bound}
+
+    def put(self, registry: Registry, claims: Iterable[Claim], held_until: float, ahead: timedelta) -> None:
+        """Hand claims on, ours until `held_until` (monotonic)."""
+        by_lane: dict[Lane, list[Claim]] = {}
+        for claim in claims:
+            interface = (claim.system_id, claim.interface)
+            doors = registry.doors.get(interface, [])
+            if claim.trial is not None:
+                by_lane[self._trial([door for door in doors if door.id == claim.trial])] = [claim]
+            elif not claim.losses:
+                by_lane.setdefault(self._lanes[interface], []).append(claim)
+            elif usable := [door for door in doors if not door.gate.is_open]:
+                by_lane[self._alone(usable)] = [claim]
+            else:  # its endpoint cannot be used as it stands: the next suspect must have its turn
+                self._report(Ended(postponed(claim)))
+        for lane, mine in by_lane.items():
+            lane.clock_ahead = ahead
+            lane.put(mine, held_until)
+
+    def _alone(self, doors: Sequence[Door]) -> Lane:
+        lane = Lane(self._report)
+        lane.use(doors)
+        self._suspects.append(lane)
+        self._suspect_at = time.monotonic()
+        return lane
+
+    def _trial(self, doors: Sequence[Door]) -> Lane:
+        """Return a lane for a delivery on trial; without its door it is given back, and tried by another."""
+        self._trials = [lane for lane in self._trials if lane.held]
+        lane = TrialLane(self._report)
+        lane.use(doors)
+        self._trials.append(lane)
+        return lane
