@@ -19,7 +19,7 @@ from endpoints.errors import ControlPlaneError
 from endpoints.models import Endpoint, EndpointState, System, SystemState
 from messaging.engine.doors import Interface
 from messaging.engine.record import ENGINE
-from messaging.models import Delivery, Priority, Reason, State
+from messaging.models import WAITS_ITS_TURN, Delivery, Priority, Reason
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ def end_pauses() -> None:
 
 def _waiting(interface: Interface) -> QuerySet[Delivery]:
     system_id, name = interface
-    found: QuerySet[Delivery] = Delivery.objects.filter(state=State.PENDING, system_id=system_id, interface=name)
+    found: QuerySet[Delivery] = Delivery.objects.filter(WAITS_ITS_TURN, system_id=system_id, interface=name)
     return found
 
 

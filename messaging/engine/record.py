@@ -1,6 +1,6 @@
 """Writing down what the engine did, a batch a transaction; and the sweeps that no worker owns. All of it sync."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,8 @@ from endpoints.errors import ControlPlaneError
 from endpoints.ids import new_id
 from endpoints.models import Endpoint
 from messaging import store
+from messaging.engine.order import Mender, move_on
+from messaging.engine.sharing import Sharing, Target
 from messaging.intake.commit import store_planned
 from messaging.intake.directory import DIRECTORY
 from messaging.intake.envelope import Draft
@@ -28,6 +30,8 @@ ENGINE = Principal(label="engine", role="admin", via="engine")
 # What the database, or the way there, will not take of what a receiver said.
 UNSTORABLE = (DataError, IntegrityError, UnicodeError, TypeError)
 SWEEP = 500  # rows a sweep takes at once: bounded, so that it never holds the database for long
+SHARING = Sharing()
+MENDER = Mender()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +53,27 @@ class Ended:
 
 
 def turn(
-    ended: Sequence[Ended], rooms: dict[tuple[int, str], int], lease_s: float, *, with_suspect: bool
+    ended: Sequence[Ended],
+    rooms: dict[tuple[int, str], int],
+    lease_s: float,
+    *,
+    with_suspect: bool,
+    only_next: bool = False,
 ) -> tuple[list[Claim], timedelta]:
     """Write down what ended and lease what is due, in one transaction: on SQLite every commit waits for the disk.
 
     `rooms` says how much to claim for which interface; it is updated to what is
-    left. Returns the claims, and how far the database's clock is ahead of ours.
+    left. `only_next`: claim only where an end let the next of its ordering key go.
+    Returns the claims, and how far the database's clock is ahead of ours.
     """
     try:
         with transaction.atomic():
             # Both clocks are read here: what the call waited for before must not count as a difference.
             now = store.now()
             ahead = now - datetime.now(UTC)
-            kept = _finish(ended, now) if ended else []
-            claims = _claim(rooms, lease_s, now, with_suspect=with_suspect)
+            kept, released = _finish(ended, now) if ended else ([], [])
+            targets = _distinct(released, now) if only_next else store.due_targets(now) if rooms else []
+            claims = _claim(targets, rooms, lease_s, now, with_suspect=with_suspect)
     except UNSTORABLE:
         log.exception("turn_refused", ended=len(ended))
         kept, claims, ahead = [item for item in ended if _finish_alone(item)], [], timedelta()
@@ -76,7 +87,7 @@ def _finish_alone(item: Ended) -> bool:
     for said in (item, _unsaid(item)):
         try:
             with transaction.atomic():
-                return bool(_finish([said], store.now()))
+                return bool(_finish([said], store.now())[0])
         except UNSTORABLE:
             log.exception("finish_refused", delivery=str(item.finish.id))
     return False
@@ -95,9 +106,12 @@ def _unsaid(item: Ended) -> Ended:
     return Ended(finish, gone=item.gone)
 
 
-def _finish(ended: Sequence[Ended], now: datetime) -> list[Ended]:
-    """Finish what is still ours, with attempts, counts and responses; return what was."""
+def _finish(ended: Sequence[Ended], now: datetime) -> tuple[list[Ended], list[Target]]:
+    """Finish what is still ours, with attempts, counts and responses; return what was, and what may go after it."""
+    if any(item.response for item in ended):
+        store.lock_intake()  # before the lines, as intake does
     ours = store.finish([item.finish for item in ended], now)
+    released = move_on({line for line in ours.values() if line}, now)
     kept = [item for item in ended if item.finish.id in ours]
     store.insert_attempts(item.finish.attempt for item in kept if item.finish.attempt)
     store.add_rollups(_counts([item.finish for item in kept], now))
@@ -106,21 +120,31 @@ def _finish(ended: Sequence[Ended], now: datetime) -> list[Ended]:
         _store_responses(responses)
     if len(kept) < len(ended):
         log.warning("stale_finishes_refused", count=len(ended) - len(kept))
-    return kept
+    return kept, released
 
 
-def _claim(rooms: dict[tuple[int, str], int], lease_s: float, now: datetime, *, with_suspect: bool) -> list[Claim]:
+def _distinct(released: Sequence[Target], now: datetime) -> list[Target]:
+    """Return the targets of what was released and is due, each once, higher priorities first."""
+    found = {target[:3]: target for target in released if target[3] <= now}
+    return sorted(found.values(), key=lambda target: -target[2])
+
+
+def _claim(
+    targets: Sequence[Target], rooms: dict[tuple[int, str], int], lease_s: float, now: datetime, *, with_suspect: bool
+) -> list[Claim]:
     """Lease what is due, each interface on its own: one with a million waiting hides no other."""
-    if not rooms and not with_suspect:
-        return []
     token = new_id()
     ids: list[store.Key] = []
-    for system_id, interface, priority in store.due_targets(now) if rooms else ():
-        limit = rooms.get((system_id, interface), 0)
-        if limit > 0:
-            found = store.claim((system_id, interface, priority), token=token, now=now, lease_s=lease_s, limit=limit)
-            rooms[system_id, interface] = limit - len(found)
-            ids.extend(found)
+    waiting: dict[tuple[int, str], list[Target]] = defaultdict(list)
+    for target in targets:
+        waiting[target[:2]].append(target)
+    for interface in waiting.keys() & rooms.keys():
+        for target, most in SHARING.split(waiting[interface], rooms[interface]):
+            limit = min(most, rooms[interface])
+            if limit > 0:
+                found = store.claim(target[:3], token=token, now=now, lease_s=lease_s, limit=limit)
+                rooms[interface] -= len(found)
+                ids.extend(found)
     if with_suspect:
         ids.extend(store.claim_suspect(token=token, now=now, lease_s=lease_s))
     return store.load_claims(ids, token)
@@ -196,22 +220,38 @@ def release(claims: Sequence[Claim]) -> None:
 
 
 def sweep() -> int:
-    """Take back what lost its worker and end what is past its time; return how many rows that were."""
+    """Take back what lost its worker, end what is past its time, let go whom nobody holds; return how many rows."""
+    return _recover() + _expire() + MENDER.step()
+
+
+def _recover() -> int:
     with transaction.atomic():
         now = store.now()
         lost = store.recover(now, SWEEP)
         store.insert_attempts(_lost_attempt(row, now) for row in lost)
-        late = store.expire(now, SWEEP)
-        minute = now.replace(second=0, microsecond=0)
-        counts: dict[tuple[datetime, int, str, str], tuple[int, float]] = defaultdict(lambda: (0, 0.0))
-        events = [(row.system_id, State.DEAD.value, "lost") for row in lost if row.state == State.DEAD]
-        events += [(system_id, State.EXPIRED.value, "") for _, system_id in late]
-        for system_id, event, error_class in events:
-            counts[minute, system_id, event, error_class] = (counts[minute, system_id, event, error_class][0] + 1, 0.0)
-        store.add_rollups(counts)
+        dead = [row for row in lost if row.state == State.DEAD]
+        move_on({row.line for row in dead if row.line}, now)
+        _count([(row.system_id, State.DEAD.value, "lost") for row in dead], now)
     if lost:
-        log.warning("leases_recovered", count=len(lost), poison=sum(row.state == State.DEAD for row in lost))
-    return len(lost) + len(late)
+        log.warning("leases_recovered", count=len(lost), poison=len(dead))
+    return len(lost)
+
+
+def _expire() -> int:
+    with transaction.atomic():
+        now = store.now()
+        late, lines = store.late(now, SWEEP)
+        store.lock_lines(lines, alone=True)
+        expired = store.expire(late, now)
+        store.release_next(lines, now)
+        _count([(system_id, State.EXPIRED.value, "") for system_id in expired], now)
+    return len(expired)
+
+
+def _count(events: Sequence[tuple[int, str, str]], now: datetime) -> None:
+    """Add (system id, event, error class) to the rollups."""
+    minute = now.replace(second=0, microsecond=0)
+    store.add_rollups({(minute, *event): (count, 0.0) for event, count in Counter(events).items()})
 
 
 def _lost_attempt(row: store.Lost, now: datetime) -> dict[str, object]:

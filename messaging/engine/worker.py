@@ -100,12 +100,11 @@ class Worker:
         while self._ended or not self._drained:
             rooms = {} if self._stopping.is_set() else self._rooms()
             is_polling = time.monotonic() - polled_at >= POLL_S
-            if self._wake.take_hint() or is_polling or self._may_claim_more(rooms):
+            is_asked = self._wake.take_hint() or is_polling or self._may_claim_more(rooms)
+            if is_asked:
                 polled_at = time.monotonic()
-            else:
-                rooms = {}
-            if rooms or self._ended:
-                await self._turn(rooms)
+            if self._ended or (is_asked and rooms):
+                await self._turn(rooms, only_next=not is_asked)
             else:
                 await self._wake.wait(POLL_S)
 
@@ -122,13 +121,18 @@ class Worker:
         is_alone = time.monotonic() - self._suspect_at < SUSPECT_ALONE_S
         return not self._suspects or (not is_alone and len(self._suspects) < MAX_SUSPECTS)
 
-    async def _turn(self, rooms: dict[Interface, int]) -> None:
-        """Hand what ended to the database, and what it leases to the lanes; `rooms` empty: claim nothing."""
+    async def _turn(self, rooms: dict[Interface, int], *, only_next: bool) -> None:
+        """Hand what ended to the database, and what it leases to the lanes.
+
+        `only_next`: beside what an end lets go in its order there is nothing new to claim.
+        """
         batch = self._ended[:MAX_ENDED]
         held_until = time.monotonic() + self._lease_s
-        with_suspect = bool(rooms) and self._may_take_suspect()
+        with_suspect = bool(rooms) and not only_next and self._may_take_suspect()
         full = self._lanes.keys() - rooms.keys()
-        found = await self._try(record.turn, batch, rooms, self._lease_s, with_suspect=with_suspect)
+        found = await self._try(
+            record.turn, batch, rooms, self._lease_s, with_suspect=with_suspect, only_next=only_next
+        )
         if found is None:
             # Our leases outlive a short outage; what a longer one costs is a second try, not the message.
             if self._drained:
@@ -143,8 +147,8 @@ class Worker:
             await self._try(record.release, claims)
             return
         self._put(claims, held_until, ahead=ahead)
-        if rooms:
-            self._starved = full | {interface for interface, room in rooms.items() if room <= 0}
+        self._starved = (self._starved if only_next else set()) | full | {i for i, room in rooms.items() if room <= 0}
+        if rooms and not only_next:
             self._had_suspect = any(claim.losses for claim in claims)
 
     def _put(self, claims: list[Any], held_until: float, ahead: timedelta) -> None:
