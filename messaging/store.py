@@ -687,6 +687,7 @@ def _lines() -> str:
     )
 
 
+LAST_POSITION = 2**63 - 1
 IN_LINE = "{0}.system_id = t.system_id AND {0}.interface = t.interface AND {0}.ordering_key = t.ordering_key"
 IS_HELD = f"EXISTS (SELECT 1 FROM messaging_delivery h WHERE h.holds AND {IN_LINE.format('h')})"
 
@@ -736,26 +737,22 @@ def release_next(lines: Collection[Line], now: datetime) -> list[tuple[int, str,
         return [(row[0], row[1], row[2], _time(row[3]) or now) for row in cursor.fetchall()]
 
 
-def blocked_lines(after: Line, limit: int) -> list[tuple[Line, bool]]:
-    """Return up to `limit` lines where something is blocked, and whether each has a head; in order, beyond `after`.
+def next_blocked(after: Line) -> tuple[Line, bool] | None:
+    """Return the first line beyond `after` where something is blocked, and whether it has a head; None at the end.
 
-    One probe of the index for each, however many wait in it.
+    One probe of the index, however many wait in either.
     """
-    beyond = (
-        "SELECT n.id FROM messaging_delivery n WHERE n.state = 'pending' AND n.reason = 'blocked'"
-        " AND (n.system_id, n.interface, n.ordering_key) > ({})"
-        " ORDER BY n.system_id, n.interface, n.ordering_key LIMIT 1"
-    )
-    this = "SELECT c.system_id, c.interface, c.ordering_key FROM messaging_delivery c WHERE c.id = walk.id"
     with _cursor() as cursor:
         cursor.execute(
-            f"WITH RECURSIVE walk(id) AS (SELECT * FROM ({beyond.format('%s, %s, %s')}) AS start"
-            f" UNION ALL SELECT ({beyond.format(this)}) FROM walk WHERE walk.id IS NOT NULL)"
-            f" SELECT t.system_id, t.interface, t.ordering_key, {IS_HELD} FROM (SELECT id FROM walk LIMIT %s) AS found"
-            " JOIN messaging_delivery t ON t.id = found.id ORDER BY t.system_id, t.interface, t.ordering_key",
-            [*after, limit],
+            f"SELECT t.system_id, t.interface, t.ordering_key, {IS_HELD} FROM"
+            " (SELECT n.system_id, n.interface, n.ordering_key FROM messaging_delivery n"
+            " WHERE n.state = 'pending' AND n.reason = 'blocked'"
+            f" AND (n.system_id, n.interface, n.ordering_key, n.message_id) > (%s, %s, %s, {LAST_POSITION})"
+            " ORDER BY n.system_id, n.interface, n.ordering_key, n.message_id LIMIT 1) AS t",
+            list(after),
         )
-        return [((row[0], row[1], row[2]), bool(row[3])) for row in cursor.fetchall()]
+        row = cursor.fetchone()
+    return ((row[0], row[1], row[2]), bool(row[3])) if row else None
 
 
 def needlessly_halted(limit: int) -> set[Line]:

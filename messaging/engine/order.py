@@ -12,7 +12,8 @@ from messaging.store import Line
 
 log = structlog.get_logger(__name__)
 
-LINES = 500  # looked at in one step: bounded, so that it never holds the database for long
+LINES = 100  # looked at in one step: bounded, so that it never holds the database for long
+HALTED = 500
 MEND_S = 5.0
 START: Line = (0, "", "")
 
@@ -40,13 +41,24 @@ class Mender:
             return 0
         self._next_at = time.monotonic() + MEND_S
         with transaction.atomic():
-            freed = self._free(store.needlessly_halted(LINES))
-            found = store.blocked_lines(self._after, LINES)
-            self._after = found[-1][0] if len(found) == LINES else START
-            mended = self._release({line for line, is_held in found if not is_held})
+            freed = self._free(store.needlessly_halted(HALTED))
+            mended = self._release(self._unheld())
         if mended:
             log.warning("order_mended", count=mended)
         return freed + mended
+
+    def _unheld(self) -> set[Line]:
+        """Return those of the next lines that have no head, and remember how far that got."""
+        unheld = set()
+        for _ in range(LINES):
+            found = store.next_blocked(self._after)
+            if found is None:
+                self._after = START
+                break
+            self._after, is_held = found
+            if not is_held:
+                unheld.add(self._after)
+        return unheld
 
     def _free(self, lines: set[Line]) -> int:
         if not lines:
