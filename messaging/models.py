@@ -3,7 +3,7 @@
 from typing import Any, Self
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 
 from endpoints.access.principal import Principal
 from endpoints.ids import new_id
@@ -196,6 +196,14 @@ class IdempotencyKey(models.Model):
         return self.key
 
 
+WAITS_ITS_TURN = Q(state=State.PENDING) & ~Q(reason=Reason.BLOCKED)
+# What a person sent again stands outside the order, unless it is the dead head that `halt` waits for.
+HOLDS = ~Q(ordering_key="") & (
+    Q(halting=True, state__in=[State.DEAD, *OPEN_STATES])
+    | (~Q(trigger__in=[Trigger.MANUAL, Trigger.REDRIVE]) & (Q(state=State.SENDING) | WAITS_ITS_TURN))
+)
+
+
 class Delivery(models.Model):
     """Message x interface: the unit of state, retry, order, search and resend."""
 
@@ -231,6 +239,14 @@ class Delivery(models.Model):
     lease_until = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
+    # The policy `halt`: it died as the head of its ordering key, and those behind it wait for a person.
+    halting = models.BooleanField(default=False, db_default=False)
+    # Whether it is the head of its ordering key: those behind it are `blocked`. At most one can be.
+    holds = models.GeneratedField(
+        expression=Case(When(HOLDS, then=Value(True)), default=Value(False)),
+        output_field=models.BooleanField(),
+        db_persist=True,
+    )
 
     objects = DeliveryQuerySet.as_manager()
 
@@ -250,6 +266,9 @@ class Delivery(models.Model):
                 | (~Q(state__in=OPEN_STATES) & Q(finished_at__isnull=False)),
                 name="delivery_finished",
             ),
+            models.UniqueConstraint(
+                fields=["system", "interface", "ordering_key"], name="delivery_head", condition=Q(holds=True)
+            ),
         ]
         indexes = [
             models.Index(
@@ -258,14 +277,16 @@ class Delivery(models.Model):
                 F("priority").desc(),
                 F("due_at"),
                 name="delivery_due",
-                condition=Q(state="pending"),
+                # What waits behind a head of its key is not looked at, however much it is.
+                condition=WAITS_ITS_TURN,
             ),
             models.Index(fields=["due_at"], name="delivery_suspect", condition=Q(state="pending", losses__gt=0)),
             models.Index(
                 fields=["system", "interface", "ordering_key", "message"],
-                name="delivery_order",
-                condition=Q(state__in=["pending", "sending"]) & ~Q(ordering_key=""),
+                name="delivery_blocked",
+                condition=Q(state="pending", reason="blocked"),
             ),
+            models.Index(fields=["system", "interface"], name="delivery_halting", condition=Q(halting=True)),
             models.Index(fields=["lease_until"], name="delivery_leased", condition=Q(state="sending")),
             models.Index(
                 fields=["expires_at"],

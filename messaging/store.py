@@ -7,7 +7,8 @@ since leases of several hosts are compared with it.
 
 import operator
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,8 +21,10 @@ from django.db import connection
 
 # Any constant will do, as long as every inserting transaction takes the same one.
 INTAKE_LOCK = 0x1C9_0001
+ORDER_LOCK = 0x1C9_0002  # the first of two numbers; the second stands for the interface
 
 Row = Sequence[Any]
+Line = tuple[int, str, str]  # system id, interface, ordering key: what has the same is sent one after the other
 Key = Any  # an id as the database keeps it: from `claim` to `load_claims` it is only handed on
 
 
@@ -394,10 +397,12 @@ ENABLED = "e.state = 'enabled' AND s.state = 'active'"
 USABLE = (
     f"{ENABLED} AND NOT EXISTS (SELECT 1 FROM endpoints_breaker b WHERE b.endpoint_id = e.id AND b.state <> 'closed')"
 )
+# What waits for nothing but its time and a place; the words are those of the partial index `delivery_due`.
+WAITS_ITS_TURN = "d.state = 'pending' AND NOT (d.reason = 'blocked')"
 
 
-def due_targets(now: datetime, *, behind_breakers: bool = False) -> list[tuple[int, str, int]]:
-    """Return (system id, interface, priority) of everything due that may be sent to, higher priorities first.
+def due_targets(now: datetime, *, behind_breakers: bool = False) -> list[tuple[int, str, int, datetime]]:
+    """Return (system id, interface, priority, due since) of all that may be sent to, higher priorities first.
 
     With `behind_breakers` also what an open breaker holds. One probe of the partial
     index for each, however many rows wait behind it.
@@ -405,29 +410,16 @@ def due_targets(now: datetime, *, behind_breakers: bool = False) -> list[tuple[i
     usable = ENABLED if behind_breakers else USABLE
     with _cursor() as cursor:
         cursor.execute(
-            "SELECT t.system_id, t.interface, p.priority FROM"
+            "SELECT * FROM (SELECT t.system_id, t.interface, p.priority, (SELECT d.due_at FROM messaging_delivery d"
+            f"  WHERE {WAITS_ITS_TURN} AND d.system_id = t.system_id AND d.interface = t.interface"
+            "  AND d.priority = p.priority AND d.due_at <= %s ORDER BY d.due_at LIMIT 1) AS due_at FROM"
             " (SELECT DISTINCT e.system_id, e.interface FROM endpoints_endpoint e"
             f"  JOIN endpoints_system s ON s.id = e.system_id WHERE {usable} AND {NOT_STOPPED}) t"
             " CROSS JOIN (SELECT 4 AS priority UNION ALL SELECT 3 UNION ALL SELECT 2 UNION ALL SELECT 1"
-            "  UNION ALL SELECT 0) p"
-            # Written as EXISTS or without ORDER BY, PostgreSQL reads everything that waits: 50 to 200 ms with 200,000.
-            " WHERE (SELECT d.id FROM messaging_delivery d WHERE d.state = 'pending'"
-            "  AND d.system_id = t.system_id AND d.interface = t.interface AND d.priority = p.priority"
-            "  AND d.due_at <= %s ORDER BY d.due_at LIMIT 1) IS NOT NULL"
-            " ORDER BY p.priority DESC",
+            "  UNION ALL SELECT 0) p) AS found WHERE due_at IS NOT NULL ORDER BY priority DESC",
             [_put(now)],
         )
-        return cursor.fetchall()
-
-
-# A head that is still open holds back those behind it that carry the same key;
-# what a person sent again stands outside the order.
-IN_ORDER = (
-    "(d.ordering_key = '' OR d.trigger <> 'scheduled' OR NOT EXISTS (SELECT 1 FROM messaging_delivery e"
-    " WHERE e.system_id = d.system_id AND e.interface = d.interface AND e.ordering_key = d.ordering_key"
-    " AND e.ordering_key <> '' AND e.state IN ('pending', 'sending') AND e.trigger = 'scheduled'"
-    " AND e.message_id < d.message_id))"
-)
+        return [(row[0], row[1], row[2], _time(row[3]) or now) for row in cursor.fetchall()]
 
 
 def _claim(
@@ -436,7 +428,7 @@ def _claim(
     lock = "FOR UPDATE SKIP LOCKED" if is_postgresql() else ""
     with _cursor() as cursor:
         cursor.execute(
-            "WITH due AS MATERIALIZED (SELECT d.id FROM messaging_delivery d WHERE d.state = 'pending'"
+            f"WITH due AS MATERIALIZED (SELECT d.id FROM messaging_delivery d WHERE {WAITS_ITS_TURN}"
             f" AND {condition} AND {NOT_STOPPED} ORDER BY {order} LIMIT %s {lock})"
             " UPDATE messaging_delivery SET state = 'sending', lease_token = %s, lease_until = %s"
             " WHERE id IN (SELECT id FROM due) RETURNING id",
@@ -449,7 +441,7 @@ def claim(target: tuple[int, str, int], *, token: uuid.UUID, now: datetime, leas
     """Lease up to `limit` due deliveries of (system id, interface, priority), oldest first; suspects stay."""
     return _claim(
         "d.system_id = %s AND d.interface = %s AND d.priority = %s AND d.due_at <= %s AND d.losses = 0"
-        f" AND (d.expires_at IS NULL OR d.expires_at > %s) AND {IN_ORDER}",
+        " AND (d.expires_at IS NULL OR d.expires_at > %s)",
         [*target, now, now],
         token,
         now + timedelta(seconds=lease_s),
@@ -462,7 +454,7 @@ def claim_suspect(*, token: uuid.UUID, now: datetime, lease_s: float) -> list[Ke
     return _claim(
         "d.losses > 0 AND d.due_at <= %s AND (d.expires_at IS NULL OR d.expires_at > %s)"
         " AND EXISTS (SELECT 1 FROM endpoints_endpoint e JOIN endpoints_system s ON s.id = e.system_id"
-        f"  WHERE e.system_id = d.system_id AND e.interface = d.interface AND {USABLE}) AND {IN_ORDER}",
+        f"  WHERE e.system_id = d.system_id AND e.interface = d.interface AND {USABLE})",
         [now, now],
         token,
         now + timedelta(seconds=lease_s),
@@ -479,7 +471,7 @@ def claim_trial(
     """
     return _claim(
         "d.system_id = %s AND d.interface = %s AND (d.due_at <= %s OR d.reason IN ('retrying', 'breaker'))"
-        f" AND d.id <> %s AND (d.expires_at IS NULL OR d.expires_at > %s) AND {IN_ORDER}",
+        " AND d.id <> %s AND (d.expires_at IS NULL OR d.expires_at > %s)",
         [*target, now, barred or uuid.UUID(int=0), now],
         token,
         now + timedelta(seconds=lease_s),
@@ -489,7 +481,7 @@ def claim_trial(
 
 
 def load_claims(ids: Sequence[Key], token: uuid.UUID) -> list[Claim]:
-    """Return the claimed deliveries with their messages, in order of position."""
+    """Return the claimed deliveries with their messages, higher priorities first, then in order of position."""
     if not ids:
         return []
     condition, values = _in(ids)
@@ -502,7 +494,7 @@ def load_claims(ids: Sequence[Key], token: uuid.UUID) -> list[Claim]:
             " FROM messaging_delivery d JOIN messaging_message m ON m.position = d.message_id"
             " JOIN endpoints_system source ON source.id = m.source_id"
             " JOIN endpoints_system target ON target.id = d.system_id"
-            f" WHERE d.id {condition} AND d.lease_token = %s ORDER BY m.position",
+            f" WHERE d.id {condition} AND d.lease_token = %s ORDER BY d.priority DESC, m.position",
             [*values, _put(token)],
         )
         return [_as_claim(row, token) for row in cursor.fetchall()]
@@ -534,11 +526,17 @@ def renew(tokens: Sequence[uuid.UUID], until: datetime) -> int:
         return int(cursor.rowcount)
 
 
+# Whether the dead head of an ordering key holds back those behind it, said of a delivery `d`.
+HALTS = (
+    "EXISTS (SELECT 1 FROM endpoints_endpoint e WHERE e.system_id = d.system_id"
+    " AND e.interface = d.interface AND e.ordering_policy = 'halt')"
+)
 FINISH = (
     "UPDATE messaging_delivery AS d SET state = {state}, reason = {reason}, error_class = {error_class},"
     " error = {error}, ack_level = {ack_level}, attempts = {attempts}, unspent = {unspent},"
     " endpoint_id = coalesce({endpoint_id}, d.endpoint_id), due_at = coalesce({due_at}, d.due_at),"
     " finished_at = {finished_at}, throttled_since = {throttled_since}, losses = {keep_losses} * d.losses,"
+    f" halting = CASE {{state}} WHEN 'dead' THEN d.holds AND {HALTS} WHEN 'pending' THEN d.halting ELSE false END,"
     " lease_token = NULL, lease_until = NULL"
 )
 FINISH_COLUMNS = {
@@ -562,31 +560,36 @@ FINISH_COLUMNS = {
 FINISH_SQLITE = (
     FINISH.format(**{name: f"t.{name}" for name in FINISH_COLUMNS})
     + f" FROM (SELECT {', '.join(f'value ->> {name!r} AS {name}' for name in FINISH_COLUMNS)} FROM json_each(%s)) AS t"
-    " WHERE d.id = t.id AND d.state = 'sending' AND d.lease_token = t.token RETURNING id"
+    " WHERE d.id = t.id AND d.state = 'sending' AND d.lease_token = t.token"
+    " RETURNING id, holds, system_id, interface, ordering_key"
 )
 FINISH_POSTGRESQL = (
     FINISH.format(**{name: f"t.{name}" for name in FINISH_COLUMNS})
     # One JSON text costs this process a tenth of what fifteen arrays do.
     + f" FROM json_to_recordset(%s::json) AS t({', '.join(f'{name} {kind}' for name, kind in FINISH_COLUMNS.items())})"
-    " WHERE d.id = t.id AND d.state = 'sending' AND d.lease_token = t.token RETURNING d.id"
+    " WHERE d.id = t.id AND d.state = 'sending' AND d.lease_token = t.token"
+    " RETURNING d.id, d.holds, d.system_id, d.interface, d.ordering_key"
 )
 
 
-def finish(finishes: Sequence[Finish], now: datetime) -> set[uuid.UUID]:
-    """End what was claimed, each only if its lease is still ours; return the ids that were.
+def finish(finishes: Sequence[Finish], now: datetime) -> dict[uuid.UUID, Line | None]:
+    """End what was claimed, each only if its lease is still ours; return those that were, and the line each left.
 
     An id that is missing from the answer had been taken over: the row belongs to
-    another worker now and is left alone.
+    another worker now and is left alone. Call `release_next` for the lines.
     """
     rows = [_finish_row(finish, now) for finish in finishes]
     with _cursor() as cursor:
-        if is_postgresql():
-            told = orjson.dumps([dict(zip(FINISH_COLUMNS, row, strict=True)) for row in rows])
-            cursor.execute(FINISH_POSTGRESQL, [told.decode()])
-            return {row[0] for row in cursor.fetchall()}
-        told = orjson.dumps([dict(zip(FINISH_COLUMNS, row, strict=True)) for row in _as_stored(FINISH_COLUMNS, rows)])
-        cursor.execute(FINISH_SQLITE, [told.decode()])
-        return {_uuid(row[0]) for row in cursor.fetchall()}
+        stored = rows if is_postgresql() else _as_stored(FINISH_COLUMNS, rows)
+        told = orjson.dumps([dict(zip(FINISH_COLUMNS, row, strict=True)) for row in stored])
+        cursor.execute(FINISH_POSTGRESQL if is_postgresql() else FINISH_SQLITE, [told.decode()])
+        return {_uuid(row[0]): _line_left(row[1:]) for row in cursor.fetchall()}
+
+
+def _line_left(row: Row) -> Line | None:
+    """Return the line of (holds, system id, interface, ordering key), None where there is none or it holds it still."""
+    holds, system_id, interface, ordering_key = row
+    return (system_id, interface, ordering_key) if ordering_key and not holds else None
 
 
 def _finish_row(finish: Finish, now: datetime) -> Row:
@@ -633,6 +636,7 @@ class Lost:
     number: int
     endpoint_id: uuid.UUID | None
     trigger: str
+    line: Line | None  # that it left, now that it is dead
 
 
 LOSSES_ALONE = 3  # a suspect is claimed alone; so many more losses bury it
@@ -645,30 +649,154 @@ def recover(now: datetime, limit: int) -> list[Lost]:
         cursor.execute(
             "WITH lost AS MATERIALIZED (SELECT id FROM messaging_delivery WHERE state = 'sending'"
             f" AND lease_until < %s ORDER BY lease_until LIMIT %s {lock})"
-            f" UPDATE messaging_delivery SET state = CASE WHEN losses >= {LOSSES_ALONE} THEN 'dead' ELSE 'pending' END,"
+            " UPDATE messaging_delivery AS d"
+            f" SET state = CASE WHEN losses >= {LOSSES_ALONE} THEN 'dead' ELSE 'pending' END,"
             f" reason = CASE WHEN losses >= {LOSSES_ALONE} THEN 'poison' ELSE 'retrying' END,"
             f" finished_at = CASE WHEN losses >= {LOSSES_ALONE} THEN %s ELSE NULL END,"
+            f" halting = CASE WHEN losses >= {LOSSES_ALONE} THEN d.holds AND {HALTS} ELSE d.halting END,"
             " losses = losses + 1, unspent = unspent + 1, due_at = %s, error_class = 'lost',"
             " error = 'the worker that held it was lost', lease_token = NULL, lease_until = NULL"
             " WHERE id IN (SELECT id FROM lost)"
-            " RETURNING id, system_id, state, attempts + unspent, endpoint_id, trigger",
+            " RETURNING id, system_id, state, attempts + unspent, endpoint_id, trigger, holds, interface, ordering_key",
             [_put(now), limit, _put(now), _put(now)],
         )
         return [
-            Lost(_uuid(row[0]), row[1], row[2], row[3], _uuid(row[4]) if row[4] else None, row[5])
+            Lost(
+                *(_uuid(row[0]), row[1], row[2], row[3], _uuid(row[4]) if row[4] else None, row[5]),
+                _line_left((row[6], row[1], *row[7:])),
+            )
             for row in cursor.fetchall()
         ]
 
 
-def expire(now: datetime, limit: int) -> list[tuple[uuid.UUID, int]]:
-    """End up to `limit` waiting deliveries whose time to live is over; return (id, system id) of each."""
-    lock = "FOR UPDATE SKIP LOCKED" if is_postgresql() else ""
+def late(now: datetime, limit: int) -> tuple[list[Key], set[Line]]:
+    """Return up to `limit` waiting deliveries whose time to live is over, and their lines: to be locked, then ended."""
     with _cursor() as cursor:
         cursor.execute(
-            "WITH late AS MATERIALIZED (SELECT id FROM messaging_delivery WHERE state = 'pending'"
-            f" AND expires_at <= %s ORDER BY expires_at LIMIT %s {lock})"
-            " UPDATE messaging_delivery SET state = 'expired', reason = 'ttl', finished_at = %s"
-            " WHERE id IN (SELECT id FROM late) RETURNING id, system_id",
-            [_put(now), limit, _put(now)],
+            "SELECT id, system_id, interface, ordering_key FROM messaging_delivery WHERE state = 'pending'"
+            " AND expires_at <= %s ORDER BY expires_at LIMIT %s",
+            [_put(now), limit],
         )
-        return [(_uuid(row[0]), row[1]) for row in cursor.fetchall()]
+        rows = cursor.fetchall()
+    return [row[0] for row in rows], {(row[1], row[2], row[3]) for row in rows if row[3]}
+
+
+def expire(ids: Sequence[Key], now: datetime) -> list[int]:
+    """End those of `ids` that still wait; return the system id of each. Hold their lines; then `release_next`."""
+    if not ids:
+        return []
+    lock = "FOR UPDATE SKIP LOCKED" if is_postgresql() else ""
+    condition, values = _in(ids)
+    with _cursor() as cursor:
+        cursor.execute(
+            f"WITH late AS MATERIALIZED (SELECT id FROM messaging_delivery WHERE id {condition} AND state = 'pending'"
+            f" AND expires_at <= %s {lock})"
+            " UPDATE messaging_delivery SET state = 'expired', reason = 'ttl', finished_at = %s, halting = false"
+            " WHERE id IN (SELECT id FROM late) RETURNING system_id",
+            [*values, _put(now), _put(now)],
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+# --- order ---------------------------------------------------------------------
+#
+# Of one line one delivery is the head (`holds`); those behind it wait as `blocked` and
+# nobody looks at them. Whoever ends a head calls `release_next` in the same transaction.
+
+
+def _lines() -> str:
+    """Return the lines of one JSON parameter as a table `t`."""
+    kind, source = ("::bigint", "json_array_elements(%s::json) AS value") if is_postgresql() else ("", "json_each(%s)")
+    return (
+        f"(SELECT (value ->> 0){kind} AS system_id, value ->> 1 AS interface, value ->> 2 AS ordering_key"
+        f" FROM {source}) AS t"
+    )
+
+
+LAST_POSITION = 2**63 - 1
+IN_LINE = "{0}.system_id = t.system_id AND {0}.interface = t.interface AND {0}.ordering_key = t.ordering_key"
+IS_HELD = f"EXISTS (SELECT 1 FROM messaging_delivery h WHERE h.holds AND {IN_LINE.format('h')})"
+
+
+def lock_lines(lines: Collection[Line], *, alone: bool) -> None:
+    """Keep what ends heads and what joins their lines apart, by interface, until this transaction ends.
+
+    Whoever looks for a head before it adds to a line, or ends what is not the head,
+    must be `alone`; those who only end heads of theirs may be many. Rows that one is
+    alone with are locked after this, rows of heads that ended may be before.
+    """
+    if lines and is_postgresql():  # SQLite has one writer
+        spots = {zlib.crc32(f"{system_id}/{interface}".encode()) - 2**31 for system_id, interface, _ in lines}
+        how = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
+        with _cursor() as cursor:
+            cursor.execute(f"SELECT {how}({ORDER_LOCK}, spot) FROM unnest(%s::int[]) AS spot", [sorted(spots)])
+
+
+def held(lines: Collection[Line]) -> set[Line]:
+    """Return those of `lines` that have a head."""
+    if not lines:
+        return set()
+    with _cursor() as cursor:
+        cursor.execute(
+            f"SELECT t.system_id, t.interface, t.ordering_key FROM {_lines()} WHERE {IS_HELD}",
+            [orjson.dumps(list(lines)).decode()],
+        )
+        return {(row[0], row[1], row[2]) for row in cursor.fetchall()}
+
+
+def release_next(lines: Collection[Line], now: datetime) -> list[tuple[int, str, int, datetime]]:
+    """Make the first of each line without a head its head; return (system id, interface, priority, due at) of each."""
+    if not lines:
+        return []
+    first = (
+        "SELECT n.id FROM messaging_delivery n WHERE n.state = 'pending' AND n.reason = 'blocked'"
+        f" AND {IN_LINE.format('n')} ORDER BY n.message_id LIMIT 1"
+    )
+    with _cursor() as cursor:
+        cursor.execute(
+            "UPDATE messaging_delivery AS d SET reason ="
+            f" CASE WHEN NOT {USABLE} THEN 'paused' WHEN d.due_at > %s THEN 'scheduled' ELSE 'new' END"
+            f" WHERE d.id IN (SELECT ({first}) FROM {_lines()} WHERE NOT {IS_HELD})"
+            " AND d.state = 'pending' AND d.reason = 'blocked' RETURNING system_id, interface, priority, due_at",
+            [_put(now), orjson.dumps(list(lines)).decode()],
+        )
+        return [(row[0], row[1], row[2], _time(row[3]) or now) for row in cursor.fetchall()]
+
+
+def next_blocked(after: Line) -> tuple[Line, bool] | None:
+    """Return the first line beyond `after` where something is blocked, and whether it has a head; None at the end.
+
+    One probe of the index, however many wait in either.
+    """
+    with _cursor() as cursor:
+        cursor.execute(
+            f"SELECT t.system_id, t.interface, t.ordering_key, {IS_HELD} FROM"
+            " (SELECT n.system_id, n.interface, n.ordering_key FROM messaging_delivery n"
+            " WHERE n.state = 'pending' AND n.reason = 'blocked'"
+            f" AND (n.system_id, n.interface, n.ordering_key, n.message_id) > (%s, %s, %s, {LAST_POSITION})"
+            " ORDER BY n.system_id, n.interface, n.ordering_key, n.message_id LIMIT 1) AS t",
+            list(after),
+        )
+        row = cursor.fetchone()
+    return ((row[0], row[1], row[2]), bool(row[3])) if row else None
+
+
+def needlessly_halted(limit: int) -> set[Line]:
+    """Return lines that wait for a dead head though their interface does not say `halt` any more."""
+    with _cursor() as cursor:
+        cursor.execute(
+            "SELECT d.system_id, d.interface, d.ordering_key FROM messaging_delivery d"
+            f" WHERE d.halting AND NOT {HALTS} LIMIT %s",
+            [limit],
+        )
+        return {(row[0], row[1], row[2]) for row in cursor.fetchall()}
+
+
+def end_halt(lines: Collection[Line]) -> None:
+    """Let the dead heads of `lines` hold nobody back any more; hold the lines, then `release_next`."""
+    with _cursor() as cursor:
+        cursor.execute(
+            "UPDATE messaging_delivery AS d SET halting = false WHERE d.halting"
+            f" AND EXISTS (SELECT 1 FROM {_lines()} WHERE {IN_LINE.format('d')})",
+            [orjson.dumps(list(lines)).decode()],
+        )

@@ -21,7 +21,7 @@ from endpoints.models import EmergencyStop, Endpoint, EndpointState, System, Sys
 from messaging import store
 from messaging.engine.doors import Interface
 from messaging.engine.record import ENGINE
-from messaging.models import Delivery, Priority, Reason, State
+from messaging.models import WAITS_ITS_TURN, Delivery, Priority, Reason, State
 
 log = structlog.get_logger(__name__)
 
@@ -59,8 +59,16 @@ def hold_behind_breaker(interface: Interface, after: Place) -> Place:
 
 def skip_disabled(interface: Interface, after: Place) -> Place:
     """End what waits for an interface that is disabled, as its new deliveries are; a person may send them again."""
+    system_id, name = interface
+    # Those that wait for a head first: it would let them go one by one.
+    blocked = Delivery.objects.filter(
+        ~Q(ordering_key=""), state=State.PENDING, reason=Reason.BLOCKED, system_id=system_id, interface=name
+    )
     with transaction.atomic():
-        return _step(_waiting(interface), after, lambda rows: _skip(interface[0], rows))
+        if ids := list(blocked.order_by("ordering_key", "message").values_list("pk", flat=True)[:BATCH]):
+            _skip(system_id, blocked.filter(pk__in=ids))
+            return after
+        return _step(_waiting(interface), after, lambda rows: _skip(system_id, rows))
 
 
 def mark_rate_limited(interface: Interface, after: Place) -> Place:
@@ -96,7 +104,7 @@ def end_pauses() -> None:
 
 def _waiting(interface: Interface) -> QuerySet[Delivery]:
     system_id, name = interface
-    found: QuerySet[Delivery] = Delivery.objects.filter(state=State.PENDING, system_id=system_id, interface=name)
+    found: QuerySet[Delivery] = Delivery.objects.filter(WAITS_ITS_TURN, system_id=system_id, interface=name)
     return found
 
 

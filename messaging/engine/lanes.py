@@ -58,11 +58,18 @@ class Lanes:
         is_alone = time.monotonic() - self._suspect_at < SUSPECT_ALONE_S
         return not self._suspects or (not is_alone and len(self._suspects) < MAX_SUSPECTS)
 
-    def claimed(self, before: Iterable[Interface], left: dict[Interface, int], claims: Sequence[Claim]) -> None:
-        """Learn from a claim: `before` are the interfaces it was for, `left` the room it left."""
+    def claimed(
+        self, before: Iterable[Interface], left: dict[Interface, int], claims: Sequence[Claim], *, only_next: bool
+    ) -> None:
+        """Learn from a claim: `before` are the interfaces it was for, `left` the room it left.
+
+        `only_next`: it looked at nothing but what an end let go in its order.
+        """
         full = self._lanes.keys() - set(before)
-        self._starved = full | {interface for interface, room in left.items() if room <= 0}
-        self._had_suspect = any(claim.losses and claim.trial is None for claim in claims)
+        known = self._starved if only_next else set()
+        self._starved = known | full | {interface for interface, room in left.items() if room <= 0}
+        if not only_next:
+            self._had_suspect = any(claim.losses and claim.trial is None for claim in claims)
 
     def rate_bound(self) -> set[Interface]:
         """Return the interfaces that had more to send than their rate allows."""

@@ -1,6 +1,6 @@
 """Writing down what the engine did, a batch a transaction; and the sweeps that no worker owns. All of it sync."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +17,8 @@ from endpoints.models import Breaker, Endpoint
 from messaging import store
 from messaging.engine import judging
 from messaging.engine.judging import Tally
+from messaging.engine.order import Mender, move_on
+from messaging.engine.sharing import Sharing, Target
 from messaging.intake.commit import store_planned
 from messaging.intake.directory import DIRECTORY
 from messaging.intake.envelope import Draft
@@ -30,6 +32,8 @@ ENGINE = Principal(label="engine", role="admin", via="engine")
 # What the database, or the way there, will not take of what a receiver said.
 UNSTORABLE = (DataError, IntegrityError, UnicodeError, TypeError)
 SWEEP = 500  # rows a sweep takes at once: bounded, so that it never holds the database for long
+SHARING = Sharing()
+MENDER = Mender()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class Wanted:
     rooms: dict[tuple[int, str], int] = field(default_factory=dict)  # how much for which interface
     with_suspect: bool = False
     trials: dict[UUID, tuple[tuple[int, str], float]] = field(default_factory=dict)  # endpoint: interface, timeout
+    only_next: bool = False  # claim only where an end let the next of its ordering key go
 
 
 @dataclass(slots=True)
@@ -80,9 +85,10 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
             now = store.now()
             ahead = now - datetime.now(UTC)
             judged, breakers = judging.judge(ended, dirty, tally, now)
-            kept = _finish(judged, now) if judged else []
+            kept, released = _finish(judged, now) if judged else ([], [])
             tried, trying = judging.take_trials(wanted.trials, lease_s, now) if wanted.trials else ([], [])
-            claims = _claim(wanted.rooms, lease_s, now, with_suspect=wanted.with_suspect)
+            targets = _distinct(released, now) if wanted.only_next else store.due_targets(now) if wanted.rooms else []
+            claims = _claim(targets, wanted.rooms, lease_s, now, with_suspect=wanted.with_suspect)
         judging.settle(judged, breakers, tally, now)
         turned = Turned([*tried, *claims], [*breakers, *trying], ahead)
     except UNSTORABLE:
@@ -98,7 +104,7 @@ def _finish_alone(item: Ended) -> bool:
     for said in (item, _unsaid(item)):
         try:
             with transaction.atomic():
-                return bool(_finish([said], store.now()))
+                return bool(_finish([said], store.now())[0])
         except UNSTORABLE:
             log.exception("finish_refused", delivery=str(item.finish.id))
     return False
@@ -117,9 +123,12 @@ def _unsaid(item: Ended) -> Ended:
     return Ended(finish, gone=item.gone, trial=item.trial)
 
 
-def _finish(ended: Sequence[Ended], now: datetime) -> list[Ended]:
-    """Finish what is still ours, with attempts, counts and responses; return what was."""
+def _finish(ended: Sequence[Ended], now: datetime) -> tuple[list[Ended], list[Target]]:
+    """Finish what is still ours, with attempts, counts and responses; return what was, and what may go after it."""
+    if any(item.response for item in ended):
+        store.lock_intake()  # before the lines, as intake does
     ours = store.finish([item.finish for item in ended], now)
+    released = move_on({line for line in ours.values() if line}, now)
     kept = [item for item in ended if item.finish.id in ours]
     store.insert_attempts(item.finish.attempt for item in kept if item.finish.attempt)
     store.add_rollups(_counts([item.finish for item in kept], now))
@@ -128,21 +137,31 @@ def _finish(ended: Sequence[Ended], now: datetime) -> list[Ended]:
         _store_responses(responses)
     if len(kept) < len(ended):
         log.warning("stale_finishes_refused", count=len(ended) - len(kept))
-    return kept
+    return kept, released
 
 
-def _claim(rooms: dict[tuple[int, str], int], lease_s: float, now: datetime, *, with_suspect: bool) -> list[Claim]:
+def _distinct(released: Sequence[Target], now: datetime) -> list[Target]:
+    """Return the targets of what was released and is due, each once, higher priorities first."""
+    found = {target[:3]: target for target in released if target[3] <= now}
+    return sorted(found.values(), key=lambda target: -target[2])
+
+
+def _claim(
+    targets: Sequence[Target], rooms: dict[tuple[int, str], int], lease_s: float, now: datetime, *, with_suspect: bool
+) -> list[Claim]:
     """Lease what is due, each interface on its own: one with a million waiting hides no other."""
-    if not rooms and not with_suspect:
-        return []
     token = new_id()
     ids: list[store.Key] = []
-    for system_id, interface, priority in store.due_targets(now) if rooms else ():
-        limit = rooms.get((system_id, interface), 0)
-        if limit > 0:
-            found = store.claim((system_id, interface, priority), token=token, now=now, lease_s=lease_s, limit=limit)
-            rooms[system_id, interface] = limit - len(found)
-            ids.extend(found)
+    waiting: dict[tuple[int, str], list[Target]] = defaultdict(list)
+    for target in targets:
+        waiting[target[:2]].append(target)
+    for interface in waiting.keys() & rooms.keys():
+        for target, most in SHARING.split(waiting[interface], rooms[interface]):
+            limit = min(most, rooms[interface])
+            if limit > 0:
+                found = store.claim(target[:3], token=token, now=now, lease_s=lease_s, limit=limit)
+                rooms[interface] -= len(found)
+                ids.extend(found)
     if with_suspect:
         ids.extend(store.claim_suspect(token=token, now=now, lease_s=lease_s))
     return store.load_claims(ids, token)
@@ -218,22 +237,38 @@ def release(claims: Sequence[Claim]) -> None:
 
 
 def sweep() -> int:
-    """Take back what lost its worker and end what is past its time; return how many rows that were."""
+    """Take back what lost its worker, end what is past its time, let go whom nobody holds; return how many rows."""
+    return _recover() + _expire() + MENDER.step()
+
+
+def _recover() -> int:
     with transaction.atomic():
         now = store.now()
         lost = store.recover(now, SWEEP)
         store.insert_attempts(_lost_attempt(row, now) for row in lost)
-        late = store.expire(now, SWEEP)
-        minute = now.replace(second=0, microsecond=0)
-        counts: dict[tuple[datetime, int, str, str], tuple[int, float]] = defaultdict(lambda: (0, 0.0))
-        events = [(row.system_id, State.DEAD.value, "lost") for row in lost if row.state == State.DEAD]
-        events += [(system_id, State.EXPIRED.value, "") for _, system_id in late]
-        for system_id, event, error_class in events:
-            counts[minute, system_id, event, error_class] = (counts[minute, system_id, event, error_class][0] + 1, 0.0)
-        store.add_rollups(counts)
+        dead = [row for row in lost if row.state == State.DEAD]
+        move_on({row.line for row in dead if row.line}, now)
+        _count([(row.system_id, State.DEAD.value, "lost") for row in dead], now)
     if lost:
-        log.warning("leases_recovered", count=len(lost), poison=sum(row.state == State.DEAD for row in lost))
-    return len(lost) + len(late)
+        log.warning("leases_recovered", count=len(lost), poison=len(dead))
+    return len(lost)
+
+
+def _expire() -> int:
+    with transaction.atomic():
+        now = store.now()
+        late, lines = store.late(now, SWEEP)
+        store.lock_lines(lines, alone=True)
+        expired = store.expire(late, now)
+        store.release_next(lines, now)
+        _count([(system_id, State.EXPIRED.value, "") for system_id in expired], now)
+    return len(expired)
+
+
+def _count(events: Sequence[tuple[int, str, str]], now: datetime) -> None:
+    """Add (system id, event, error class) to the rollups."""
+    minute = now.replace(second=0, microsecond=0)
+    store.add_rollups({(minute, *event): (count, 0.0) for event, count in Counter(events).items()})
 
 
 def _lost_attempt(row: store.Lost, now: datetime) -> dict[str, object]:

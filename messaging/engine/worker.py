@@ -106,11 +106,11 @@ class Worker:
         while self._ended or not self._drained:
             wanted = Wanted() if self._stopping.is_set() else self._wanted()
             is_polling = time.monotonic() - polled_at >= POLL_S
-            if self._wake.take_hint() or is_polling or self._lanes.may_claim_more(wanted.rooms):
+            is_asked = self._wake.take_hint() or is_polling or self._lanes.may_claim_more(wanted.rooms)
+            wanted.only_next = not is_asked
+            if is_asked:
                 polled_at = time.monotonic()
-            else:
-                wanted.rooms = {}
-            if wanted.rooms or wanted.trials or self._ended:
+            if self._ended or wanted.trials or (is_asked and wanted.rooms):
                 await self._turn(wanted)
             else:
                 await self._wake.wait(POLL_S)
@@ -126,7 +126,7 @@ class Worker:
         batch = self._ended[:MAX_ENDED]
         held_until = time.monotonic() + self._lease_s
         rooms = wanted.rooms
-        wanted.with_suspect = bool(rooms) and self._lanes.may_take_suspect()
+        wanted.with_suspect = bool(rooms) and not wanted.only_next and self._lanes.may_take_suspect()
         before = list(rooms)
         turned = await self._try(record.turn, batch, wanted, self._lease_s, self._tally, self._gates.dirty())
         if turned is None:
@@ -146,7 +146,7 @@ class Worker:
             return
         self._lanes.put(self._registry, turned.claims, held_until, self._gates.ahead)
         if rooms:
-            self._lanes.claimed(before, rooms, turned.claims)
+            self._lanes.claimed(before, rooms, turned.claims, only_next=wanted.only_next)
 
     def _report(self, ended: Ended) -> None:
         if gate := self._gates.known(ended.finish.endpoint_id):

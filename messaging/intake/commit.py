@@ -12,7 +12,7 @@ from endpoints.errors import ControlPlaneError, Refused
 from endpoints.ids import new_id
 from messaging import store
 from messaging.intake.plan import Owed, Planned
-from messaging.models import State
+from messaging.models import Reason, State
 
 IDEMPOTENCY_KEPT = timedelta(hours=24)
 
@@ -90,10 +90,11 @@ def _insert(planned: Sequence[Planned], answers: Sequence[Answer], now: datetime
     keys: list[store.Row] = []
     idempotency: list[store.Row] = []
     counts: dict[tuple[int, str], int] = defaultdict(int)
+    held = _held(planned)
     for position, item, answer in zip(store.reserve_positions(len(planned)), planned, answers, strict=True):
         assert isinstance(answer, Accepted)
         messages.append(_message_row(position, item, answer.message_id, now))
-        deliveries.extend(_delivery_row(position, item, owed, now) for owed in item.owed)
+        deliveries.extend(_delivery_row(position, item, owed, held, now) for owed in item.owed)
         keys.extend((position, name, value) for name, value in item.draft.search_keys.items())
         if item.draft.idempotency_key:
             idempotency.append(
@@ -110,6 +111,24 @@ def _insert(planned: Sequence[Planned], answers: Sequence[Answer], now: datetime
     store.put_idempotency_keys(idempotency)
     minute = now.replace(second=0, microsecond=0)
     store.add_rollups({(minute, system, event, ""): (count, 0.0) for (system, event), count in counts.items()})
+
+
+def _held(planned: Sequence[Planned]) -> set[store.Line]:
+    """Return the ordering keys that have a head: whoever comes to them waits behind it.
+
+    One that has none keeps none, since only intake makes one and we hold its lock; one
+    that has may lose it any moment, and that is waited for before we add to it.
+    """
+    lines = {_line(item, owed) for item in planned if item.draft.ordering_key for owed in item.owed}
+    held = store.held(lines)
+    if held and store.is_postgresql():
+        store.lock_lines(held, alone=True)
+        held = store.held(held)
+    return held
+
+
+def _line(item: Planned, owed: Owed) -> store.Line:
+    return (owed.system_id, owed.interface, item.draft.ordering_key)
 
 
 def _message_row(position: int, item: Planned, message_id: str, now: datetime) -> store.Row:
@@ -141,8 +160,13 @@ def _message_row(position: int, item: Planned, message_id: str, now: datetime) -
     )
 
 
-def _delivery_row(position: int, item: Planned, owed: Owed, now: datetime) -> store.Row:
-    draft = item.draft
+def _delivery_row(position: int, item: Planned, owed: Owed, held: set[store.Line], now: datetime) -> store.Row:
+    """Return the row of a delivery; one that has an ordering key waits behind the head, or becomes it (in `held`)."""
+    draft, reason = item.draft, owed.reason
+    if draft.ordering_key and owed.state == State.PENDING:
+        line = _line(item, owed)
+        reason = Reason.BLOCKED.value if line in held else reason
+        held.add(line)
     return (
         new_id(),
         position,
@@ -150,7 +174,7 @@ def _delivery_row(position: int, item: Planned, owed: Owed, now: datetime) -> st
         owed.system_id,
         owed.interface,
         owed.state,
-        owed.reason,
+        reason,
         draft.priority,
         draft.ordering_key,
         owed.max_attempts,

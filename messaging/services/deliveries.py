@@ -1,13 +1,14 @@
 """What a person may do with a delivery: send it again, or cancel it. Each is one compare-and-set on the row."""
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 
 from endpoints.access import audit
 from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, Forbidden
 from endpoints.models import EndpointState
+from messaging import store
 from messaging.models import Delivery, Reason, State, Trigger
 from messaging.wakeups import DUE, Notifier
 
@@ -35,6 +36,8 @@ def resend(delivery: Delivery, *, by: Principal) -> Delivery:
             throttled_since=None,
             losses=0,
             ack_level="",
+            # The dead head that an order waits for goes on holding it; whatever else is sent again is outside of it.
+            halting=Case(When(state=State.DEAD, then=F("halting")), default=Value(False)),
             max_attempts=F("attempts") + _budget(delivery),
         )
         if not moved:
@@ -46,16 +49,21 @@ def resend(delivery: Delivery, *, by: Principal) -> Delivery:
 
 
 def cancel(delivery: Delivery, *, by: Principal) -> Delivery:
-    """End a waiting delivery unsent; raises Forbidden, or Conflict when it does not wait (any more)."""
+    """End a waiting delivery unsent, or skip a dead one that holds up its order; the next of its key may go then.
+
+    Raises Forbidden, or Conflict when it does not wait (any more) and nothing waits for it.
+    """
     _demand_operator(by)
+    lines = {(delivery.system_id, delivery.interface, delivery.ordering_key)} if delivery.ordering_key else set()
     with transaction.atomic():
-        moved = Delivery.objects.filter(pk=delivery.pk, state=State.PENDING).update(
-            state=State.CANCELLED, reason=Reason.OPERATOR, finished_at=Now()
-        )
+        store.lock_lines(lines, alone=True)
+        row = Delivery.objects.filter(Q(state=State.PENDING) | Q(state=State.DEAD, halting=True), pk=delivery.pk)
+        before = row.values_list("state", flat=True).first()
+        moved = row.update(state=State.CANCELLED, reason=Reason.OPERATOR, finished_at=Now(), halting=False)
         if not moved:
             raise Conflict(_why_not(delivery, "cancelled"), code="wrong_state")
-        audit.record(by, "cancel", delivery, {"state": [State.PENDING.value, State.CANCELLED.value]})
-        # One that waited behind it in order may go now.
+        store.release_next(lines, store.now())
+        audit.record(by, "cancel", delivery, {"state": [before, State.CANCELLED.value]})
         transaction.on_commit(_due.notify)
     delivery.refresh_from_db()
     return delivery

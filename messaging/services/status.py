@@ -67,13 +67,7 @@ def oldest_due(now: datetime) -> float | None:
 
     What waits for a paused or retired party is not late. One probe of the partial index a target.
     """
-    times = []
-    for system_id, interface, priority in store.due_targets(now, behind_breakers=True):
-        pending = Delivery.objects.filter(
-            state=State.PENDING, system_id=system_id, interface=interface, priority=priority
-        )
-        times.append(pending.order_by("due_at").values_list("due_at", flat=True).first())
-    due = [at for at in times if at is not None and at <= now]
+    due = [since for *_, since in store.due_targets(now, behind_breakers=True)]
     return round((now - min(due)).total_seconds(), 1) if due else None
 
 
