@@ -146,6 +146,7 @@ def database_config(text: str, sqlite_synchronous: str) -> dict[str, Any]:
     if not config.get("NAME"):
         raise ValueError("the URL names no database")
     if config["ENGINE"].endswith("sqlite3"):
+        config["ENGINE"] = "controlplane.sqlite3"
         config["OPTIONS"] = sqlite_options(sqlite_synchronous)
         # Threads and processes of a test share it as they would in service; an in-memory one cannot be shared.
         config["TEST"] = {"NAME": f"{config['NAME']}.test"}

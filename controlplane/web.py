@@ -44,12 +44,13 @@ def serve(host: str, port: int) -> None:
     import uvicorn
     from django.conf import settings
 
+    from controlplane.protocol import BoundedProtocol
     from messaging.services.processes import Heartbeat
 
     listener = listening_socket(host, port)
     config = uvicorn.Config(
         "controlplane.asgi:application",
-        http="httptools",
+        http=BoundedProtocol,
         loop="uvloop",
         lifespan="on",
         access_log=False,

@@ -21,7 +21,8 @@ from endpoints.edge.json_api import ExactJSONParser
 from endpoints.edge.renderers import ExactJSONRenderer, PlainTextRenderer
 from endpoints.errors import Malformed, TooLarge
 from messaging.filters import ATTEMPTS, DEAD_LETTERS, DELIVERIES, LEDGER, MESSAGE, MESSAGES
-from messaging.intake.http import MAX_BATCH_ITEMS, summary
+from messaging.intake.answers import summary
+from messaging.intake.http import MAX_BATCH_ITEMS
 from messaging.models import Attempt, Delivery, Message, State
 from messaging.openapi import IDEMPOTENCY_KEY, REQUEST, RESPONSES, WAIT
 from messaging.serializers import (

@@ -5,11 +5,10 @@ in its own way below. `now` is always the database's clock, read once a batch,
 since leases of several hosts are compared with it.
 """
 
-import operator
 import uuid
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
@@ -86,25 +85,64 @@ def is_postgresql() -> bool:
     return bool(connection.vendor == "postgresql")
 
 
+@lru_cache(maxsize=512)
+def _marked(statement: str) -> str:
+    """Return a statement with the placeholders of SQLite."""
+    return statement.replace("%s", "?").replace("%%", "%")
+
+
+class LiteCursor:
+    """A cursor of SQLite that takes statements as PostgreSQL's does; Django's converts each anew, every time."""
+
+    __slots__ = ("_cursor",)
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def execute(self, statement: str, values: Sequence[Any]) -> None:
+        self._cursor.execute(_marked(statement), values)
+
+    def fetchone(self) -> Any:
+        return self._cursor.fetchone()
+
+    def fetchall(self) -> list[Any]:
+        found: list[Any] = self._cursor.fetchall()
+        return found
+
+    @property
+    def rowcount(self) -> int:
+        return int(self._cursor.rowcount)
+
+    def close(self) -> None:
+        self._cursor.close()
+
+
 @contextmanager
 def _cursor() -> Iterator[Any]:
     """Yield a cursor on Django's own connection; PostgreSQL's binds on the server, so statements are prepared."""
     connection.ensure_connection()
-    if is_postgresql():
-        with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-            yield cursor
-    else:
-        with connection.cursor() as cursor:
+    with connection.wrap_database_errors:
+        made = psycopg.Cursor(connection.connection) if is_postgresql() else LiteCursor(connection.connection.cursor())
+        with closing(made) as cursor:
             yield cursor
 
 
 @lru_cache(maxsize=64)  # a batch says `now` thousands of times
-def _as_text(moment: datetime) -> str:
-    return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).replace(tzinfo=None).isoformat(" ")
+def _as_text(moment: datetime | None) -> str | None:
+    return (
+        None
+        if moment is None
+        else (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).replace(tzinfo=None).isoformat(" ")
+    )
+
+
+def _as_hex(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else value.hex
 
 
 # How SQLite keeps what it has no type for: as Django does.
-SQLITE_FORM: dict[str, Callable[[Any], Any]] = {"uuid": operator.attrgetter("hex"), "timestamptz": _as_text}
+SQLITE_FORM: dict[str, Callable[[Any], Any]] = {"uuid": _as_hex, "timestamptz": _as_text}
+MOST_IN_STEP = 256  # rows: with the widest table some 6,000 parameters, of the 32,766 that SQLite takes
 
 
 def _put(value: Any) -> Any:
@@ -149,41 +187,32 @@ def _insert(table: str, columns: dict[str, str], rows: Sequence[Row], *, conflic
                 [list(column) for column in zip(*rows, strict=True)],
             )
         else:
-            _insert_sqlite(cursor, table, columns, _as_stored(columns, rows), conflict)
+            _insert_sqlite(cursor, table, columns, rows, conflict)
 
 
 def _insert_sqlite(cursor: Any, table: str, columns: dict[str, str], rows: Sequence[Row], conflict: str) -> None:
-    """Insert what JSON can carry as one text, the rest row by row.
+    """Insert many rows in few steps, of sizes whose statements the driver keeps prepared.
 
     The driver gives the interpreter up at every step, and beside a busy event loop
-    it waits for it each time: one step for all rows is what makes the difference.
+    it waits for it each time: a step for each row would cost more than the insert.
     """
-    names = ", ".join(columns)
-    blobs = [place for place, kind in enumerate(columns.values()) if kind == "bytea"]
-    plain = [row for row in rows if not any(row[place] is not None for place in blobs)] if blobs else rows
-    if plain:
-        values = ", ".join(f"value ->> {place}" for place in range(len(columns)))
-        cursor.execute(
-            f"INSERT INTO {table} ({names}) SELECT {values} FROM json_each(%s) WHERE true {conflict}",
-            [orjson.dumps(plain).decode()],
-        )
-    if len(plain) < len(rows):
-        marks = ", ".join(["%s"] * len(columns))
-        rest = [row for row in rows if any(row[place] is not None for place in blobs)]
-        cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks}) {conflict}", rest)
+    row_marks = f"({', '.join(['%s'] * len(columns))})"
+    head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
+    start = 0
+    while start < len(rows):
+        size = min(MOST_IN_STEP, 1 << (len(rows) - start).bit_length() - 1)
+        values = _as_stored(columns, rows[start : start + size])
+        cursor.execute(f"{head}{', '.join([row_marks] * size)} {conflict}", values)
+        start += size
 
 
-def _as_stored(columns: dict[str, str], rows: Sequence[Row]) -> Sequence[Row]:
-    """Return `rows` as SQLite keeps them, converting only the columns that need it."""
-    converters = [(place, SQLITE_FORM[kind]) for place, kind in enumerate(columns.values()) if kind in SQLITE_FORM]
-    stored = []
-    for row in rows:
-        values = list(row)
-        for place, convert in converters:
-            if values[place] is not None:
-                values[place] = convert(values[place])
-        stored.append(values)
-    return stored
+def _as_stored(columns: dict[str, str], rows: Sequence[Row]) -> list[Any]:
+    """Return the values of all rows, one after the other, as SQLite keeps them."""
+    values = [value for row in rows for value in row]
+    for place, kind in enumerate(columns.values()):
+        if convert := SQLITE_FORM.get(kind):
+            values[place :: len(columns)] = map(convert, values[place :: len(columns)])
+    return values
 
 
 def _in(values: Sequence[Any]) -> tuple[str, list[Any]]:
@@ -210,27 +239,33 @@ def now() -> datetime:
 # --- intake --------------------------------------------------------------------
 
 
-def lock_intake() -> None:
-    """Let no other transaction number positions until this one ends, so that their order is commit order."""
-    if is_postgresql():  # SQLite's IMMEDIATE transaction is that lock already
-        with _cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [INTAKE_LOCK])
+def begin_intake(count: int) -> tuple[datetime, Sequence[int]]:
+    """Return the database's time and the next `count` positions; none of these is ever given again.
 
-
-def reserve_positions(count: int) -> Sequence[int]:
-    """Return the next `count` positions; hold the intake lock. A position is never given twice."""
+    Until this transaction ends no other one gets positions, so that their order is commit order.
+    """
     with _cursor() as cursor:
         if is_postgresql():
+            # The lock first: not one position is drawn before it is ours.
             cursor.execute(
-                "SELECT nextval(pg_get_serial_sequence('messaging_message', 'position')) FROM generate_series(1, %s)",
-                [count],
+                "WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock(%s)) SELECT clock_timestamp(),"
+                " nextval((SELECT pg_get_serial_sequence('messaging_message', 'position')::regclass))"
+                " FROM locked, generate_series(1, %s)",
+                [INTAKE_LOCK, count],
+                prepare=True,
             )
-            return [row[0] for row in cursor.fetchall()]
-        # Inserting an explicit rowid moves sqlite_sequence on by itself.
-        cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messaging_message'", [])
-        row = cursor.fetchone()
-        last = row[0] if row else 0
-        return range(last + 1, last + 1 + count)
+            rows = cursor.fetchall()
+            return rows[0][0], [row[1] for row in rows]
+        # SQLite's IMMEDIATE transaction is that lock already; an explicit rowid moves sqlite_sequence on by itself.
+        cursor.execute(
+            "SELECT strftime('%%Y-%%m-%%d %%H:%%M:%%f'),"
+            " (SELECT seq FROM sqlite_sequence WHERE name = 'messaging_message')",
+            [],
+        )
+        moment, last = cursor.fetchone()
+        now = _time(moment)
+        assert now is not None
+        return now, range((last or 0) + 1, (last or 0) + 1 + count)
 
 
 def find_messages(pairs: Sequence[tuple[int, str]]) -> dict[tuple[int, str], tuple[bytes, int]]:
@@ -328,16 +363,76 @@ ATTEMPT = {
     "response_truncated": "boolean",
     "trigger": "text",
 }
+ROLLUP = {
+    "minute": "timestamptz",
+    "system_id": "bigint",
+    "event": "text",
+    "error_class": "text",
+    "count": "bigint",
+    "total_ms": "float8",
+}
+ADD_UP = (
+    "ON CONFLICT (minute, system_id, event, error_class) DO UPDATE SET"
+    " count = messaging_rollup.count + excluded.count, total_ms = messaging_rollup.total_ms + excluded.total_ms"
+)
+Counts = dict[tuple[datetime, int, str, str], tuple[int, float]]
 
 
-def insert_messages(rows: Sequence[Row]) -> None:
-    """Insert messages, columns as in MESSAGE."""
-    _insert("messaging_message", MESSAGE, rows)
+def insert_accepted(messages: Sequence[Row], deliveries: Sequence[Row], counts: Counts) -> None:
+    """Insert messages and deliveries, columns as in MESSAGE and DELIVERY, and add to the rollups.
+
+    PostgreSQL does it in one step: every further one would cost all other writers a round trip.
+    """
+    if not is_postgresql():
+        _insert("messaging_message", MESSAGE, messages)
+        _insert("messaging_delivery", DELIVERY, deliveries)
+        add_rollups(counts)
+        return
+    body = bytearray()
+    texts = [
+        _as_records(columns, rows, body)
+        for columns, rows in ((MESSAGE, messages), (DELIVERY, deliveries), (ROLLUP, _rollup_rows(counts)))
+    ]
+    with _cursor() as cursor:
+        cursor.execute(ACCEPT, [bytes(body), *texts], prepare=True)
 
 
-def insert_deliveries(rows: Sequence[Row]) -> None:
-    """Insert deliveries, columns as in DELIVERY."""
-    _insert("messaging_delivery", DELIVERY, rows)
+def _as_records(columns: dict[str, str], rows: Sequence[Row], body: bytearray) -> str:
+    """Return rows as JSON for `_from_records`: columns by place; bytes go into `body`, their place and size instead."""
+    blobs = [place for place, kind in enumerate(columns.values()) if kind == "bytea"]
+    if not blobs:
+        return orjson.dumps([dict(zip(columns, row, strict=True)) for row in rows]).decode()
+    records = []
+    for row in rows:
+        record = dict(zip(columns, row, strict=True))
+        for name in [name for name, kind in columns.items() if kind == "bytea"]:
+            value = record[name]
+            record[name] = None if value is None else len(body) + 1
+            record[f"{name}_size"] = 0 if value is None else len(value)
+            body += value or b""
+        records.append(record)
+    return orjson.dumps(records).decode()
+
+
+def _from_records(table: str, columns: dict[str, str]) -> str:
+    """Return the INSERT of what `_as_records` made; its parameter is the JSON, `body` the CTE of the bytes."""
+    given = [f"{name} {_FORM.get(kind, kind)}" for name, kind in columns.items()]
+    given += [f"{name}_size integer" for name, kind in columns.items() if kind == "bytea"]
+    read = {"bytea": "substring(body.bytes FROM t.{0} FOR t.{0}_size)", "jsonb": "t.{0}::jsonb"}
+    values = ", ".join(read.get(kind, "t.{0}").format(name) for name, kind in columns.items())
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values}"
+        f" FROM body, json_to_recordset(%s::json) AS t({', '.join(given)})"
+    )
+
+
+_FORM = {"bytea": "integer", "jsonb": "text"}  # what stands for such a value in the JSON
+ACCEPT = (
+    "WITH body AS MATERIALIZED (SELECT %s::bytea AS bytes),"
+    f" messages AS ({_from_records('messaging_message', MESSAGE)}),"
+    f" deliveries AS ({_from_records('messaging_delivery', DELIVERY)})"
+    f" {_from_records('messaging_rollup', ROLLUP)} {ADD_UP}"
+)
 
 
 def insert_search_keys(rows: Sequence[Row]) -> None:
@@ -366,26 +461,14 @@ def insert_attempts(attempts: Iterable[dict[str, Any]]) -> None:
     _insert("messaging_attempt", ATTEMPT, [tuple(attempt[name] for name in ATTEMPT) for attempt in attempts])
 
 
-def add_rollups(counts: dict[tuple[datetime, int, str, str], tuple[int, float]]) -> None:
-    """Add {(minute, system id, event, error class): (count, total ms)} to the rollups.
+def add_rollups(counts: Counts) -> None:
+    """Add {(minute, system id, event, error class): (count, total ms)} to the rollups."""
+    _insert("messaging_rollup", ROLLUP, _rollup_rows(counts), conflict=ADD_UP)
 
-    Sorted, so that two processes take the rows' locks in the same order.
-    """
-    columns = {
-        "minute": "timestamptz",
-        "system_id": "bigint",
-        "event": "text",
-        "error_class": "text",
-        "count": "bigint",
-        "total_ms": "float8",
-    }
-    _insert(
-        "messaging_rollup",
-        columns,
-        [(*key, *counts[key]) for key in sorted(counts)],
-        conflict="ON CONFLICT (minute, system_id, event, error_class) DO UPDATE SET"
-        " count = messaging_rollup.count + excluded.count, total_ms = messaging_rollup.total_ms + excluded.total_ms",
-    )
+
+def _rollup_rows(counts: Counts) -> list[Row]:
+    """Return the rows of ROLLUP, sorted, so that two processes take their locks in the same order."""
+    return [(*key, *counts[key]) for key in sorted(counts)]
 
 
 # --- claim ---------------------------------------------------------------------
@@ -580,7 +663,9 @@ def finish(finishes: Sequence[Finish], now: datetime) -> dict[uuid.UUID, Line | 
     """
     rows = [_finish_row(finish, now) for finish in finishes]
     with _cursor() as cursor:
-        stored = rows if is_postgresql() else _as_stored(FINISH_COLUMNS, rows)
+        stored: Iterable[Row] = rows
+        if not is_postgresql():
+            stored = zip(*[iter(_as_stored(FINISH_COLUMNS, rows))] * len(FINISH_COLUMNS), strict=True)
         told = orjson.dumps([dict(zip(FINISH_COLUMNS, row, strict=True)) for row in stored])
         cursor.execute(FINISH_POSTGRESQL if is_postgresql() else FINISH_SQLITE, [told.decode()])
         return {_uuid(row[0]): _line_left(row[1:]) for row in cursor.fetchall()}

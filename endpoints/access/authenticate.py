@@ -66,15 +66,15 @@ def credentials_of(headers: Mapping[str, str]) -> str | None:
 
 def authenticate(token: str) -> Principal:
     """Return who holds `token`; raises Unauthenticated. May query the database: not for the event loop."""
-    remembered = _remembered(token)
-    return remembered if remembered is not None else _look_up(token)
+    known = remembered(token)
+    return known if known is not None else _look_up(token)
 
 
 async def aauthenticate(token: str) -> Principal:
     """Return who holds `token` without blocking the loop; requests that miss at once share one look-up."""
-    remembered = _remembered(token)
-    if remembered is not None:
-        return remembered
+    known = remembered(token)
+    if known is not None:
+        return known
     loop = asyncio.get_running_loop()
     slot = (id(loop), token)
     future = _in_flight.get(slot)
@@ -116,7 +116,8 @@ def _landed(slot: tuple[int, str], done: asyncio.Future[Principal]) -> None:
         done.exception()  # every waiter may have gone; then nobody else would fetch it
 
 
-def _remembered(token: str) -> Principal | None:
+def remembered(token: str) -> Principal | None:
+    """Return who holds `token` if that is known already; raises Unauthenticated if it is known to be nobody's."""
     known: Principal | None = _known.get(token)
     if known is not None:
         return known

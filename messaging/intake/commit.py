@@ -9,7 +9,7 @@ import orjson
 from django.db import transaction
 
 from endpoints.errors import ControlPlaneError, Refused
-from endpoints.ids import new_id
+from endpoints.ids import new_key, new_name
 from messaging import store
 from messaging.intake.plan import Owed, Planned
 from messaging.models import Reason, State
@@ -36,11 +36,10 @@ def store_planned(planned: Sequence[Planned]) -> list[Answer]:
     Duplicates and conflicts are answers, not exceptions; what raises has stored nothing.
     """
     with transaction.atomic():
-        store.lock_intake()
-        now = store.now()
+        now, positions = store.begin_intake(len(planned))
         answers, fresh = _sort_out(planned, now)
         if fresh:
-            _insert([planned[index] for index in fresh], [answers[index] for index in fresh], now)
+            _insert([planned[index] for index in fresh], [answers[index] for index in fresh], positions, now)
     return answers
 
 
@@ -56,7 +55,7 @@ def _sort_out(planned: Sequence[Planned], now: datetime) -> tuple[list[Answer], 
         draft, source_id = item.draft, item.source.id
         answer = _seen_before(item, stored, answered)
         if answer is None:
-            answer = Accepted(draft.message_id or str(new_id()), "accepted", len(item.owed))
+            answer = Accepted(draft.message_id or new_name(), "accepted", len(item.owed))
             fresh.append(index)
             # The rest of the batch compares with this one as with a stored one.
             stored[source_id, answer.message_id] = (item.fingerprint, answer.deliveries)
@@ -84,14 +83,14 @@ def _seen_before(
     return None
 
 
-def _insert(planned: Sequence[Planned], answers: Sequence[Answer], now: datetime) -> None:
+def _insert(planned: Sequence[Planned], answers: Sequence[Answer], positions: Sequence[int], now: datetime) -> None:
     messages: list[store.Row] = []
     deliveries: list[store.Row] = []
     keys: list[store.Row] = []
     idempotency: list[store.Row] = []
     counts: dict[tuple[int, str], int] = defaultdict(int)
     held = _held(planned)
-    for position, item, answer in zip(store.reserve_positions(len(planned)), planned, answers, strict=True):
+    for position, item, answer in zip(positions, planned, answers, strict=False):
         assert isinstance(answer, Accepted)
         messages.append(_message_row(position, item, answer.message_id, now))
         deliveries.extend(_delivery_row(position, item, owed, held, now) for owed in item.owed)
@@ -105,12 +104,11 @@ def _insert(planned: Sequence[Planned], answers: Sequence[Answer], now: datetime
             counts[owed.system_id, "owed"] += 1
             if owed.state == State.SKIPPED:
                 counts[owed.system_id, "skipped"] += 1
-    store.insert_messages(messages)
-    store.insert_deliveries(deliveries)
+    minute = now.replace(second=0, microsecond=0)
+    rollups = {(minute, system, event, ""): (count, 0.0) for (system, event), count in counts.items()}
+    store.insert_accepted(messages, deliveries, rollups)
     store.insert_search_keys(keys)
     store.put_idempotency_keys(idempotency)
-    minute = now.replace(second=0, microsecond=0)
-    store.add_rollups({(minute, system, event, ""): (count, 0.0) for (system, event), count in counts.items()})
 
 
 def _held(planned: Sequence[Planned]) -> set[store.Line]:
@@ -168,7 +166,7 @@ def _delivery_row(position: int, item: Planned, owed: Owed, held: set[store.Line
         reason = Reason.BLOCKED.value if line in held else reason
         held.add(line)
     return (
-        new_id(),
+        new_key(),
         position,
         item.source.id,
         owed.system_id,

@@ -6,26 +6,22 @@ paths are answered here: same keys, same strict JSON, same problems as everywher
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 import orjson
 
 from endpoints.access import roles
-from endpoints.access.authenticate import aauthenticate, credentials_of
+from endpoints.access.authenticate import aauthenticate, credentials_of, remembered
 from endpoints.access.principal import Principal
 from endpoints.edge import strict_json
 from endpoints.edge.problem import problem
-from endpoints.errors import (
-    ControlPlaneError,
-    Forbidden,
-    Malformed,
-    TooLarge,
-    Unauthenticated,
-    UnsupportedMediaType,
-)
+from endpoints.errors import ControlPlaneError, Malformed, TooLarge, Unauthenticated, UnsupportedMediaType
 from endpoints.models import MAX_MESSAGE_BYTES
-from messaging.intake.bodies import MAX_BODY_BYTES, ClientGone, Receive, read_body, read_lines
+from messaging.intake import cloudevents
+from messaging.intake.answers import Tally, accepted, summary
+from messaging.intake.bodies import MAX_BODY_BYTES, QUIET_S, Body, Budget, ClientGone, Receive
 from messaging.intake.commit import Accepted, Answer
 from messaging.intake.directory import find_broadcast, find_parties
 from messaging.intake.envelope import Draft, read_message, read_raw
@@ -37,10 +33,12 @@ MESSAGES_PATH = "/api/v1/messages/"
 TO_PATH = re.compile(r"/to/([^/]+(?:/[^/]+)?)/?")
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 MAX_BATCH_ITEMS = 1000
-MAX_LISTED = 1000
 MAX_WAIT_S = 60.0
+CREDENTIALS = ("authorization", "x-api-key")
+JSON_HEADER = (b"content-type", b"application/json")
 
 Scope = Mapping[str, Any]
+Headers = Mapping[bytes, bytes]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -61,184 +59,206 @@ def is_intake(scope: Scope) -> bool:
     return bool(path == MESSAGES_PATH) and any(name in (b"authorization", b"x-api-key") for name, _ in scope["headers"])
 
 
+@dataclass(slots=True)
+class Request:
+    """What is known of a request before its body is read."""
+
+    path: str
+    headers: Headers
+    body: Body
+    principal: Principal
+    wait_s: float
+
+    def header(self, name: bytes) -> str | None:
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """Return the header's key, checked; raises Malformed."""
+        given = self.header(b"idempotency-key")
+        try:
+            return None if given is None else CHECKS["idempotency_key"](given)
+        except ValueError as exc:
+            raise Malformed(f"Idempotency-Key: {exc}", code="invalid") from exc
+
+
 class HttpIntake:
     """The ASGI application behind both paths."""
 
     def __init__(self, writer: Writer, waiter: OutcomeWaiter) -> None:
         self._writer = writer
         self._waiter = waiter
+        self._budget = Budget()
+        self._kinds: dict[str, Callable[[Request], Awaitable[tuple[int, bytes]]]] = {
+            "application/json": self._json,
+            "application/x-ndjson": self._stream,
+            cloudevents.STRUCTURED: self._event,
+            cloudevents.BATCH: self._events,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = Body(receive, self._budget)
         try:
-            status, body = await self._answer(scope, receive)
-            headers = {"Content-Type": "application/json"}
+            status, answer = await self._answer(scope, body)
+            headers = [JSON_HEADER]
         except ControlPlaneError as exc:
-            status, headers, body = problem(exc)
+            status, told, answer = problem(exc)
+            headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
         except ClientGone:
             return
-        await send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-                + [(b"content-length", str(len(body)).encode())],
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
+        finally:
+            body.close()
+        headers.append((b"content-length", b"%d" % len(answer)))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        token = credentials_of(headers)
-        if token is None:
-            raise Unauthenticated("send a key: `Authorization: Bearer <key>` or `X-API-Key`")
-        principal = await aauthenticate(token)
+    async def _answer(self, scope: Scope, body: Body) -> tuple[int, bytes]:
+        headers: Headers = dict(scope["headers"])
+        token = _token(headers)
+        principal = remembered(token) or await aauthenticate(token)
         roles.require(principal, "messages", "create")  # before a body is read for one who may not send
-        if not principal.may("operator"):  # said once and before the body, not for each message of a batch
-            raise Forbidden("sending needs the role operator")
-        wait_s = _read_query(scope.get("query_string", b""))
-        if "content-encoding" in headers:
-            raise UnsupportedMediaType("send the body without Content-Encoding")
-        if scope["path"] != MESSAGES_PATH:
-            return await self._raw(scope["path"], headers, principal, receive, wait_s)
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == "application/x-ndjson":
-            return 202, await self._stream(principal, receive)
-        if kind != "application/json":
-            raise UnsupportedMediaType("send application/json or application/x-ndjson")
-        return await self._json(headers, principal, await read_body(receive, headers, MAX_BODY_BYTES), wait_s)
+        query = scope.get("query_string", b"")
+        request = Request(scope["path"], headers, body, principal, _read_query(query) if query else 0.0)
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+            raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
+        if request.path != MESSAGES_PATH:
+            return await self._raw(request)
+        if cloudevents.is_event(headers):
+            return await self._binary_event(request)
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+        answer = self._kinds.get(kind)
+        if answer is None:
+            raise UnsupportedMediaType(f"send one of {', '.join(self._kinds)}, or an event with ce- headers")
+        return await answer(request)
 
-    async def _raw(
-        self, path: str, headers: Mapping[str, str], principal: Principal, receive: Receive, wait_s: float
-    ) -> tuple[int, bytes]:
-        found = TO_PATH.fullmatch(path)
+    async def _raw(self, request: Request) -> tuple[int, bytes]:
+        found = TO_PATH.fullmatch(request.path)
         if found is None:
             raise Malformed("post to /to/<system> or /to/<system>/<interface>", code="bad_path")
-        body = await read_body(receive, headers, MAX_MESSAGE_BYTES)
-        draft = read_raw(body, headers, unquote(found[1]))
-        return await self._single(draft, principal, wait_s)
+        body = await request.body.read(request.headers, MAX_MESSAGE_BYTES)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers.items()}
+        return await self._single(read_raw(body, headers, found[1]), request)
 
-    async def _json(
-        self, headers: Mapping[str, str], principal: Principal, body: bytes, wait_s: float
-    ) -> tuple[int, bytes]:
+    async def _json(self, request: Request) -> tuple[int, bytes]:
+        body = await request.body.read(request.headers, MAX_BODY_BYTES)
         data = strict_json.parse(body, exact_numbers=True)
-        key = headers.get("idempotency-key")
         if isinstance(data, list):
-            if key is not None:
-                raise Malformed("Idempotency-Key is for single messages; give each of a batch its idempotency_key")
-            if wait_s:
-                raise Malformed("?wait= is for single messages")
-            if len(body) > MAX_BATCH_BYTES or not 1 <= len(data) <= MAX_BATCH_ITEMS:
-                raise TooLarge(f"a batch has 1 to {MAX_BATCH_ITEMS} messages and at most {MAX_BATCH_BYTES} bytes")
-            return 202, summary(await self._accept([_read(item) for item in data], principal))
+            return await self._batch(data, len(body), request, read_message)
         draft = read_message(data)
-        if key is not None:
-            draft.idempotency_key = _idempotency_key(key)
-        return await self._single(draft, principal, wait_s)
+        if (key := request.idempotency_key) is not None:
+            draft.idempotency_key = key
+        return await self._single(draft, request)
 
-    async def _single(self, draft: Draft, principal: Principal, wait_s: float) -> tuple[int, bytes]:
-        planned = (await self._plan([draft], principal))[0]
+    async def _binary_event(self, request: Request) -> tuple[int, bytes]:
+        body = await request.body.read(request.headers, MAX_MESSAGE_BYTES)
+        draft = cloudevents.read_binary(body, request.headers, request.principal.system_slug)
+        return await self._single(draft, request, request.idempotency_key)
+
+    async def _event(self, request: Request) -> tuple[int, bytes]:
+        data = strict_json.parse(await request.body.read(request.headers, MAX_BODY_BYTES), exact_numbers=True)
+        draft = cloudevents.read_structured(data, request.principal.system_slug)
+        return await self._single(draft, request, request.idempotency_key)
+
+    async def _events(self, request: Request) -> tuple[int, bytes]:
+        body = await request.body.read(request.headers, MAX_BODY_BYTES)
+        data = strict_json.parse(body, exact_numbers=True)
+        if not isinstance(data, list):
+            raise Malformed("a batch of events must be a JSON array")
+        bound_to = request.principal.system_slug
+        return await self._batch(data, len(body), request, lambda item: cloudevents.read_structured(item, bound_to))
+
+    async def _batch(
+        self, data: list[Any], size: int, request: Request, read: Callable[[Any], Draft]
+    ) -> tuple[int, bytes]:
+        if request.headers.get(b"idempotency-key") is not None:
+            raise Malformed("Idempotency-Key is for single messages; give each of a batch its idempotency_key")
+        if request.wait_s:
+            raise Malformed("?wait= is for single messages")
+        if size > MAX_BATCH_BYTES or not 1 <= len(data) <= MAX_BATCH_ITEMS:
+            raise TooLarge(f"a batch has 1 to {MAX_BATCH_ITEMS} messages and at most {MAX_BATCH_BYTES} bytes")
+        drafts = [_or_error(read, item) for item in data]
+        return 202, summary(await self._accept(drafts, request.principal))
+
+    async def _single(self, draft: Draft, request: Request, idempotency_key: str | None = None) -> tuple[int, bytes]:
+        if idempotency_key is not None:
+            draft.idempotency_key = idempotency_key
+        planned = (await self._plan([draft], request.principal))[0]
         if isinstance(planned, ControlPlaneError):
             raise planned
-        answer = (await self._writer.submit([planned]))[0]
+        answer = (await self._writer.submit((planned,), request.principal.label))[0]
         if isinstance(answer, ControlPlaneError):
             raise answer
-        if wait_s:
-            ended, outcome = await self._waiter.wait(answer, planned.source.id, wait_s)
+        if request.wait_s:
+            ended, outcome = await self._waiter.wait(answer, planned.source.id, request.wait_s)
             return (200 if ended else 202), orjson.dumps(outcome)
-        return 202, orjson.dumps(
-            {"message_id": answer.message_id, "status": answer.status, "deliveries": answer.deliveries}
-        )
+        return 202, accepted(answer)
 
     async def _plan(
         self, drafts: Sequence[Draft | ControlPlaneError], principal: Principal
     ) -> list[Planned | ControlPlaneError]:
         good = [draft for draft in drafts if isinstance(draft, Draft)]
-        parties = await find_parties(set().union(*(slugs_of(draft, principal) for draft in good)))
+        parties = await find_parties(set().union(*[slugs_of(draft, principal) for draft in good]))
         is_broadcast = any(BROADCAST in (draft.target_system or ()) for draft in good)
         broadcast = await find_broadcast() if is_broadcast else []
         return [plan_or_error(draft, principal, parties, broadcast) for draft in drafts]
 
-    async def _accept(self, drafts: Sequence[Draft | ControlPlaneError], principal: Principal) -> list[Answer]:
+    async def _accept(
+        self, drafts: Sequence[Draft | ControlPlaneError], principal: Principal, patience_s: float = 0.0
+    ) -> list[Answer]:
         """Return an answer for each draft, in order; those that cannot be stored are answered, not raised."""
         planned = await self._plan(drafts, principal)
         stored = iter(())  # type: Any
         if good := [item for item in planned if isinstance(item, Planned)]:
-            stored = iter(await self._writer.submit(good))
+            stored = iter(await self._writer.submit_patiently(good, principal.label, patience_s))
         answers = [item if isinstance(item, ControlPlaneError) else next(stored) for item in planned]
         unstored = [item for item in answers if isinstance(item, ControlPlaneError) and item.status >= 500]
         if len(unstored) == len(answers):
             raise unstored[0]
         return answers
 
-    async def _stream(self, principal: Principal, receive: Receive) -> bytes:
-        """Commit lines as they come; a stream that breaks leaves its stored prefix."""
+    async def _stream(self, request: Request) -> tuple[int, bytes]:
+        """Commit lines as they come; a stream that breaks leaves its stored prefix, and is told how far that goes.
+
+        Where too much waits to be stored the stream waits, too, and its sender with it.
+        """
         tally = Tally()
-        async for lines in read_lines(receive):
-            drafts = [_read_line(line) for line in lines]
-            tally.add(await self._accept(drafts, principal))
-        return tally.body()
+        try:
+            async for lines in request.body.lots():
+                drafts = [_or_error(_read_line, line) for line in lines]
+                tally.add(await self._accept(drafts, request.principal, QUIET_S))
+        except ControlPlaneError as exc:
+            exc.detail = f"{exc.detail}; of the lines before: {tally.text()}"
+            raise
+        return 202, tally.body()
 
 
-class Tally:
-    """Counts the answers of a stream and lists the rejected ones, the first thousand."""
-
-    def __init__(self) -> None:
-        self.counts = {"accepted": 0, "duplicate": 0, "rejected": 0}
-        self.results: list[dict[str, Any]] = []
-        self._index = 0
-
-    def add(self, answers: Sequence[Answer], *, list_all: bool = False) -> None:
-        for answer in answers:
-            result = result_of(self._index, answer)
-            self.counts[result["status"]] += 1
-            if list_all or (result["status"] == "rejected" and len(self.results) < MAX_LISTED):
-                self.results.append(result)
-            self._index += 1
-
-    def body(self) -> bytes:
-        return orjson.dumps({**self.counts, "results": self.results})
+def _token(headers: Headers) -> str:
+    """Return the caller's key or token; raises Unauthenticated."""
+    given = headers.get(b"authorization", b"")
+    if given.startswith(b"Bearer cp_") and b"x-api-key" not in headers:  # nearly always
+        return given[7:].decode("latin-1").strip()
+    named = {name: value.decode("latin-1") for name in CREDENTIALS if (value := headers.get(name.encode())) is not None}
+    token = credentials_of(named)
+    if token is None:
+        raise Unauthenticated("send a key: `Authorization: Bearer <key>` or `X-API-Key`")
+    return token
 
 
-def summary(answers: Sequence[Answer]) -> bytes:
-    """Return the body that answers a batch, every message listed."""
-    tally = Tally()
-    tally.add(answers, list_all=True)
-    return tally.body()
-
-
-def result_of(index: int, answer: Answer) -> dict[str, Any]:
-    """Return one entry of a batch's `results`."""
-    if isinstance(answer, Accepted):
-        return {"index": index, "message_id": answer.message_id, "status": answer.status, "code": None, "detail": None}
-    return {"index": index, "message_id": None, "status": "rejected", "code": answer.code, "detail": answer.detail}
-
-
-def _read(item: Any) -> Draft | ControlPlaneError:
+def _or_error(read: Callable[[Any], Draft], item: Any) -> Draft | ControlPlaneError:
+    """Return a draft, or why there is none: one bad message of many must not sink the others."""
     try:
-        return read_message(item)
+        return read(item)
     except Malformed as exc:
         return exc
 
 
-def _read_line(line: bytes) -> Draft | ControlPlaneError:
-    try:
-        return read_message(strict_json.parse(line, exact_numbers=True))
-    except Malformed as exc:
-        return exc
-
-
-def _idempotency_key(value: str) -> str:
-    try:
-        key: str = CHECKS["idempotency_key"](value)
-    except ValueError as exc:
-        raise Malformed(f"Idempotency-Key: {exc}", code="invalid") from exc
-    return key
+def _read_line(line: bytes) -> Draft:
+    return read_message(strict_json.parse(line, exact_numbers=True))
 
 
 def _read_query(query: bytes) -> float:
     """Return the seconds of `?wait=`, 0 without; raises Malformed for anything else in the query."""
-    if not query:
-        return 0.0
     wait_s = 0.0
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name != "wait":

@@ -10,7 +10,7 @@ import structlog
 from django.db import DataError, IntegrityError, connection
 from django.db import Error as DatabaseError
 
-from endpoints.errors import ControlPlaneError, Overloaded, Refused
+from endpoints.errors import ControlPlaneError, LimitExceeded, Overloaded, Refused
 from messaging.intake.commit import Answer, store_planned
 from messaging.intake.plan import Planned
 
@@ -20,6 +20,8 @@ MAX_COMMIT_MESSAGES = 1000
 MAX_COMMIT_BYTES = 8 * 1024 * 1024
 MAX_WAITING_MESSAGES = 20_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
+MAX_SHARE = 0.5  # of the waiting messages may be one caller's: a flood of one key leaves room for the others
+ROOM_POLL_S = 0.02
 # What is wrong with a message; whatever else the database says is no fault of a sender's.
 UNSTORABLE = (DataError, IntegrityError, ArithmeticError, TypeError, ValueError)
 
@@ -30,6 +32,7 @@ class Submission:
 
     planned: Sequence[Planned]
     size: int
+    caller: str
     loop: asyncio.AbstractEventLoop
     answers: "asyncio.Future[list[Answer]]"
 
@@ -47,6 +50,7 @@ class Writer:
         self._queue: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
         self._waiting_messages = 0  # touched by the loop's thread alone
         self._waiting_bytes = 0
+        self._waiting_of: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
 
     def start(self) -> None:
@@ -57,20 +61,42 @@ class Writer:
         self._queue.put(None)
         self._thread.join()
 
-    def submit(self, planned: Sequence[Planned]) -> "asyncio.Future[list[Answer]]":
-        """Return a future of the answers, true once committed; raises Overloaded when too much waits already."""
-        size = sum(item.size for item in planned)
-        if (
-            self._waiting_messages + len(planned) > MAX_WAITING_MESSAGES
-            or self._waiting_bytes + size > MAX_WAITING_BYTES
-        ):
+    def submit(self, planned: Sequence[Planned], caller: str) -> "asyncio.Future[list[Answer]]":
+        """Return a future of the answers, true once committed.
+
+        Raises Overloaded when too much waits already, LimitExceeded when too much of it is `caller`'s.
+        """
+        size = sum(item.size for item in planned) if len(planned) > 1 else planned[0].size
+        if not self._has_room(len(planned), size):
             raise Overloaded("too many messages wait to be stored, try again in a second", retry_after_s=1)
+        own = self._waiting_of.get(caller, 0) + len(planned)
+        if own > MAX_WAITING_MESSAGES * MAX_SHARE:
+            raise LimitExceeded("too many messages of this caller wait to be stored, slow down", retry_after_s=1)
         loop = asyncio.get_running_loop()
-        submission = Submission(planned, size, loop, loop.create_future())
+        submission = Submission(planned, size, caller, loop, loop.create_future())
+        self._waiting_of[caller] = own
         self._waiting_messages += len(planned)
         self._waiting_bytes += size
         self._queue.put(submission)
         return submission.answers
+
+    async def submit_patiently(self, planned: Sequence[Planned], caller: str, patience_s: float) -> list[Answer]:
+        """Submit as soon as there is room; raises what `submit` does when there is none for `patience_s`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_s
+        while True:
+            try:
+                return await self.submit(planned, caller)
+            except (Overloaded, LimitExceeded):
+                if loop.time() >= deadline:
+                    raise
+            await asyncio.sleep(ROOM_POLL_S)
+
+    def _has_room(self, messages: int, size: int) -> bool:
+        return (
+            self._waiting_messages + messages <= MAX_WAITING_MESSAGES
+            and self._waiting_bytes + size <= MAX_WAITING_BYTES
+        )
 
     def _run(self) -> None:
         is_open = True
@@ -149,5 +175,10 @@ class Writer:
         for submission, answers in pairs:
             self._waiting_messages -= len(submission.planned)
             self._waiting_bytes -= submission.size
+            left = self._waiting_of[submission.caller] - len(submission.planned)
+            if left:
+                self._waiting_of[submission.caller] = left
+            else:
+                del self._waiting_of[submission.caller]
             if not submission.answers.done():  # the caller may have hung up
                 submission.answers.set_result(answers)

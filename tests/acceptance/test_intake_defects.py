@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import requests
 
-from messaging.intake.bodies import read_lines
+from messaging.intake.bodies import Body, Budget
 from tests.acceptance.link import Link
 from tests.servers.answers import Answer
 from tests.servers.http import HttpReceiver
@@ -46,7 +46,7 @@ def test_a_long_line_takes_time_in_proportion() -> None:
         return {"type": "http.request", "body": next(left), "more_body": left.__length_hint__() > 0}
 
     async def lines() -> list[bytes]:
-        return [line async for lot in read_lines(receive) for line in lot]
+        return [line async for lot in Body(receive, Budget()).lots() for line in lot]
 
     begun = time.monotonic()
     found = asyncio.run(lines())

@@ -1,0 +1,62 @@
+"""Django's SQLite backend, except that transactions queue for the write lock."""
+
+from typing import Any
+
+from django.db import OperationalError
+from django.db.backends.sqlite3 import base
+
+from controlplane.sqlite3.queue import WriteQueue
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Takes its turn before a transaction and gives it up with the end of it, however that comes.
+
+    Single statements outside of a transaction do not queue: SQLite's own waiting serves them.
+    """
+
+    _queue: WriteQueue | None = None
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        self._close_queue()
+        connection = super().get_new_connection(conn_params)
+        if not self.is_in_memory_db():
+            self._queue = WriteQueue(str(self.settings_dict["NAME"]))
+        return connection
+
+    def _start_transaction_under_autocommit(self) -> None:
+        timeout_s = float(self.settings_dict["OPTIONS"].get("timeout", 5.0))
+        if self._queue is None:
+            super()._start_transaction_under_autocommit()  # type: ignore[misc]
+        elif not self._queue.enter(timeout_s):
+            raise OperationalError("database is locked: another process has been writing for too long")
+        else:
+            try:
+                super()._start_transaction_under_autocommit()  # type: ignore[misc]
+            except BaseException:
+                self._queue.leave()
+                raise
+
+    def _commit(self) -> None:
+        super()._commit()  # type: ignore[misc]
+        self._leave()
+
+    def _rollback(self) -> None:
+        try:
+            super()._rollback()  # type: ignore[misc]
+        finally:
+            self._leave()
+
+    def _close(self) -> None:
+        try:
+            super()._close()  # type: ignore[misc]
+        finally:
+            self._close_queue()
+
+    def _leave(self) -> None:
+        if self._queue is not None:
+            self._queue.leave()
+
+    def _close_queue(self) -> None:
+        if self._queue is not None:
+            self._queue.close()
+            self._queue = None
