@@ -7,7 +7,7 @@ since leases of several hosts are compared with it.
 
 import operator
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -363,24 +363,29 @@ def insert_attempts(attempts: Iterable[dict[str, Any]]) -> None:
 
 
 def add_rollups(counts: dict[tuple[datetime, int, str, str], tuple[int, float]]) -> None:
-    """Add {(minute, system id, event, error class): (count, total ms)} to the rollups.
+    """Add {(minute, system id, event, error class): (count, total ms)} to the rollups and to the totals.
 
     Sorted, so that two processes take the rows' locks in the same order.
     """
-    columns = {
-        "minute": "timestamptz",
-        "system_id": "bigint",
-        "event": "text",
-        "error_class": "text",
-        "count": "bigint",
-        "total_ms": "float8",
-    }
+    totals: dict[Row, tuple[int, float]] = {}
+    for (_, *key), (count, total_ms) in counts.items():
+        before = totals.get(tuple(key), (0, 0.0))
+        totals[tuple(key)] = (before[0] + count, before[1] + total_ms)
+    _add("messaging_rollup", {"minute": "timestamptz", **COUNTED}, counts)
+    _add("messaging_total", COUNTED, totals)
+
+
+COUNTED = {"system_id": "bigint", "event": "text", "error_class": "text", "count": "bigint", "total_ms": "float8"}
+
+
+def _add(table: str, columns: dict[str, str], counts: Mapping[Any, tuple[int, float]]) -> None:
+    unique = ", ".join(name for name in columns if name not in ("count", "total_ms"))
     _insert(
-        "messaging_rollup",
+        table,
         columns,
         [(*key, *counts[key]) for key in sorted(counts)],
-        conflict="ON CONFLICT (minute, system_id, event, error_class) DO UPDATE SET"
-        " count = messaging_rollup.count + excluded.count, total_ms = messaging_rollup.total_ms + excluded.total_ms",
+        conflict=f"ON CONFLICT ({unique}) DO UPDATE SET count = {table}.count + excluded.count,"
+        f" total_ms = {table}.total_ms + excluded.total_ms",
     )
 
 
