@@ -12,7 +12,7 @@ from django.db import DataError, IntegrityError, transaction
 from endpoints import services as registry
 from endpoints.access.principal import Principal
 from endpoints.errors import ControlPlaneError
-from endpoints.ids import new_id
+from endpoints.ids import id_at, new_id
 from endpoints.models import Endpoint
 from messaging import store
 from messaging.intake.commit import store_planned
@@ -216,7 +216,7 @@ def sweep() -> int:
 
 def _lost_attempt(row: store.Lost, now: datetime) -> dict[str, object]:
     return {
-        "id": new_id(),
+        "id": id_at(now),
         "delivery_id": row.id,
         "endpoint_id": row.endpoint_id,
         "number": row.number,
