@@ -23,8 +23,8 @@ Given = Mapping[str, Any]  # the parsed values by the names of the filters
 Ways = Callable[..., list[Way] | None]
 
 RARE_STATES = {State.DEAD, State.EXPIRED, State.CANCELLED, State.SKIPPED}
-OPEN_WAYS = {State.SENDING: Q(state=State.SENDING), State.PENDING: Q(state=State.PENDING) & UNSETTLED}
-COMMON_REASONS = {"new": OPEN_WAYS[State.PENDING], "sent": None}
+MOST_SENDING = 1_000
+HAS_ENDED = Q(finished_at__isnull=False)
 
 
 def _messages_with(field: str) -> Ways:
@@ -61,11 +61,21 @@ def _by_words(value: str) -> list[Way]:
 def _in_states(states: list[str]) -> list[Way] | None:
     if State.DELIVERED in states:
         return None
-    return [Way(OPEN_WAYS.get(State(state), Q(state=state) & UNSETTLED)) for state in states]
+    found = [Way(Q(state=state) & UNSETTLED) for state in states if state != State.SENDING]
+    if State.SENDING in states:
+        # Those are few, and have no order but that of their leases.
+        sending = Delivery.objects.filter(state=State.SENDING, lease_until__isnull=False).order_by("lease_until")
+        ids = list(sending.values_list("pk", flat=True)[: MOST_SENDING + 1])
+        if len(ids) > MOST_SENDING:
+            return None
+        found.append(Way(Q(pk__in=ids)))
+    return found
 
 
 def _in_rare_states(states: list[str]) -> list[Way] | None:
-    return [Way(Q(state=state) & RARE) for state in states] if RARE_STATES.issuperset(states) else None
+    if not RARE_STATES.issuperset(states):
+        return None
+    return [Way(Q(state=state) & RARE & HAS_ENDED) for state in states]
 
 
 def _in_rare_states_of(states: list[str], slugs: list[str]) -> list[Way] | None:
@@ -75,8 +85,9 @@ def _in_rare_states_of(states: list[str], slugs: list[str]) -> list[Way] | None:
 
 
 def _for_reasons(reasons: list[str]) -> list[Way] | None:
-    conditions = [COMMON_REASONS.get(reason, Q(reason=reason) & TELLING_REASON) for reason in reasons]
-    return None if None in conditions else [Way(condition) for condition in conditions]  # type: ignore[arg-type]
+    if not {"new", "sent"}.isdisjoint(reasons):
+        return None
+    return [Way(Q(reason=reason) & TELLING_REASON) for reason in reasons]
 
 
 def _of_classes(classes: list[str]) -> list[Way]:
@@ -160,9 +171,9 @@ ATTEMPTS: Table = (
 def deliveries(given: Given, principal: Principal, order: Order) -> Walk:
     """Return how to read a list of deliveries."""
     if order.name == "finished_at":
-        return _walk(ENDED_DELIVERIES, given, principal)
+        return _walk(ENDED_DELIVERIES, given, principal, whole=Way(HAS_ENDED))
     if order.name == "due_at":
-        return Walk(exact=not given and principal.team_ids is None)
+        return _walk((), given, principal, whole=Way(Q(state=State.PENDING)))
     return _walk(DELIVERIES, given, principal, lambda ids: [*map(_to, ids), *map(_from, ids)])
 
 
@@ -182,18 +193,21 @@ def parsed_values(table: Mapping[str, Filter], request: Request) -> Given:
 
 
 def _walk(
-    table: Table, given: Given, principal: Principal, of_team: Callable[[list[int]], list[Way]] | None = None
+    table: Table,
+    given: Given,
+    principal: Principal,
+    of_team: Callable[[list[int]], list[Way]] | None = None,
+    whole: Way = Way(),  # noqa: B008 it is frozen
 ) -> Walk:
+    is_scoped = principal.team_ids is not None
     for names, ways in table:
         if all(name in given for name in names):
             found = ways(*(given[name] for name in names))
             if found is not None and len(found) <= MOST_WAYS:
-                return Walk(tuple(found))
-    if principal.team_ids is None:
-        return Walk(exact=not given)
-    if of_team is not None and (ids := _own_systems(principal)) is not None:
+                return Walk(tuple(found), checks=is_scoped or len(given) > len(names))
+    if is_scoped and of_team is not None and (ids := _own_systems(principal)) is not None:
         return Walk(tuple(of_team(ids)))
-    return Walk()
+    return Walk((whole,), checks=is_scoped or bool(given))
 
 
 def _own_systems(principal: Principal) -> list[int] | None:

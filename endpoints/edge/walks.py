@@ -94,10 +94,10 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """The ways that lead to all that is asked for; `exact` when they lead to nothing else."""
+    """The ways that lead to all that is asked for, and with `checks` perhaps to more: so looking has an end."""
 
     ways: Sequence[Way] = (Way(),)
-    exact: bool = False
+    checks: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +122,12 @@ def read(asked: QuerySet[Any], order: Order, cursor: Cursor | None, size: int, w
     backwards = cursor is not None and cursor.backwards
     sorting = order.expressions(backwards)
     behind = Q() if cursor is None else order.after(cursor.value, cursor.pk, backwards)
-    if walk is None or walk.exact:
+    if walk is None:
         rows = list(asked.filter(behind).order_by(*sorting)[: size + 1])
         return Found(rows[:size], len(rows) > size)
-    looks = [_look(asked, order, cursor, behind, way) for way in walk.ways]
+    bounds = (LOOK, LOOK_ABROAD) if walk.checks else (None, size + 1)
+    looker = _Looker(asked, order, cursor, behind, *bounds)
+    looks = [looker.along(way) for way in walk.ways]
     if len(looks) == 1:
         rows, end = list(looks[0].rows.order_by(*sorting)[: size + 1]), looks[0].end
     else:
@@ -137,28 +139,40 @@ def read(asked: QuerySet[Any], order: Order, cursor: Cursor | None, size: int, w
     return Found(rows, end is not None, end)
 
 
-def _look(asked: QuerySet[Any], order: Order, cursor: Cursor | None, behind: Q, way: Way) -> _Look:
-    if way.abroad is not None:
-        return _look_abroad(asked, order, cursor, behind, way)
-    own = asked.model._default_manager.filter(way.condition, behind)
-    rows = asked.filter(way.condition, behind)
-    ends = list(own.order_by(*order.expressions(False)).values_list(order.path, "pk")[LOOK : LOOK + 1])
-    return _Look(rows.filter(order.until(ends[0])), ends[0]) if ends else _Look(rows, None)
+@dataclass(frozen=True, slots=True)
+class _Looker:
+    """Looks along ways from one cursor; at most so many of the list's rows, and of another table's."""
 
+    asked: QuerySet[Any]
+    order: Order
+    cursor: Cursor | None
+    behind: Q
+    most: int | None
+    most_abroad: int
 
-def _look_abroad(asked: QuerySet[Any], order: Order, cursor: Cursor | None, behind: Q, way: Way) -> _Look:
-    assert way.abroad is not None
-    others = way.abroad
-    if cursor is not None:
-        others = others.filter(**{f"{way.at}__{'lte' if order.descending else 'gte'}": cursor.value})
-    sign = "-" if order.descending else ""
-    values = list(others.order_by(f"{sign}{way.at}").values_list(way.at, flat=True)[:LOOK_ABROAD])
-    rows = asked.filter(behind, **{f"{order.path}__in": list(dict.fromkeys(values))})
-    if len(values) < LOOK_ABROAD:
-        return _Look(rows, None)
-    # All of our rows with the last value are among those found, so looking ended behind the last of them.
-    last: Any = values[-1] if order.path == "pk" else uuid.UUID(int=0 if order.descending else 2**128 - 1)
-    return _Look(rows, (values[-1], last))
+    def along(self, way: Way) -> _Look:
+        if way.abroad is not None:
+            return self._abroad(way.abroad, way.at)
+        rows = self.asked.filter(way.condition, self.behind)
+        if self.most is None:
+            return _Look(rows, None)
+        own = self.asked.model._default_manager.filter(way.condition, self.behind)
+        places = own.order_by(*self.order.expressions(False)).values_list(self.order.path, "pk")
+        ends = list(places[self.most : self.most + 1])
+        return _Look(rows.filter(self.order.until(ends[0])), ends[0]) if ends else _Look(rows, None)
+
+    def _abroad(self, others: QuerySet[Any], at: str) -> _Look:
+        if self.cursor is not None:
+            others = others.filter(**{f"{at}__{'lte' if self.order.descending else 'gte'}": self.cursor.value})
+        sign = "-" if self.order.descending else ""
+        values = list(others.order_by(f"{sign}{at}").values_list(at, flat=True)[: self.most_abroad])
+        rows = self.asked.filter(self.behind, **{f"{self.order.path}__in": list(dict.fromkeys(values))})
+        if len(values) < self.most_abroad:
+            return _Look(rows, None)
+        # All of our rows with the last value are among those found, so looking ended behind the last of them.
+        lowest, highest = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)
+        last = values[-1] if self.order.path == "pk" else lowest if self.order.descending else highest
+        return _Look(rows, (values[-1], last))
 
 
 def _merged(looks: Sequence[_Look], order: Order, size: int) -> tuple[list[Place], Place | None]:
