@@ -15,6 +15,7 @@ from endpoints import serializers as shapes
 from endpoints import services
 from endpoints.access.rest import principal_of
 from endpoints.edge import filters as by
+from endpoints.edge.walks import Order, Walk
 from endpoints.models import (
     ApiKey,
     AuditEntry,
@@ -269,6 +270,9 @@ class AuditViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Ge
     }
     orderings = {"at": "at"}
     default_ordering = "-at"
+
+    def walk(self, request: Request, order: Order) -> Walk:
+        return Walk()  # it is kept for ever: whatever the filters, a page looks at so many entries
 
     def get_queryset(self) -> QuerySet[Any]:
         return super().get_queryset().visible_to(principal_of(self.request))  # type: ignore[attr-defined]

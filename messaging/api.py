@@ -1,10 +1,11 @@
 """The REST face of messages, deliveries and attempts: parse, call one service, answer."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, OpenApiTypes, extend_schema
 from orjson import Fragment
@@ -19,7 +20,9 @@ from endpoints.access.rest import principal_of
 from endpoints.edge.filters import documented, values
 from endpoints.edge.json_api import ExactJSONParser
 from endpoints.edge.renderers import ExactJSONRenderer, PlainTextRenderer
+from endpoints.edge.walks import Order, Walk
 from endpoints.errors import Malformed, TooLarge
+from messaging import walks
 from messaging.filters import ATTEMPTS, DEAD_LETTERS, DELIVERIES, LEDGER, MESSAGE, MESSAGES
 from messaging.intake.answers import summary
 from messaging.intake.http import MAX_BATCH_ITEMS
@@ -60,6 +63,9 @@ class MessageViewSet(ReadViewSet):
     parser_classes = [ExactJSONParser]
     orderings = {"created_at": "position", "position": "position"}
     default_ordering = "-position"
+
+    def walk(self, request: Request, order: Order) -> Walk:
+        return walks.messages(walks.parsed_values(MESSAGES, request), principal_of(request), order)
 
     def get_queryset(self) -> QuerySet[Message]:
         return lookup.messages(principal_of(self.request))
@@ -106,9 +112,15 @@ class DeliveryReadViewSet(ReadViewSet):
     queryset = Delivery.objects.all()
     serializer_class = DeliverySerializer
     filters = DELIVERIES
-    # Ids grow with time, so they are the order of creation, along an index that is there anyway.
-    orderings = {"created_at": "id", "due_at": "due_at", "finished_at": "finished_at"}
+    always: Mapping[str, Any] = {}  # filters that the list has of itself
+    # Positions are the order of acceptance; what waits is ordered by when it is due, what ended by when it did.
+    orderings = {"created_at": "message_id", "due_at": "due_at", "finished_at": "finished_at"}
+    restricted_by = {"due_at": Q(state=State.PENDING), "finished_at": Q(finished_at__isnull=False)}
     default_ordering = "-created_at"
+
+    def walk(self, request: Request, order: Order) -> Walk:
+        given = walks.parsed_values(self.filters, request)
+        return walks.deliveries({**given, **self.always}, principal_of(request), order)
 
     def get_queryset(self) -> QuerySet[Delivery]:
         return lookup.deliveries(principal_of(self.request))
@@ -147,6 +159,8 @@ class DeadLetterViewSet(DeliveryReadViewSet):
 
     resource = "dead-letters"
     filters = DEAD_LETTERS
+    always = {"state": [State.DEAD]}
+    orderings = {"created_at": "message_id", "finished_at": "finished_at"}
 
     def get_queryset(self) -> QuerySet[Delivery]:
         return super().get_queryset().filter(state=State.DEAD)
@@ -161,6 +175,9 @@ class AttemptViewSet(ReadViewSet):
     filters = ATTEMPTS
     orderings = {"started_at": "id"}
     default_ordering = "-started_at"
+
+    def walk(self, request: Request, order: Order) -> Walk:
+        return walks.attempts(walks.parsed_values(ATTEMPTS, request), principal_of(request), order)
 
     def get_queryset(self) -> QuerySet[Attempt]:
         found = lookup.attempts(principal_of(self.request))

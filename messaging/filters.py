@@ -2,67 +2,114 @@
 
 import contextlib
 import uuid
-from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import partial
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from endpoints.edge.filters import Filter, boolean, choice, custom, identifier, moment, number, one_of, text
+from endpoints.edge.filters import (
+    Filter,
+    boolean,
+    choice,
+    custom,
+    identifier,
+    moment,
+    number,
+    one_of,
+    parse_moment,
+    text,
+)
+from endpoints.ids import first_id_at
+from endpoints.models import System
 from messaging.intake.fields import PRIORITIES
 from messaging.models import ERROR_CLASSES, Delivery, Message, MessageType, Outcome, Reason, SearchKey, State
 
 FOUND_BY = "An id of a message or delivery, a correlation id, or the value of a search key."
+# Positions, and the ids of attempts, grow as the clock does, so a span of time is a span of them: that is what lists
+# are read along. How far the clock may have been set back since, for none to be missed:
+CLOCK_STEP = timedelta(seconds=5)
 
 
 def by_target(slugs: list[str]) -> Q:
     """Select messages with a delivery to one of these systems; not by a join, which would repeat them."""
-    return Q(pk__in=Delivery.objects.filter(system__slug__in=slugs).order_by().values("message"))
+    return Q(Exists(Delivery.objects.filter(message=OuterRef("pk"), system__slug__in=slugs)))
 
 
-def by_search_key(value: str) -> Q:
-    """Select messages by `name:value`; raises ValueError for another shape."""
+def by_system(path: str, slugs: list[str]) -> Q:
+    """Select by the slug of the system at `path`: checked row by row, never led from by a join the other way round."""
+    return Q(Exists(System.objects.filter(pk=OuterRef(path), slug__in=slugs)))
+
+
+def by_system_of_delivery(slugs: list[str]) -> Q:
+    """Select attempts by the receiver, likewise."""
+    return Q(Exists(Delivery.objects.filter(pk=OuterRef("delivery_id"), system__slug__in=slugs)))
+
+
+def by_search_key(position: str, value: str) -> Q:
+    """Select by `name:value` of the message at `position`; raises ValueError for another shape."""
     name, colon, key = value.partition(":")
     if not (name and colon and key):
         raise ValueError("must read name:value, such as order:4711.")
-    return Q(pk__in=SearchKey.objects.filter(value=key, name=name).values("message"))
+    return Q(Exists(SearchKey.objects.filter(message=OuterRef(position), value=key, name=name)))
 
 
-def by_words(value: str) -> Q:
-    """Select messages by any id or business key they are known under.
-
-    A union of exact look-ups, each along its index, instead of one condition over
-    joined tables that no index serves.
-    """
-    found = [
-        Message.objects.filter(message_id=value).values("pk"),
-        Message.objects.filter(~Q(correlation_id=""), correlation_id=value).values("pk"),
-        SearchKey.objects.filter(value=value).values("message"),
-    ]
+def by_words(position: str, message: str, value: str) -> Q:
+    """Select by any id or business key that the message at `position` is known under."""
+    found = Q(**{f"{message}message_id": value}) | Q(**{f"{message}correlation_id": value})
+    found |= Q(Exists(SearchKey.objects.filter(message=OuterRef(position), value=value)))
     with contextlib.suppress(ValueError):  # not the id of a delivery
-        found.append(Delivery.objects.filter(pk=uuid.UUID(value)).values("message"))
-    first, *others = (query.order_by() for query in found)
-    return Q(pk__in=first.union(*others))
+        found |= Q(Exists(Delivery.objects.filter(message=OuterRef(position), pk=uuid.UUID(value))))
+    return found
 
 
-def of_message(select: Mapping[str, Filter]) -> dict[str, Filter]:
-    """Return filters of messages as filters of their deliveries."""
+def since(field: str, position: str, description: str) -> Filter:
+    """Select what has `field` at a time or later, and with it the positions from there on."""
 
-    def moved(found: Filter) -> Filter:
-        def condition(value: object) -> Q:
-            return Q(message__in=Message.objects.filter(found.condition(value)).order_by().values("pk"))
+    def condition(at: datetime) -> Q:
+        rows = Message.objects.filter(created_at__gte=at - CLOCK_STEP).order_by("created_at", "position")
+        return Q(**{f"{field}__gte": at}) & _bound(rows, f"{position}__gte")
 
-        return Filter(found.parse, condition, found.description, found.schema, found.many)
-
-    return {name: moved(found) for name, found in select.items()}
+    return Filter(parse_moment, condition, description, {"type": "string", "format": "date-time"})
 
 
-KNOWN_BY: dict[str, Filter] = {
-    "search_key": custom(by_search_key, "A business key as `name:value`."),
-    "q": custom(by_words, FOUND_BY),
-}
+def before(field: str, position: str, description: str) -> Filter:
+    """Select what has `field` before a time, and with it the positions up to there: nothing is accepted after."""
+
+    def condition(at: datetime) -> Q:
+        rows = Message.objects.filter(created_at__lt=at + CLOCK_STEP).order_by("-created_at", "-position")
+        return Q(**{f"{field}__lt": at}) & _bound(rows, f"{position}__lte")
+
+    return Filter(parse_moment, condition, description, {"type": "string", "format": "date-time"})
+
+
+def _bound(messages: QuerySet[Message], lookup: str) -> Q:
+    """Return the bound that the first of `messages` sets, or what selects nothing: `position` is above zero."""
+    position = messages.values_list("position", flat=True).first()
+    if position is None:
+        return Q(pk__in=[])
+    return Q(**{lookup: position})
+
+
+def started(operator: str, step: timedelta, description: str) -> Filter:
+    """Compare when an attempt started with a time, and so its id, which carries that."""
+
+    def condition(at: datetime) -> Q:
+        return Q(**{f"started_at__{operator}": at, f"pk__{operator}": first_id_at(at + step)})
+
+    return Filter(parse_moment, condition, description, {"type": "string", "format": "date-time"})
+
+
+def known_by(position: str, message: str) -> dict[str, Filter]:
+    """Return the filters that find a row by what its message is known under."""
+    return {
+        "search_key": custom(partial(by_search_key, position), "A business key as `name:value`."),
+        "q": custom(partial(by_words, position, message), FOUND_BY),
+    }
+
 
 MESSAGES: dict[str, Filter] = {
     "message_id": text("message_id"),
-    "source_system": one_of("source__slug", "Slugs of senders."),
+    "source_system": Filter(str, partial(by_system, "source_id"), "Slugs of senders.", many=True),
     "target_system": Filter(str, by_target, "Slugs of receivers.", many=True),
     "event_type": one_of("event_type"),
     "message_type": choice("message_type", MessageType.values),
@@ -71,9 +118,9 @@ MESSAGES: dict[str, Filter] = {
     "ordering_key": text("ordering_key"),
     "recipient": text("recipient"),
     "unrouted": boolean("unrouted", "Messages that matched no target."),
-    "created_after": moment("created_at__gte", "Accepted at or after this time."),
-    "created_before": moment("created_at__lt", "Accepted before this time."),
-    **KNOWN_BY,
+    "created_after": since("created_at", "pk", "Accepted at or after this time."),
+    "created_before": before("created_at", "pk", "Accepted before this time."),
+    **known_by("pk", ""),
 }
 
 # Of one message by its id.
@@ -84,22 +131,22 @@ MESSAGE: dict[str, Filter] = {
 DELIVERIES: dict[str, Filter] = {
     "state": choice("state", State.values),
     "reason": choice("reason", Reason.values),
-    "system": one_of("system__slug", "Slugs of receivers."),
+    "system": Filter(str, partial(by_system, "system_id"), "Slugs of receivers.", many=True),
     "interface": one_of("interface"),
     "endpoint": identifier("endpoint_id", "The endpoint tried last."),
     "error_class": choice("error_class", ERROR_CLASSES),
     "message_id": text("message__message_id"),
-    "source_system": one_of("source__slug", "Slugs of senders."),
+    "source_system": Filter(str, partial(by_system, "source_id"), "Slugs of senders.", many=True),
     "event_type": one_of("message__event_type"),
     "message_type": choice("message__message_type", MessageType.values),
     "priority": choice("priority", PRIORITIES),
     "correlation_id": text("message__correlation_id"),
     "ordering_key": text("ordering_key"),
-    "created_after": moment("created_at__gte", "Created at or after this time."),
-    "created_before": moment("created_at__lt", "Created before this time."),
+    "created_after": since("created_at", "message_id", "Created at or after this time."),
+    "created_before": before("created_at", "message_id", "Created before this time."),
     "finished_after": moment("finished_at__gte", "Ended at or after this time."),
-    "finished_before": moment("finished_at__lt", "Ended before this time."),
-    **of_message(KNOWN_BY),
+    "finished_before": before("finished_at", "message_id", "Ended before this time."),
+    **known_by("message_id", "message__"),
 }
 
 DEAD_LETTERS = {name: found for name, found in DELIVERIES.items() if name != "state"}
@@ -107,12 +154,12 @@ DEAD_LETTERS = {name: found for name, found in DELIVERIES.items() if name != "st
 ATTEMPTS: dict[str, Filter] = {
     "delivery": identifier("delivery_id"),
     "endpoint": identifier("endpoint_id"),
-    "system": one_of("delivery__system__slug", "Slugs of receivers."),
+    "system": Filter(str, by_system_of_delivery, "Slugs of receivers.", many=True),
     "outcome": choice("outcome", Outcome.values),
     "error_class": choice("error_class", ERROR_CLASSES),
     "status_code": number("status_code", 100, 999),
-    "started_after": moment("started_at__gte", "Started at or after this time."),
-    "started_before": moment("started_at__lt", "Started before this time."),
+    "started_after": started("gte", -CLOCK_STEP, "Started at or after this time."),
+    "started_before": started("lt", CLOCK_STEP, "Started before this time."),
 }
 
 LEDGER: dict[str, Filter] = {

@@ -239,6 +239,13 @@ def now() -> datetime:
 # --- intake --------------------------------------------------------------------
 
 
+def lock_intake() -> None:
+    """Take the lock that `begin_intake` takes, before others that come after it."""
+    if is_postgresql():
+        with _cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [INTAKE_LOCK])
+
+
 def begin_intake(count: int) -> tuple[datetime, Sequence[int]]:
     """Return the database's time and the next `count` positions; none of these is ever given again.
 
@@ -469,6 +476,19 @@ def add_rollups(counts: Counts) -> None:
 def _rollup_rows(counts: Counts) -> list[Row]:
     """Return the rows of ROLLUP, sorted, so that two processes take their locks in the same order."""
     return [(*key, *counts[key]) for key in sorted(counts)]
+
+
+def add_to_totals(since: datetime, until: datetime) -> None:
+    """Add the rollups of the minutes from `since` to before `until` to the totals."""
+    with _cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO messaging_total (system_id, event, error_class, count, total_ms)"
+            " SELECT system_id, event, error_class, sum(count), sum(total_ms) FROM messaging_rollup"
+            " WHERE minute >= %s AND minute < %s GROUP BY system_id, event, error_class"
+            " ON CONFLICT (system_id, event, error_class) DO UPDATE SET count = messaging_total.count + excluded.count,"
+            " total_ms = messaging_total.total_ms + excluded.total_ms",
+            [_put(since), _put(until)],
+        )
 
 
 # --- claim ---------------------------------------------------------------------

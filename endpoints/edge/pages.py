@@ -5,22 +5,29 @@ A view names what it may be ordered by, and every such order is made total by th
     orderings = {"created_at": "id", "name": "name"}
     default_ordering = "-created_at"
 
+A list too large to look through also says by which `walk` its pages are read, and what an order is
+`restricted_by` (only what has ended can be ordered by when it ended):
+
+    restricted_by = {"finished_at": Q(finished_at__isnull=False)}
+
+    def walk(self, request: Request, order: Order) -> Walk: ...
+
 A cursor is the position of one row in one order of one list, signed: one that was
 cut, edited or taken from elsewhere is refused as malformed instead of being read.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from django.core import signing
 from django.core.exceptions import ValidationError
-from django.db.models import F, Field, Model, Q
+from django.db.models import Field, Model, Q
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import remove_query_param, replace_query_param
 
+from endpoints.edge.walks import Cursor, Order, read
 from endpoints.errors import Malformed
 
 DEFAULT_PAGE_SIZE = 50
@@ -32,53 +39,6 @@ PARAMETERS = ("cursor", "page_size", "ordering")
 def bad_parameter(name: str, detail: str, code: str = "invalid") -> Malformed:
     """Return the 400 that names one query parameter at fault."""
     return Malformed(f"{name}: {detail}", errors=[{"field": name, "code": code, "detail": detail}])
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A total order over a list: a field path, its direction, then the primary key in the same direction."""
-
-    name: str
-    path: str
-    descending: bool
-    nullable: bool = False
-
-    def flipped(self) -> "Order":
-        return Order(self.name, self.path, not self.descending, self.nullable)
-
-    def expressions(self, nulls_first: bool) -> list[Any]:
-        """Return what to give `order_by`. Nulls stand at one stated end: databases differ in where they put them."""
-        key = F(self.path)
-        ends: dict[str, bool] = {}
-        if self.nullable:
-            ends = {"nulls_first": True} if nulls_first else {"nulls_last": True}
-        by_field = key.desc(**ends) if self.descending else key.asc(**ends)
-        return [by_field, F("pk").desc() if self.descending else F("pk").asc()]
-
-    def after(self, value: Any, pk: Any, nulls_first: bool) -> Q:
-        """Return the rows that stand behind (value, pk).
-
-        The plain bound comes first, since a database can start an index scan from
-        it but not from the alternative behind it.
-        """
-        beyond = "lt" if self.descending else "gt"
-        further = Q(**{f"pk__{beyond}": pk})
-        if self.path == "pk":
-            return further
-        nulls = Q(**{f"{self.path}__isnull": True})
-        if value is None:
-            return (nulls & further) | ~nulls if nulls_first else nulls & further
-        rows = Q(**{f"{self.path}__{beyond}e": value}) & (Q(**{f"{self.path}__{beyond}": value}) | further)
-        return rows | nulls if self.nullable and not nulls_first else rows
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """The row to read on from, and which way."""
-
-    backwards: bool
-    value: Any
-    pk: Any
 
 
 class KeysetPagination(BasePagination):
@@ -93,14 +53,14 @@ class KeysetPagination(BasePagination):
         self.cursor = self.codec.decode(request.query_params.get("cursor"))
         backwards = self.cursor is not None and self.cursor.backwards
         order = self.order.flipped() if backwards else self.order
-        if self.cursor is not None:
-            queryset = queryset.filter(order.after(self.cursor.value, self.cursor.pk, backwards))
-        rows = list(queryset.order_by(*order.expressions(backwards))[: size + 1])
-        more, self.rows = len(rows) > size, rows[:size]
+        queryset = queryset.filter(getattr(view, "restricted_by", {}).get(order.name, Q()))
+        walk = view.walk(request, self.order) if hasattr(view, "walk") else None
+        found = read(queryset, order, self.cursor, size, walk)
+        self.rows, self.end = found.rows, found.end
         if backwards:
             self.rows.reverse()
-        self.has_next = backwards or more
-        self.has_previous = more if backwards else self.cursor is not None
+        self.has_next = backwards or found.more
+        self.has_previous = found.more if backwards else self.cursor is not None
         return self.rows
 
     def get_paginated_response(self, data: Any) -> Response:
@@ -113,10 +73,22 @@ class KeysetPagination(BasePagination):
         return self._link(self.rows[:1], backwards=True) if self.has_previous else None
 
     def _link(self, rows: list[Any], *, backwards: bool) -> str:
-        """Return the link that reads on from the one row given; without one (all were deleted), the first page's."""
+        """Return the link that reads on from the one row given, or from where looking ended that way.
+
+        Without either (all were deleted), the first page's.
+        """
+        walked = self.cursor is not None and self.cursor.backwards
+        if self.end is not None and backwards == walked:
+            return replace_query_param(self.url, "cursor", self.codec.encode(*self.end, backwards=backwards))
         if not rows:
             return remove_query_param(self.url, "cursor")
-        return replace_query_param(self.url, "cursor", self.codec.encode(rows[0], backwards=backwards))
+        return replace_query_param(self.url, "cursor", self.codec.encode(*self._place(rows[0]), backwards=backwards))
+
+    def _place(self, row: Model) -> tuple[Any, Any]:
+        value: Any = row
+        for step in self.order.path.split("__"):
+            value = getattr(value, step)
+        return value, row.pk
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         link = {"type": "string", "nullable": True, "format": "uri"}
@@ -145,11 +117,8 @@ class CursorCodec:
         self.order = order
         self.salt = f"cursor:{model._meta.label}:{'-' if order.descending else ''}{order.name}"
 
-    def encode(self, row: Model, *, backwards: bool) -> str:
-        value: Any = row
-        for step in self.order.path.split("__"):
-            value = getattr(value, step)
-        plain = [int(backwards), _plain(value), _plain(row.pk)]
+    def encode(self, value: Any, pk: Any, *, backwards: bool) -> str:
+        plain = [int(backwards), _plain(value), _plain(pk)]
         return signing.dumps(plain, salt=self.salt, compress=False)
 
     def decode(self, text: str | None) -> Cursor | None:
@@ -177,7 +146,8 @@ def chosen_order(request: Request, view: Any, model: type[Model]) -> Order:
         raise bad_parameter("ordering", f"must be one of {allowed}, with '-' in front for descending.", "unknown")
     path = orderings[name]
     field = field_at(model, path)
-    return Order(name, "pk" if field.primary_key and "__" not in path else path, asked.startswith("-"), field.null)
+    nullable = field.null and name not in getattr(view, "restricted_by", {})
+    return Order(name, "pk" if field.primary_key and "__" not in path else path, asked.startswith("-"), nullable)
 
 
 def page_size(request: Request) -> int:

@@ -12,12 +12,14 @@ from django.urls import URLPattern, path, reverse
 
 from endpoints.edge.model_pages import RoleModelAdmin, may, principal_of, require
 from endpoints.errors import ControlPlaneError, Malformed
-from messaging.admin.lists import matching, page_context, read_page, system_slugs
+from messaging import walks
+from messaging.admin.lists import Browser, matching, page_context, read_page, system_slugs
 from messaging.filters import DELIVERIES
 from messaging.models import Delivery
 from messaging.services import deliveries as services
 
 MOST_AT_ONCE = 1000
+BROWSER = Browser("message_id", DELIVERIES, walks.deliveries)
 # What can be done with many deliveries: the service, its name on buttons, and what it tells afterwards.
 ACTIONS = {
     "resend": (services.resend, "Send again", "will be sent again"),
@@ -42,7 +44,7 @@ class DeliveryAdmin(RoleModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show one page of deliveries, newest first."""
         principal = require(request, self.resource, "list")
-        page = read_page(request, _shown(self, request), DELIVERIES)
+        page = read_page(request, _shown(self, request), BROWSER)
         context = page_context(
             request,
             "Deliveries",
@@ -96,7 +98,7 @@ class DeliveryAdmin(RoleModelAdmin):
         rows = self.get_queryset(request).select_related("system", "source")
         try:
             if request.POST.get("all") == "1":
-                return list(matching(request, rows, DELIVERIES, MOST_AT_ONCE))
+                return matching(request, rows, BROWSER, MOST_AT_ONCE)
             ids = [pk for pk in map(self._pk_or_none, request.POST.getlist("id")[:MOST_AT_ONCE]) if pk]
         except Malformed:
             return []

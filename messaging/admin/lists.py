@@ -1,8 +1,7 @@
 """A filtered list as a page: filters in the address, read by keyset, never counted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 from django.contrib import admin
@@ -12,11 +11,14 @@ from rest_framework.request import Request
 
 from endpoints.access.principal import Principal
 from endpoints.edge.filters import Filter, apply
-from endpoints.edge.pages import KeysetPagination
+from endpoints.edge.model_pages import principal_of
+from endpoints.edge.pages import KeysetPagination, chosen_order
+from endpoints.edge.walks import Order, Walk, read
 from endpoints.errors import Malformed
 from endpoints.models import System
+from messaging.walks import parsed_values
 
-NEWEST_FIRST = SimpleNamespace(orderings={"created": "pk"}, default_ordering="-created")
+WalkOf = Callable[[Mapping[str, Any], Principal, Order], Walk]
 NOT_FILTERS = ("cursor", "page_size", "ordering")
 MOST_CHOICES = 300
 ALWAYS_SHOWN = frozenset({"q", "state", "reason", "system", "error_class", "message_type", "event_type", "priority"})
@@ -49,14 +51,31 @@ class ListPage:
         return any(name not in ALWAYS_SHOWN for name in self.given)
 
 
-def read_page(request: HttpRequest, rows: QuerySet[Any, Any], table: Mapping[str, Filter]) -> ListPage:
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """A list as its pages read it, newest first: `path` is what it is ordered by, `walk_of` says along which index."""
+
+    path: str
+    table: Mapping[str, Filter]
+    walk_of: WalkOf
+    orderings: Mapping[str, str] = field(init=False)
+    default_ordering: str = "-created"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "orderings", {"created": self.path})
+
+    def walk(self, request: Request, order: Order) -> Walk:
+        return self.walk_of(parsed_values(self.table, request), principal_of(request), order)
+
+
+def read_page(request: HttpRequest, rows: QuerySet[Any, Any], browser: Browser) -> ListPage:
     """Return the page that the address asks for; a filter that does not parse shows nothing but its error."""
-    asked = without_blanks(request)
+    asked, table = without_blanks(request), browser.table
     errors: dict[str, str] = {}
     pages = KeysetPagination()
     found: list[Any] = []
     try:
-        found = pages.paginate_queryset(apply(table, asked, rows), asked, NEWEST_FIRST)
+        found = pages.paginate_queryset(apply(table, asked, rows), asked, browser)
     except Malformed as error:
         errors = {entry["field"]: entry["detail"] for entry in error.errors}
     given = {name: str(value) for name, value in asked.query_params.items() if name in table}
@@ -74,9 +93,14 @@ def read_page(request: HttpRequest, rows: QuerySet[Any, Any], table: Mapping[str
     )
 
 
-def matching(request: HttpRequest, rows: QuerySet[Any, Any], table: Mapping[str, Filter], most: int) -> QuerySet[Any]:
-    """Return the newest `most` rows that the address's filters select; raises Malformed."""
-    return apply(table, without_blanks(request), rows).order_by("-pk")[:most]
+def matching(request: HttpRequest, rows: QuerySet[Any, Any], browser: Browser, most: int) -> list[Any]:
+    """Return the newest rows that the address's filters select, `most` of them or what one look finds.
+
+    Raises Malformed.
+    """
+    asked = without_blanks(request)
+    order = chosen_order(asked, browser, rows.model)
+    return read(apply(browser.table, asked, rows), order, None, most, browser.walk(asked, order)).rows
 
 
 def without_blanks(request: HttpRequest) -> Request:

@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from endpoints.edge.model_pages import RoleModelAdmin, may, principal_of, require
 from endpoints.errors import Conflict
-from messaging.admin.lists import page_context, read_page, system_slugs
+from messaging import walks
+from messaging.admin.lists import Browser, page_context, read_page, system_slugs
 from messaging.filters import MESSAGES
 from messaging.models import OPEN_STATES, Attempt, Delivery, Message, Priority, State
 from messaging.payloads import Shown, shown
@@ -21,6 +22,7 @@ from messaging.services import lookup
 from messaging.services.curl import curl_line
 from messaging.services.snippets import resend_line
 
+BROWSER = Browser("position", MESSAGES, walks.messages)
 PHASES = ("dns", "connect", "tls", "first_byte", "body")
 
 
@@ -63,7 +65,7 @@ class MessageAdmin(RoleModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show one page of messages, newest first."""
         principal = require(request, self.resource, "list")
-        page = read_page(request, lookup.messages(principal), MESSAGES)
+        page = read_page(request, lookup.messages(principal), BROWSER)
         context = page_context(request, "Messages", page=page, systems=system_slugs(principal), opts=None)
         return TemplateResponse(request, "controlplane/messages.html", context)
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import structlog
 
-from endpoints.ids import new_id
+from endpoints.ids import id_at
 from endpoints.transports.base import ErrorClass, Outgoing, Reply, TransportError
 from endpoints.transports.outcomes import first_match
 from messaging.engine.doors import Door
@@ -166,7 +166,7 @@ def _record(
     """Return the attempt's row; what was said is kept up to 16 KiB."""
     reply = result if isinstance(result, Reply) else result.reply
     return {
-        "id": new_id(),
+        "id": id_at(started_at),  # lists of attempts find a span of time by it
         "delivery_id": claim.id,
         "endpoint_id": door.id,
         "number": claim.attempts + claim.unspent + 1,

@@ -12,10 +12,11 @@ from django.db import DataError, IntegrityError, transaction
 from endpoints import services as registry
 from endpoints.access.principal import Principal
 from endpoints.errors import ControlPlaneError
-from endpoints.ids import new_id
+from endpoints.ids import id_at, new_id
 from endpoints.models import Breaker, Endpoint
 from messaging import store
 from messaging.engine import judging
+from messaging.engine.folding import Folder
 from messaging.engine.judging import Tally
 from messaging.engine.order import Mender, move_on
 from messaging.engine.sharing import Sharing, Target
@@ -34,6 +35,7 @@ UNSTORABLE = (DataError, IntegrityError, UnicodeError, TypeError)
 SWEEP = 500  # rows a sweep takes at once: bounded, so that it never holds the database for long
 SHARING = Sharing()
 MENDER = Mender()
+FOLDER = Folder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,7 @@ def release(claims: Sequence[Claim]) -> None:
 
 def sweep() -> int:
     """Take back what lost its worker, end what is past its time, let go whom nobody holds; return how many rows."""
+    FOLDER.step()
     return _recover() + _expire() + MENDER.step()
 
 
@@ -273,7 +276,7 @@ def _count(events: Sequence[tuple[int, str, str]], now: datetime) -> None:
 
 def _lost_attempt(row: store.Lost, now: datetime) -> dict[str, object]:
     return {
-        "id": new_id(),
+        "id": id_at(now),
         "delivery_id": row.id,
         "endpoint_id": row.endpoint_id,
         "number": row.number,

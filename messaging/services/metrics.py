@@ -1,15 +1,14 @@
 """Numbers for machines: one list of families, written as Prometheus text or as JSON.
 
-Totals come from the rollups and waiting deliveries from the partial index of open
-ones; nothing here counts a big table.
+Totals are kept as they grow, and waiting deliveries come from the partial index of
+open ones; nothing here counts a big table, or adds up the minutes of months.
 """
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, F, FloatField, Min, Sum
-from django.db.models.functions import Cast
+from django.db.models import Count, Min, Sum
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.exposition import generate_latest
@@ -18,7 +17,7 @@ from prometheus_client.registry import Collector
 from endpoints.access.principal import Principal
 from endpoints.models import visible
 from messaging import store
-from messaging.models import Delivery, Process, Rollup, State
+from messaging.models import Delivery, Folded, Process, Rollup, State, Total
 from messaging.services.status import is_alive
 
 PREFIX = "controlplane_"
@@ -90,18 +89,15 @@ def _waiting(principal: Principal) -> Metric:
 def _totals(principal: Principal) -> Iterator[Metric]:
     for name, event, labels, help_text in TOTALS:
         family = CounterMetricFamily(PREFIX + name, help_text, labels=["system", *labels])
-        for *values, count in _rolled_up(principal, event).values_list("system__slug", *labels).annotate(Sum("count")):
+        for values, (count, _) in _counted(principal, event, "system__slug", *labels).items():
             family.add_metric(values, count)
         yield family
 
 
 def _attempt_seconds(principal: Principal) -> Metric:
     family = SummaryMetricFamily(PREFIX + "attempt_seconds", "How long attempts took.", labels=["system"])
-    seconds = Sum(Cast(F("total_ms"), FloatField())) / 1000.0
-    for slug, count, took_s in (
-        _rolled_up(principal, "attempt").values_list("system__slug").annotate(Sum("count"), seconds=seconds)
-    ):
-        family.add_metric([slug], count_value=count, sum_value=took_s)
+    for values, (count, took_ms) in _counted(principal, "attempt", "system__slug").items():
+        family.add_metric(values, count_value=count, sum_value=took_ms / 1000)
     return family
 
 
@@ -112,5 +108,14 @@ def _process_up(now: datetime) -> Metric:
     return family
 
 
-def _rolled_up(principal: Principal, event: str) -> Any:
-    return Rollup.objects.filter(visible(principal, "system__owner"), event=event).order_by()
+def _counted(principal: Principal, event: str, *labels: str) -> dict[tuple[str, ...], tuple[int, float]]:
+    """Return {values of `labels`: (count, total ms)} of `event`: the totals, and what is not in them yet."""
+    folded = Folded.objects.first()
+    recent = Rollup.objects.filter(minute__gte=folded.through) if folded else Rollup.objects.all()
+    found: dict[tuple[str, ...], tuple[int, float]] = {}
+    for rows in (Total.objects.all(), recent):
+        mine = rows.filter(visible(principal, "system__owner"), event=event).order_by()
+        for *values, count, total_ms in mine.values_list(*labels).annotate(Sum("count"), Sum("total_ms")):
+            before = found.get(tuple(values), (0, 0.0))
+            found[tuple(values)] = (before[0] + count, before[1] + total_ms)
+    return found

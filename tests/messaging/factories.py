@@ -10,6 +10,7 @@ from django.contrib.auth.models import Group
 from django.utils import timezone
 
 from endpoints.access import keys
+from endpoints.ids import id_at
 from endpoints.models import ApiKey, Endpoint, System
 from messaging import store
 from messaging.models import OPEN_STATES, Attempt, Delivery, Message, Reason, SearchKey, State
@@ -114,7 +115,8 @@ def make_attempt(delivery: Delivery | None = None, **fields: Any) -> Attempt:
         "response_headers": {"content-type": "text/plain"},
         "response_body": b"ok",
     }
-    return Attempt.objects.create(delivery=delivery, **(defaults | fields))
+    row = defaults | fields
+    return Attempt.objects.create(delivery=delivery, **({"id": id_at(row["started_at"])} | row))
 
 
 def as_json(value: Any) -> bytes:

@@ -205,12 +205,14 @@ def test_each_delivery_filter_selects_its_own(admin: Api) -> None:
     """One row matches every filter, the other none."""
     erp, shop = make_system("erp"), make_system("shop")
     endpoint = make_endpoint(erp)
+    make_delivery(make_message("web"), "crm")
     message = make_message(
         shop,
         message_id="wanted",
         event_type="order.paid",
         message_type="command",
         correlation_id="c-1",
+        ordering_key="k",
         search_keys={"order": "4711"},
         created_at=NOW + timedelta(days=1),
     )
@@ -225,7 +227,6 @@ def test_each_delivery_filter_selects_its_own(admin: Api) -> None:
         ordering_key="k",
         reason=Reason.REFUSED,
     )
-    make_delivery(make_message("web"), "crm")
     later, earlier = (NOW + timedelta(hours=5)).isoformat(), (NOW + timedelta(days=2)).isoformat()
     queries = {
         "state": "dead,pending",
@@ -265,6 +266,7 @@ def test_q_finds_by_message_id_delivery_id_correlation_and_search_key(admin: Api
 
 
 def test_each_message_filter_selects_its_own(admin: Api) -> None:
+    make_delivery(make_message(created_at=NOW - timedelta(days=1)))
     wanted = make_message(
         "erp",
         message_id="wanted",
@@ -278,7 +280,6 @@ def test_each_message_filter_selects_its_own(admin: Api) -> None:
         search_keys={"order": "4711"},
     )
     make_delivery(wanted, "ledger")
-    make_delivery(make_message(created_at=NOW - timedelta(days=1)))
     queries = {
         "message_id": "wanted",
         "source_system": "erp",

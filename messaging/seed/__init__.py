@@ -1,0 +1,5 @@
+"""History made in bulk, for size tests."""
+
+from messaging.seed.make import Shape, seed
+
+__all__ = ["Shape", "seed"]
