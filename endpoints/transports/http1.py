@@ -53,6 +53,10 @@ class Exchange:
         self.connected_at = self.headed_at = 0.0
 
 
+_NONE = Exchange(0, 0.0)
+_NOTHING = memoryview(b"")
+
+
 class Answer:
     """What came back, the body unpacked; `is_cut` when not all of it came, fitted or could be unpacked."""
 
@@ -75,8 +79,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._may_be_stale = self._is_paused = self._keeps_alive = False
         self._waiting: asyncio.Future[Answer] | None = None
-        self._exchange = Exchange(0, 0.0)
-        self._unsent = memoryview(b"")
+        self._exchange = _NONE
+        self._unsent = _NOTHING
         self._renew_parser()
         self._clear()
 
@@ -125,7 +129,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Cut the line. There is no farewell, which a peer could draw out."""
         transport, self._transport, self._parser = self._transport, None, None
-        self._unsent = memoryview(b"")
+        self._unsent = _NOTHING
         if transport is not None:
             transport.abort()
         if self._waiting is not None:
@@ -135,7 +139,7 @@ class Connection(asyncio.Protocol):
         """Write the next piece of a large body, unless the line is full or the answer is there already."""
         if self._is_paused or not self._unsent or self._waiting is None or self._transport is None:
             return
-        piece, self._unsent = self._unsent[:PIECE], self._unsent[PIECE:]
+        piece, self._unsent = self._unsent[:PIECE], self._unsent[PIECE:] or _NOTHING
         self._transport.write(piece)
         if self._unsent and not self._is_paused:
             self._loop.call_soon(self._write_on)
@@ -220,6 +224,7 @@ class Connection(asyncio.Protocol):
         if self._is_complete and not (self._has_more or self._is_paused or self._unsent) and self._keeps_alive:
             if self._exchange.is_head:
                 self._renew_parser()  # it would take what comes next for the body
+            self._exchange = _NONE  # which may hold a large body
             self._may_be_stale = True
             self._clear()
         else:

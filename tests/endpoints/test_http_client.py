@@ -7,6 +7,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,11 +21,16 @@ from endpoints.transports.http1 import Exchange
 from endpoints.transports.http_pool import Peer, Pool
 from endpoints.transports.http_request import RequestMaker
 from tests.contract.peers import address, outgoing
+from tests.servers.answers import HANG, HANG_UP, Answer
+from tests.servers.certificates import CertificateAuthority
+from tests.servers.fixtures import authority  # noqa: F401
+from tests.servers.http import HttpReceiver
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 Converse = Callable[["Line"], Awaitable[None]]
 LOCAL = Egress(parse_zones(["127.0.0.0/8"]))
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LARGE = bytes(range(256)) * 4096 * 20
 PATIENCE_S = 20.0
 
 
@@ -335,6 +341,56 @@ def test_thousands_of_sends_leave_nothing_behind(run: Run) -> None:
     run(scenario())
 
 
+# -- TLS --------------------------------------------------------------------------------
+
+
+def test_over_tls_connections_are_kept_replaced_and_cut_as_without(
+    run: Run,
+    authority: CertificateAuthority,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    with HttpReceiver(tls=authority.server_context(tmp_path, "127.0.0.1")) as receiver:
+        where = address(protocol="https", port=receiver.port, config={"tls": {"ca": authority.pem}}, timeout_s=10)
+
+        async def scenario() -> None:
+            transport = HttpTransport(where, LOCAL)
+            await transport.open()
+            receiver.answer(200, Answer(200, b"x" * 100_000), HANG_UP, 200, HANG)
+            assert (await transport.send(outgoing(payload=LARGE))).truncated is False
+            assert (await transport.send(outgoing(message_type="request"))).body == b"x" * 100_000
+            assert (await transport.send(outgoing())).status_code == 200
+            hanging = asyncio.create_task(refused(transport.send(outgoing())))
+            await asyncio.to_thread(receiver.wait_for, 5)
+            await transport.aclose()
+            assert (await hanging).error_class is ErrorClass.CONNECT
+
+        run(scenario())
+        assert [got.connection for got in receiver.received] == [1, 1, 1, 2, 2]
+        assert receiver.received[0].body == LARGE
+
+
+@pytest.mark.parametrize("tls", [{}, {"ca": True, "server_name": "other.example"}], ids=["issuer", "name"])
+def test_a_peer_that_is_not_who_it_should_be_gets_nothing(
+    run: Run,
+    authority: CertificateAuthority,  # noqa: F811
+    tmp_path: Path,
+    tls: dict[str, Any],
+) -> None:
+    config = {"tls": tls | ({"ca": authority.pem} if "ca" in tls else {})}
+    with HttpReceiver(tls=authority.server_context(tmp_path, "127.0.0.1")) as receiver:
+
+        async def scenario() -> None:
+            transport = HttpTransport(address(protocol="https", port=receiver.port, config=config), LOCAL)
+            await transport.open()
+            error = await refused(transport.send(outgoing()))
+            assert (error.error_class, set(error.phases_ms)) == (ErrorClass.TLS, {"connect"})
+            assert "certificate refused" in error.detail
+            await transport.aclose()
+
+        run(scenario())
+        assert receiver.received == []
+
+
 # -- answers ----------------------------------------------------------------------------
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -485,8 +541,6 @@ def test_an_answer_to_head_has_no_body(run: Run, answer: bytes, lines: int) -> N
 
 
 # -- large bodies -----------------------------------------------------------------------
-
-LARGE = bytes(range(256)) * 4096 * 20
 
 
 def test_a_large_body_is_written_as_fast_as_it_is_taken(run: Run) -> None:
