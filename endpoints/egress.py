@@ -25,7 +25,8 @@ from yarl import URL
 from endpoints.addresses import IPAddress, Zone, normalise_host, parse_zones, why_denied
 from endpoints.transports.base import Advice, ErrorClass, TransportError
 from endpoints.transports.failures import BadAnswer, NotConnected, translated
-from endpoints.transports.http1 import Connection, Exchange, head
+from endpoints.transports.http1 import Connection
+from endpoints.transports.http_exchange import Exchange, head
 from endpoints.transports.tls import system_context
 
 __all__ = ["BlockedAddress", "Egress", "Fetched", "Target", "default_egress", "fetch", "parse_zones"]

@@ -10,16 +10,14 @@ from endpoints.egress import Egress, default_egress
 from endpoints.transports.base import AckLevel, Address, ErrorClass, Outgoing, Reply, Transport, TransportError
 from endpoints.transports.credentials import SHORTEST_SECRET, Authorization, authorization
 from endpoints.transports.failures import CAUGHT, translate
-from endpoints.transports.http1 import Answer, Exchange
 from endpoints.transports.http_answers import refusal
 from endpoints.transports.http_config import HTTP_CONFIG, NOT_TO_SET, check_http_config
+from endpoints.transports.http_exchange import Answer, Exchange, kept
 from endpoints.transports.http_pool import Peer, Pool, closed
 from endpoints.transports.http_request import TOKEN, UNSAFE, Request, RequestMaker, origin
 from endpoints.transports.tls import client_context
 
 KEPT_BODY = 16 * 1024
-KEPT_HEADERS = 64
-KEPT_HEADER = 1024
 STREAMED = 512 * 1024  # larger bodies are written piece by piece
 PORTS = {"http": 80, "https": 443}
 
@@ -139,16 +137,16 @@ class HttpTransport(Transport):
     def _reply(self, request: Request, exchange: Exchange, answer: Answer, cap: int, started: float) -> Reply:
         """Return what may be kept of an answer."""
         phases_ms = _phases_ms(exchange, started)
-        headers, body = dict(answer.headers[:KEPT_HEADERS]), answer.body
+        headers, body = answer.kept, answer.body
         is_cut = answer.is_cut or len(body) > cap
         if self._auth.hidden:
             body = self._redacted(body, truncated=is_cut)
-            headers = {name: self._masked(value) for name, value in headers.items()}
+            headers = kept((name, self._masked(value)) for name, value in answer.headers)
         return Reply(
             ack_level=AckLevel.APPLICATION,
             took_ms=_ms(time.perf_counter() - started),
             status_code=answer.status,
-            headers={name: value[:KEPT_HEADER] for name, value in headers.items()},
+            headers=headers,
             body=body[:cap],
             truncated=is_cut,
             phases_ms=phases_ms,
@@ -207,4 +205,4 @@ def _phases_ms(exchange: Exchange, started: float) -> dict[str, float]:
 
 
 def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 2)
+    return int(seconds * 100_000 + 0.5) / 100  # half the cost of round(), four times a send

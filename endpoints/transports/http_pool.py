@@ -10,7 +10,8 @@ from endpoints.egress import Egress
 from endpoints.transports.base import ErrorClass, TransportError
 from endpoints.transports.deadlines import Deadlines
 from endpoints.transports.failures import Stale
-from endpoints.transports.http1 import Answer, Connection, Exchange
+from endpoints.transports.http1 import Connection
+from endpoints.transports.http_exchange import Answer, Exchange
 
 IDLE_S = 30.0
 

@@ -13,7 +13,7 @@ from endpoints.addresses import normalise_host
 from endpoints.egress import BlockedAddress
 from endpoints.transports.base import Address, Outgoing
 from endpoints.transports.bodies import body_maker
-from endpoints.transports.http1 import head
+from endpoints.transports.http_exchange import head
 from endpoints.transports.placeholders import Text, cannot_be_made
 from endpoints.transports.signing import signature, signing_key
 

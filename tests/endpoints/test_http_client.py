@@ -17,7 +17,7 @@ import uvloop
 from endpoints.egress import Egress, parse_zones
 from endpoints.transports.base import Advice, ErrorClass, Reply, TransportError
 from endpoints.transports.http import HttpTransport
-from endpoints.transports.http1 import Exchange
+from endpoints.transports.http_exchange import Exchange
 from endpoints.transports.http_pool import Peer, Pool
 from endpoints.transports.http_request import RequestMaker
 from tests.contract.peers import address, outgoing
@@ -511,6 +511,32 @@ def test_an_answer_that_is_no_http_is_a_protocol_error_and_ends_the_connection(r
     async def scenario() -> None:
         async with served(converse) as (transport, _):
             assert (await refused(transport.send(outgoing()))).error_class is ErrorClass.PROTOCOL
+
+    run(scenario())
+
+
+def test_the_same_answer_again_is_read_as_if_it_were_new(run: Run) -> None:
+    """What was read before is remembered, yet how much of it is wanted, and by which method, is another matter."""
+    large = packed(b"gzip", gzip.compress(b"y" * 100_000, mtime=0))
+
+    async def converse(line: Line) -> None:
+        assert len(large) < 1000
+        await line.answer(large, large, large, OK, OK)
+        await line.answer(OK[:-2])  # to HEAD
+        await line.answer(OK, OK.replace(b"ok", b"no"), OK + OK)
+        await line.is_cut()
+
+    async def scenario() -> None:
+        config = {"probe_method": "HEAD"}
+        async with served(converse, config=config) as (transport, server):
+            replies = [await transport.send(outgoing(message_type=kind)) for kind in ("request", "event", "request")]
+            assert [(len(reply.body), reply.truncated) for reply in replies] == [
+                *((100_000, False), (16_384, True), (100_000, False)),
+            ]
+            bodies = [(await transport.send(outgoing())).body for _ in range(2)]
+            assert (await transport.probe()).body == b""
+            bodies += [(await transport.send(outgoing())).body for _ in range(3)]
+            assert (bodies, server.lines) == ([b"ok", b"ok", b"ok", b"no", b"ok"], 1)
 
     run(scenario())
 
