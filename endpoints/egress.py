@@ -14,31 +14,30 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, TypeVar
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohappyeyeballs import start_connection
 from yarl import URL
 
 from endpoints.addresses import IPAddress, Zone, normalise_host, parse_zones, why_denied
 from endpoints.transports.base import Advice, ErrorClass, TransportError
-from endpoints.transports.failures import translated
+from endpoints.transports.failures import BadAnswer, NotConnected, translated
+from endpoints.transports.http1 import Connection
+from endpoints.transports.http_exchange import Exchange, head
+from endpoints.transports.tls import system_context
 
 __all__ = ["BlockedAddress", "Egress", "Fetched", "Target", "default_egress", "fetch", "parse_zones"]
 
 CACHE_S = 5.0
 CACHE_SIZE = 4096
 LOOKUP_THREADS = 32  # a name server that hangs must not hold up the names of others
-USER_AGENT = "integration-control-plane"
+NEXT_ADDRESS_S = 0.25  # the delay RFC 8305 recommends
 
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 Lookup = Callable[[str], Awaitable[list[str]]]
-
-connected_at: ContextVar[float] = ContextVar("connected_at")  # when this task's request last got its connection
 
 
 class BlockedAddress(TransportError):
@@ -141,26 +140,36 @@ class Egress:
             self._cache.clear()
         self._cache[asking[1]] = (time.monotonic() + CACHE_S, done.result())
 
-    def connector(self, *, limit: int = 100) -> aiohttp.TCPConnector:
-        """Return a connector that reaches checked addresses only, with `limit` connections at most."""
-        return CheckedConnector(
-            resolver=CheckedResolver(self),
-            socket_factory=self._socket,
-            use_dns_cache=False,  # ours is shorter, and shared by all endpoints
-            limit=limit,
-            keepalive_timeout=30,
-        )
+    async def connect(
+        self,
+        factory: Callable[[], P],
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+    ) -> P:
+        """Connect a protocol to a checked address of `host`, over TLS when there is a context for it.
 
-    def session(self, *, limit: int = 100, timeout_s: float | None = 15.0) -> aiohttp.ClientSession:
-        """Return an HTTP session; requests must pass `allow_redirects=False`, and without `timeout_s` be timed."""
-        return aiohttp.ClientSession(
-            connector=self.connector(limit=limit),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=timeout_s),
-            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate"},
-            trust_env=False,
-            requote_redirect_url=False,
-        )
+        Several addresses are tried side by side, each a moment after the one before (RFC 8305).
+        Raises what `resolve` raises, NotConnected, or ssl.SSLError.
+        """
+        infos = [
+            (target.family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (target.address, port))
+            for target in await self.resolve(host, port)
+        ]
+        try:
+            connected = await start_connection(infos, happy_eyeballs_delay=NEXT_ADDRESS_S, socket_factory=self._socket)
+            name = (server_name or normalise_host(host)) if tls is not None else None
+            _, protocol = await asyncio.get_running_loop().create_connection(
+                factory, sock=connected, ssl=tls, server_hostname=name
+            )
+        except ssl.SSLError:
+            raise
+        except (OSError, RuntimeError) as exc:  # uvloop raises RuntimeError for some
+            reason = getattr(exc, "strerror", None) or str(exc)
+            raise NotConnected(getattr(exc, "errno", None), reason) from exc
+        return protocol
 
     async def fetch(
         self,
@@ -171,98 +180,37 @@ class Egress:
         data: bytes | None = None,
         timeout_s: float = 10.0,
         max_bytes: int = 256 * 1024,
-        tls: ssl.SSLContext | bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> Fetched:
         """Ask once and return the whole answer, whatever its status; raises TransportError.
 
         For small things: tokens, key sets. An answer over `max_bytes` is an error, not a prefix.
         """
         target = parse_url(url)
+        exchange = Exchange(max_bytes + 1, time.perf_counter() + timeout_s)
+        given = {name.lower(): value for name, value in (headers or {}).items()}
+        exchange.head = head(method, target.raw_path_qs, target.host_port_subcomponent or "", given, data) + (
+            data or b""
+        )
+        context = (tls or system_context()) if target.scheme == "https" else None
         with translated(f"{target.origin()}{target.raw_path}"):
-            async with (
-                self.session(limit=1, timeout_s=timeout_s) as session,
-                session.request(method, target, headers=headers, data=data, ssl=tls, allow_redirects=False) as answer,
-            ):
-                parts: list[bytes] = []
-                await read_into(parts, answer, max_bytes + 1)
-                body = b"".join(parts)
-                if len(body) > max_bytes:
-                    raise TransportError(f"answer over {max_bytes} bytes", error_class=ErrorClass.PROTOCOL)
-                return Fetched(answer.status, dict(answer.headers), body)
+            async with asyncio.timeout(timeout_s):
+                connection = await self.connect(Connection, target.raw_host or "", target.port or 0, tls=context)
+                try:
+                    answer = await connection.ask(exchange)
+                finally:
+                    connection.close()
+            if len(answer.body) > max_bytes:
+                raise TransportError(f"answer over {max_bytes} bytes", error_class=ErrorClass.PROTOCOL)
+            if answer.is_cut:
+                raise BadAnswer("it broke off or is not as announced")
+            return Fetched(answer.status, dict(answer.headers), answer.body)
 
     def _socket(self, info: Any) -> socket.socket:
-        """Make the socket for an address that is about to be connected, after a last look at it.
-
-        aiohttp asks no resolver about IP literals, so this is where they are checked.
-        """
+        """Make the socket for an address that is about to be connected, after a last look at it."""
         family, kind, protocol, _, address = info
         self.check(str(address[0]), int(address[1]))
         return socket.socket(family, kind, protocol)
-
-
-class CheckedResolver(AbstractResolver):
-    """aiohttp's resolver interface over `Egress.resolve`."""
-
-    def __init__(self, egress: Egress) -> None:
-        self._egress = egress
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=target.address,
-                port=port,
-                family=target.family,
-                proto=0,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for target in await self._egress.resolve(host, port)
-        ]
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-class CheckedConnector(aiohttp.TCPConnector):
-    """aiohttp's connector, with two things added.
-
-    It notes when a request got its connection: far cheaper than tracing every request.
-    And closing it cuts every connection: aiohttp leaves one that ended badly to a TLS
-    farewell of up to 30 s, which a peer that says nothing never answers.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._transports: WeakKeyDictionary[Any, asyncio.Transport] = WeakKeyDictionary()
-
-    async def connect(self, *args: Any, **kwargs: Any) -> Any:
-        connection = await super().connect(*args, **kwargs)
-        connected_at.set(time.perf_counter())
-        return connection
-
-    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        protocol = await super()._create_connection(*args, **kwargs)
-        if protocol.transport is not None:
-            self._transports[protocol] = protocol.transport
-        return protocol
-
-    async def close(self, *, abort_ssl: bool = False) -> None:
-        """Close what is idle and cut what is left."""
-        await super().close(abort_ssl=True)
-        for transport in list(self._transports.values()):
-            transport.abort()
-        await asyncio.sleep(0)  # the sockets are closed in the loop's next round
-
-
-async def read_into(parts: list[bytes], answer: aiohttp.ClientResponse, cap: int) -> None:
-    """Append up to `cap` decoded bytes of the body to `parts`; what was read before an error stays there."""
-    content, left = answer.content, cap
-    while left > 0 and not content.at_eof():
-        part = await content.read(min(left, 65536))
-        parts.append(part)
-        left -= len(part)
 
 
 def parse_url(url: str) -> URL:

@@ -3,15 +3,25 @@
 import asyncio
 import time
 from types import TracebackType
+from typing import Protocol
 
 TICK_S = 0.02  # how much later than asked a send may be ended
 
 
+class Ends(Protocol):
+    """What can be told that its time is over."""
+
+    def end(self) -> None: ...
+
+
 class Deadlines:
-    """Ends blocks that run past their time, as `asyncio.timeout_at` does, up to a tick late."""
+    """Ends what runs past its time, up to a tick late: whatever stands in `waiting`, with the time it has.
+
+    `until` puts a block in there, as `asyncio.timeout_at` does.
+    """
 
     def __init__(self) -> None:
-        self.waiting: dict[Deadline, float] = {}
+        self.waiting: dict[Ends, float] = {}
         self._tick: asyncio.TimerHandle | None = None
 
     def until(self, at: float) -> "Deadline":
@@ -32,7 +42,9 @@ class Deadlines:
             self.watch()
 
     def close(self) -> None:
-        """Look after nothing any more."""
+        """End what is left, and look after nothing any more."""
+        for each in list(self.waiting):
+            each.end()
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None

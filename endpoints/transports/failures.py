@@ -1,30 +1,39 @@
-"""Where every error of aiohttp, ssl and the operating system becomes one TransportError."""
+"""Where every error of HTTP, ssl and the operating system becomes one TransportError."""
 
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import aiohttp
-
 from endpoints.transports.base import Advice, ErrorClass, TransportError
+
+
+class NotConnected(OSError):
+    """No connection could be made; `strerror` says why."""
+
+
+class HungUp(ConnectionError):
+    """The connection ended before an answer came."""
+
+
+class Stale(HungUp):
+    """A connection that had been kept alive ended before any byte of an answer came: the peer was tired of it."""
+
+
+class BadAnswer(Exception):
+    """What came back is not HTTP, or too much of it."""
+
 
 # The first row whose type matches says it, so the special stand before the general.
 FAILURES: tuple[tuple[type[BaseException], ErrorClass, Advice, str], ...] = (
     (TimeoutError, ErrorClass.TIMEOUT, Advice.RETRY, "no answer in time"),
-    (aiohttp.ClientConnectorDNSError, ErrorClass.DNS, Advice.RETRY, "no address"),
-    (aiohttp.ClientConnectorCertificateError, ErrorClass.TLS, Advice.RETRY, "certificate refused"),
-    (aiohttp.ClientConnectorSSLError, ErrorClass.TLS, Advice.RETRY, "no TLS connection"),
+    (ssl.SSLCertVerificationError, ErrorClass.TLS, Advice.RETRY, "certificate refused"),
     (ssl.SSLError, ErrorClass.TLS, Advice.RETRY, "no TLS connection"),
-    (aiohttp.ClientConnectorError, ErrorClass.CONNECT, Advice.RETRY, "no connection"),
-    (aiohttp.ServerDisconnectedError, ErrorClass.CONNECT, Advice.RETRY, "connection closed before an answer"),
-    (aiohttp.InvalidURL, ErrorClass.BLOCKED_ADDRESS, Advice.DEAD, "address refused"),
-    (aiohttp.ClientResponseError, ErrorClass.PROTOCOL, Advice.RETRY, "answer is not proper HTTP"),
-    (aiohttp.ClientPayloadError, ErrorClass.PROTOCOL, Advice.RETRY, "answer broke off or is not as announced"),
-    (aiohttp.ClientConnectionError, ErrorClass.CONNECT, Advice.RETRY, "connection lost"),
-    (aiohttp.ClientError, ErrorClass.PROTOCOL, Advice.RETRY, "request failed"),
+    (NotConnected, ErrorClass.CONNECT, Advice.RETRY, "no connection"),
+    (HungUp, ErrorClass.CONNECT, Advice.RETRY, "connection closed before an answer"),
+    (BadAnswer, ErrorClass.PROTOCOL, Advice.RETRY, "answer is not proper HTTP"),
     (OSError, ErrorClass.CONNECT, Advice.RETRY, "connection lost"),
 )
-CAUGHT = (TimeoutError, aiohttp.ClientError, OSError)
+CAUGHT = (TimeoutError, OSError, BadAnswer)
 
 
 def translate(exc: BaseException, where: str = "") -> TransportError:
@@ -39,12 +48,8 @@ def translate(exc: BaseException, where: str = "") -> TransportError:
 
 def _reason(exc: BaseException) -> str:
     """Return the innermost plain words of an error: the operating system's where there are some."""
-    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
-        return str(exc.certificate_error)
-    if isinstance(exc, aiohttp.ClientConnectorError):
-        return str(exc.os_error.strerror or exc.os_error)
-    if isinstance(exc, aiohttp.ClientResponseError):
-        return " ".join(exc.message.split())
+    if isinstance(exc, NotConnected):
+        return exc.strerror or ""
     return str(exc)
 
 
