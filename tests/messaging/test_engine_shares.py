@@ -27,9 +27,7 @@ def test_a_smaller_total_gives_nobody_more(total: int, count: int, endpoint: UUI
     """So processes whose clocks differ a little may be in different seconds of a slow start."""
     view = tuple(UUID(int=number) for number in range(count))
 
-    assert all(
-        part_of(total, view, member, endpoint) <= part_of(total + 1, view, member, endpoint) for member in view
-    )
+    assert all(part_of(total, view, member, endpoint) <= part_of(total + 1, view, member, endpoint) for member in view)
 
 
 def test_one_alone_has_all_as_soon_as_it_announced() -> None:
