@@ -17,7 +17,7 @@ from endpoints.admin.base import ServiceForm, ServiceModelAdmin
 from endpoints.edge import strict_json
 from endpoints.edge.display import badge, when
 from endpoints.errors import ControlPlaneError
-from endpoints.models import Credential, Endpoint, System
+from endpoints.models import BreakerState, Credential, Endpoint, System
 from endpoints.transports import TRANSPORTS, transport_class
 
 
@@ -78,9 +78,9 @@ class EndpointAdmin(ServiceModelAdmin):
 
     resource: ClassVar[str] = "endpoints"
     form = EndpointForm
-    list_display = ("door", "shown_state", "shown_health", "address", "credential", "max_in_flight", "timeout_s")
+    list_display = ("door", "shown_state", "shown_breaker", "shown_health", "address", "credential", "max_in_flight")
     list_filter = ("state", "health", "protocol", "system")
-    list_select_related = ("system", "credential")
+    list_select_related = ("system", "credential", "breaker")
     search_fields = ("system__slug", "interface", "name", "host")
     search_help_text = "Search system, interface, name, host"
     fieldsets = (
@@ -97,6 +97,21 @@ class EndpointAdmin(ServiceModelAdmin):
     @display(description="State", ordering="state")
     def shown_state(self, endpoint: Endpoint) -> SafeString:
         return badge(endpoint.state)
+
+    @display(description="Breaker", ordering="breaker__state")
+    def shown_breaker(self, endpoint: Endpoint) -> SafeString | str:
+        """Say since when sends are held back and when the next one is tried; nothing while all is well."""
+        row = getattr(endpoint, "breaker", None)
+        if row is None or row.state == BreakerState.CLOSED:
+            return ""
+        failures = f"{len(row.streak)} failures in a row, the last: {row.error or row.error_class}"
+        return format_html(
+            '<span title="{}">{} since {}, next try {}</span>',
+            failures,
+            badge(row.state),
+            when(row.opened_at),
+            when(row.try_at) if row.state == BreakerState.OPEN else "now",
+        )
 
     @display(description="Health", ordering="health")
     def shown_health(self, endpoint: Endpoint) -> SafeString:

@@ -64,8 +64,10 @@ class Lane:
 
     @property
     def is_rate_bound(self) -> bool:
-        """Say whether it is a rate that keeps us from claiming more."""
-        return self.capacity > 0 and self._rate_room() == 0
+        """Say whether the next send must wait for a rate, through whichever endpoint."""
+        now = time.monotonic()
+        lowest = [door.gate for door in self._doors if door.tier == self._doors[0].tier]
+        return self.capacity > 0 and all(gate.rate is not None and gate.next_at > now for gate in lowest)
 
     def _rate_room(self) -> int:
         """Return how many more the endpoints' rates let us take: no more than they send within a second."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from endpoints.edge.display import span
+from endpoints.models import EmergencyStop
 from messaging.models import Reason, State
 from messaging.services.overview import CAP, Oldest, Overview
 
@@ -52,6 +53,8 @@ def answer(seen: Overview) -> Answer:
     """Say in one sentence whether anything is undelivered, since when, and why."""
     waiting = sum(row.count for row in seen.backlog if row.is_trouble and row.state == State.PENDING)
     dead = seen.total(State.DEAD)
+    if seen.stop:
+        return _stopped(seen, seen.stop)
     if seen.oldest_waiting and waiting:
         return _waiting(seen, seen.oldest_waiting, waiting, dead)
     if seen.oldest_dead and dead:
@@ -81,6 +84,19 @@ def why(oldest: Oldest) -> str:
 def counted(count: int) -> str:
     """Return a count for reading; at the cap it says that there are more."""
     return f"{CAP:,}+" if count >= CAP else f"{count:,}"
+
+
+def _stopped(seen: Overview, stop: EmergencyStop) -> Answer:
+    waiting = seen.total(State.PENDING)
+    return Answer(
+        "bad",
+        "Everything is paused",
+        stop.since,
+        span((seen.now - stop.since).total_seconds()),
+        f"by {stop.by}{f': {stop.reason}' if stop.reason else ''}.",
+        detail=f"{counted(waiting)} {'delivery waits' if waiting == 1 else 'deliveries wait'}.",
+        command="controlplane resume --all",
+    )
 
 
 def _waiting(seen: Overview, oldest: Oldest, waiting: int, dead: int) -> Answer:

@@ -16,7 +16,8 @@ from uuid import UUID
 from django.db.models import Count, F, Min, Q, QuerySet, Sum
 
 from endpoints.access.principal import Principal
-from endpoints.models import Endpoint, System, visible
+from endpoints.models import EmergencyStop, Endpoint, System, visible
+from endpoints.services import emergency_stop
 from messaging.models import Attempt, Delivery, Process, Reason, Rollup, State
 from messaging.services.status import is_alive
 
@@ -97,6 +98,7 @@ class Overview:
     oldest_waiting: Oldest | None = None
     oldest_dead: Oldest | None = None
     systems: int = 0
+    stop: EmergencyStop | None = None
 
     def total(self, *states: str) -> int:
         """Return how many deliveries are in these states, counted up to the cap."""
@@ -129,6 +131,7 @@ def overview(principal: Principal, now: datetime) -> Overview:
         oldest_waiting=_oldest(principal, State.PENDING, now) if waiting else None,
         oldest_dead=_oldest(principal, State.DEAD, now) if dead else None,
         systems=System.objects.visible_to(principal).count(),
+        stop=emergency_stop(),
     )
 
 

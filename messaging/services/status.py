@@ -4,7 +4,8 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
-from endpoints.models import Endpoint
+from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState
+from endpoints.services import emergency_stop
 from messaging import store
 from messaging.models import OPEN_STATES, Delivery, Process, State
 from messaging.services.processes import SILENT
@@ -21,13 +22,13 @@ def status() -> dict[str, Any]:
     """Return the state of the installation and the numbers it follows from.
 
     Shape: {"state", "reasons": [str], "processes": [{...}], "waiting", "oldest_due_s" (None: nothing
-    is due), "dead_unresolved", "endpoints": {"<state>" | "<health>": n}, "runs": {}}. A dead letter
+    is due), "dead_unresolved", "endpoints": {"<state>" | "<health>" | "breaker_open": n}, "runs": {}}. A dead letter
     alone does not make it degraded: it was judged, and waits for a person.
     """
     now = store.now()
     rows = list(Process.objects.filter(stopped_at__isnull=True))
     oldest_due_s = oldest_due(now)
-    state, reasons = judge(rows, oldest_due_s, now)
+    state, reasons = judge(rows, oldest_due_s, now, emergency_stop())
     return {
         "state": state,
         "reasons": reasons,
@@ -40,7 +41,9 @@ def status() -> dict[str, Any]:
     }
 
 
-def judge(rows: list[Process], oldest_due_s: float | None, now: datetime) -> tuple[str, list[str]]:
+def judge(
+    rows: list[Process], oldest_due_s: float | None, now: datetime, stop: EmergencyStop | None = None
+) -> tuple[str, list[str]]:
     """Return healthy, degraded or down, and every reason for it."""
     alive = [row for row in rows if is_alive(row, now)]
     roles = {row.role for row in alive}
@@ -51,6 +54,9 @@ def judge(rows: list[Process], oldest_due_s: float | None, now: datetime) -> tup
         for row in rows
         if row not in alive and not _is_replaced(row, rows, now)
     ]
+    if stop is not None:
+        said = f": {stop.reason}" if stop.reason else ""
+        reasons.append(f"everything is paused since {stop.since:%Y-%m-%d %H:%M:%S} UTC by {stop.by}{said}")
     reasons += [f"{row.role} on {row.host} keeps dying: {row.restarts} restarts" for row in alive if _dies(row, now)]
     if oldest_due_s is not None and oldest_due_s > LATE_S:
         reasons.append(f"the oldest due delivery is {oldest_due_s:.0f} s late")
@@ -72,10 +78,16 @@ def oldest_due(now: datetime) -> float | None:
 
 
 def endpoint_counts() -> dict[str, int]:
-    """Return how many endpoints are in each state other than enabled, and of the enabled in each health."""
+    """Return how many endpoints are in each state other than enabled, and of the enabled in each health.
+
+    `breaker_open` says how many of the enabled are held back by their breakers.
+    """
     counts: Counter[str] = Counter()
     for state, health in Endpoint.objects.values_list("state", "health"):
         counts[health if state == "enabled" else state] += 1
+    held = Endpoint.objects.filter(state=EndpointState.ENABLED).exclude(breaker__isnull=True)
+    if is_open := held.exclude(breaker__state=BreakerState.CLOSED).count():
+        counts["breaker_open"] = is_open
     return dict(counts)
 
 
