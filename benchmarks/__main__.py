@@ -22,6 +22,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.order import HOT, KEYS, Drain, Order
 from benchmarks.payload import BODY, ENVELOPE, request
 from tests.servers.nginx import Nginx
 from tests.stack import Databases, Stack, free_port, postgres_server, wait_for
@@ -61,6 +62,10 @@ def run(*args: str, timeout: float = 300) -> dict[str, Any]:
     return dict(orjson.loads(done.stdout))
 
 
+def median(pairs: list[tuple[float, float]], which: int) -> float:
+    return round(statistics.median(pair[which] for pair in pairs), 2)
+
+
 class Bench:
     """One database's measurements in a folder of their own."""
 
@@ -81,16 +86,27 @@ class Bench:
                 self._drained()
                 latency = [self._latency() for _ in range(repeat)]
                 deliver = [self._deliver(receiver.url) for _ in range(repeat)]
+                order = self._order(receiver.url, repeat)
             finally:
                 self._stack.close()
-        return self._figures(accept, deliver, latency)
+        return [*self._figures(accept, deliver, latency), *self._order_figures(order)]
+
+    def _order(self, receiver: str, repeat: int) -> list[tuple[Drain, Drain]]:
+        self._stack.terminate("deliver")
+        order = Order(self._stack, receiver, self._messages, self._rate_of_draining)
+        return [order.measure() for _ in range(repeat)]
+
+    def _order_figures(self, order: list[tuple[Drain, Drain]]) -> list[Figure]:
+        keyed, beside = [pair[0] for pair in order], [pair[1] for pair in order]
+        name = self._database
+        return [
+            Figure(f"ordered delivery over {KEYS:,} keys", name, median(keyed, 0), "/s", median(keyed, 1), floor=0.7),
+            Figure(f"beside a key with {HOT:,} waiting", name, median(beside, 0), "/s", median(beside, 1), floor=0.9),
+        ]
 
     def _figures(
         self, accept: list[tuple[float, float]], deliver: list[tuple[float, float]], latency: list[tuple[float, float]]
     ) -> list[Figure]:
-        def median(pairs: list[tuple[float, float]], which: int) -> float:
-            return round(statistics.median(pair[which] for pair in pairs), 2)
-
         name = self._database
         return [
             Figure("accept over HTTP", name, median(accept, 0), "/s", median(accept, 1), floor=0.25),
@@ -154,12 +170,13 @@ class Bench:
         self._stack.wait_for(lambda: self._open() == 0, 300, "the queue drained")
 
     def _rate_of_draining(self) -> float:
-        """Return deliveries a second between the first and the last finish, as the table says."""
-        self._drained()
-        latest = self._stack.sql(
-            "SELECT min(finished_at), max(finished_at), count(*) FROM (SELECT finished_at FROM messaging_delivery"
-            f" ORDER BY id DESC LIMIT {self._messages}) AS latest"
-        )[0]
+        """Return deliveries a second between the first and the last finish of the newest ones, as the table says."""
+        newest = (
+            f"(SELECT state, finished_at FROM messaging_delivery ORDER BY id DESC LIMIT {self._messages}) AS newest"
+        )
+        still_open = f"SELECT 1 FROM {newest} WHERE state IN ('pending', 'sending') LIMIT 1"
+        self._stack.wait_for(lambda: not self._stack.sql(still_open), 300, "the queue drained")
+        latest = self._stack.sql(f"SELECT min(finished_at), max(finished_at), count(*) FROM {newest}")[0]
         first, last = (
             moment if isinstance(moment, datetime) else datetime.fromisoformat(moment) for moment in latest[:2]
         )

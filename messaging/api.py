@@ -37,7 +37,7 @@ from messaging.serializers import (
     MessageDetailSerializer,
     MessageSerializer,
 )
-from messaging.services import curl, deliveries, ledger, lookup, sending
+from messaging.services import curl, deliveries, ledger, lookup, order, sending
 
 LEDGER_SPAN = timedelta(days=1)
 
@@ -129,7 +129,8 @@ class DeliveryReadViewSet(ReadViewSet):
     def retrieve(self, request: Request, pk: str) -> Response:
         """Show one delivery with its tries, oldest first (the latest 200)."""
         found = self.get_object()
-        context = {**self.get_serializer_context(), "attempts": lookup.attempts_of(found)}
+        head = order.head_of(found, principal_of(request))
+        context = {**self.get_serializer_context(), "attempts": lookup.attempts_of(found), "head": head}
         return Response(DeliveryDetailSerializer(found, context=context).data)
 
 
@@ -147,7 +148,7 @@ class DeliveryViewSet(DeliveryReadViewSet):
     @extend_schema(request=None, responses={202: DeliverySerializer})
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: str) -> Response:
-        """Give up a delivery that has not ended."""
+        """Give up a delivery that waits, or a dead one that the next of its ordering key waits for."""
         return self._accepted(deliveries.cancel(self.get_object(), by=principal_of(request)))
 
     def _accepted(self, delivery: Delivery) -> Response:

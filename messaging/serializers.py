@@ -2,8 +2,10 @@
 
 import base64
 from typing import Any
+from uuid import UUID
 
 import orjson
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from endpoints.access.principal import Principal
@@ -105,8 +107,21 @@ class AttemptDetailSerializer(AttemptSerializer):
         return principal.may("operator")
 
 
+class HeadSerializer(serializers.Serializer[Any]):
+    """The delivery that holds up an ordering key; without its ids for those who may not see it."""
+
+    delivery = serializers.UUIDField(allow_null=True)
+    message_id = serializers.CharField(allow_null=True)
+    state = serializers.ChoiceField(State.choices)
+    reason = serializers.ChoiceField(DeliveryReason.choices)
+    error = TextOrNull()
+    since = serializers.DateTimeField()
+    due_at = serializers.DateTimeField()
+    text = serializers.CharField(help_text="The same in one sentence.")
+
+
 class DeliverySerializer(serializers.ModelSerializer[Delivery]):
-    """One delivery as lists show it. Expects `message`, `source` and `system` to be loaded."""
+    """One delivery as lists show it. Expects `message`, `source` and `system` to be loaded, and `blocked_by_id`."""
 
     message_id = serializers.CharField(source="message.message_id", read_only=True)
     source_system = serializers.SlugRelatedField("slug", source="source", read_only=True)  # type: ignore[var-annotated]
@@ -119,39 +134,36 @@ class DeliverySerializer(serializers.ModelSerializer[Delivery]):
     ack_level = ChoiceOrNull(ACK_LEVELS, read_only=True)
     priority = PriorityField(read_only=True)
     ordering_key = TextOrNull(read_only=True)
+    blocked_by = serializers.SerializerMethodField()
 
     class Meta:
         model = Delivery
         fields = [
-            "id",
-            "message_id",
-            "source_system",
-            "system",
-            "interface",
-            "endpoint",
-            "state",
-            "reason",
-            "error_class",
-            "error",
-            "ack_level",
-            "priority",
-            "attempts",
-            "max_attempts",
-            "due_at",
-            "created_at",
-            "finished_at",
-            "ordering_key",
+            *("id", "message_id", "source_system", "system", "interface", "endpoint", "state", "reason"),
+            *("error_class", "error", "ack_level", "priority", "attempts", "max_attempts"),
+            *("due_at", "created_at", "finished_at", "ordering_key", "blocked_by", "halting"),
         ]
         read_only_fields = fields
 
+    def get_blocked_by(self, delivery: Delivery) -> UUID | None:
+        """The delivery that this one waits behind, of the same ordering key."""
+        return getattr(delivery, "blocked_by_id", None) if delivery.reason == DeliveryReason.BLOCKED else None
+
 
 class DeliveryDetailSerializer(DeliverySerializer):
-    """One delivery with its tries, oldest first. Expects them in the context as `attempts`."""
+    """One delivery with its tries, oldest first. Expects `attempts` in the context, and `head`: what it waits behind."""
 
+    blocked = serializers.SerializerMethodField()
     attempt_list = serializers.SerializerMethodField()
 
     class Meta(DeliverySerializer.Meta):
-        fields = [*DeliverySerializer.Meta.fields, "attempt_list"]
+        fields = [*DeliverySerializer.Meta.fields, "blocked", "attempt_list"]
+
+    @extend_schema_field(HeadSerializer(allow_null=True))
+    def get_blocked(self, delivery: Delivery) -> dict[str, Any] | None:
+        """What it waits behind, since when that is so, and why."""
+        head = self.context["head"]
+        return None if head is None else dict(HeadSerializer(head).data)
 
     def get_attempt_list(self, delivery: Delivery) -> list[dict[str, Any]]:
         found = AttemptDetailSerializer(self.context["attempts"], many=True, context=self.context)

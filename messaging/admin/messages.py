@@ -20,6 +20,7 @@ from messaging.models import OPEN_STATES, Attempt, Delivery, Message, Priority, 
 from messaging.payloads import Shown, shown
 from messaging.services import lookup
 from messaging.services.curl import curl_line
+from messaging.services.order import Head, head_of
 from messaging.services.snippets import resend_line
 
 BROWSER = Browser("position", MESSAGES, walks.messages)
@@ -49,6 +50,7 @@ class Life:
     may_resend: bool
     may_cancel: bool
     waits_s: float | None
+    head: Head | None  # what it is blocked by
 
 
 @admin.register(Message)
@@ -120,8 +122,9 @@ class MessageAdmin(RoleModelAdmin):
             tries=[_try(attempt, payload, readable=readable) for attempt in lookup.attempts_of(delivery)],
             is_open=is_open,
             may_resend=not is_open and may(request, "deliveries", "resend"),
-            may_cancel=delivery.state == State.PENDING and may(request, "deliveries", "cancel"),
+            may_cancel=(delivery.state == State.PENDING or delivery.halting) and may(request, "deliveries", "cancel"),
             waits_s=(delivery.due_at - timezone.now()).total_seconds() if is_open else None,
+            head=head_of(delivery, principal_of(request)),
         )
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -17,7 +17,7 @@ WHY = {
     Reason.BREAKER: "it keeps failing ({error}), so sends are held back",
     Reason.THROTTLED: "it asked us to slow down",
     Reason.RATE_LIMITED: "its rate limit is reached",
-    Reason.BLOCKED: "an earlier message of the same key waits",
+    Reason.BLOCKED: "an earlier message of the same key has not gone through",
     Reason.NO_CLIENT: "no client is connected",
     Reason.REFUSED: "it refused the message ({error})",
     Reason.EXHAUSTED: "every try failed, the last with {error}",

@@ -8,6 +8,7 @@ from endpoints.access import audit
 from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, Forbidden, NotFound
 from messaging.models import Attempt, Delivery, Message
+from messaging.services.order import blocked_by
 
 MAX_ATTEMPTS_SHOWN = 200
 
@@ -23,6 +24,7 @@ def messages(principal: Principal, *, with_payload: bool = False) -> QuerySet[Me
 def deliveries(principal: Principal) -> QuerySet[Delivery]:
     """Return the deliveries the principal may see, with what they are shown with."""
     found: QuerySet[Delivery] = Delivery.objects.visible_to(principal).select_related("message", "source", "system")
+    found = found.annotate(blocked_by_id=blocked_by(principal))
     return found.defer("message__payload", "message__headers", "message__targets", "message__search_keys")
 
 

@@ -49,7 +49,7 @@ class Backlog:
         """Say whether someone should know: it died, it is overdue, or it was tried or held before."""
         if self.state == State.DEAD or self.late:
             return True
-        return self.state == State.PENDING and self.reason not in (Reason.NEW, *WAITS_BY_PLAN)
+        return self.state == State.PENDING and self.reason not in (Reason.NEW, Reason.BLOCKED, *WAITS_BY_PLAN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from tests.messaging.factories import (
 
 DELIVERY_FIELDS = (
     "id message_id system interface endpoint state reason error_class ack_level attempts max_attempts due_at "
-    "created_at finished_at ordering_key"
+    "created_at finished_at ordering_key blocked_by halting"
 )
 ATTEMPT_FIELDS = "number endpoint started_at took_ms phases_ms outcome error_class status_code request response trigger"
 ENVELOPE = (
