@@ -5,7 +5,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MAX_CONNECTIONS = 2000
+MAX_CONNECTIONS = 2000  # of one process
 HEAD_S = 20.0  # how long the head of a request may take
 MAX_HEAD_BYTES = 64 * 1024
 FULL = (
@@ -49,6 +49,7 @@ class Corked:
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. What is too much, or never gets its request said, is closed before it costs anything."""
 
+    max_connections = MAX_CONNECTIONS
     _heads = 0
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
@@ -56,7 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.access_log = False
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > self.max_connections:
             transport.write(FULL % (len(FULL_BODY), FULL_BODY))
             transport.close()
             return
