@@ -83,7 +83,7 @@ class Bench:
                 self._prepare(receiver.url)
                 accept = [self._accept() for _ in range(repeat)]
                 self._stack.start("deliver")
-                self._drained()
+                self._warm_up()
                 latency = [self._latency() for _ in range(repeat)]
                 deliver = [self._deliver(receiver.url) for _ in range(repeat)]
                 order = self._order(receiver.url, repeat)
@@ -181,6 +181,11 @@ class Bench:
             moment if isinstance(moment, datetime) else datetime.fromisoformat(moment) for moment in latest[:2]
         )
         return float(latest[2] / (last - first).total_seconds())
+
+    def _warm_up(self) -> None:
+        """Let the process that was just started deliver something, so that its start is not taken for latency."""
+        self._load(self._stack.port, self._request, "--requests", "200")
+        self._drained()
 
     def _latency(self) -> tuple[float, float]:
         """Return (p50, p99) in ms from acceptance to the receiver's answer, at a steady rate."""

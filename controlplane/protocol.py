@@ -5,7 +5,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MAX_CONNECTIONS = 2000
+MAX_CONNECTIONS = 2000  # of one process
 HEAD_S = 20.0  # how long the head of a request may take
 MAX_HEAD_BYTES = 64 * 1024
 FULL = (
@@ -49,14 +49,16 @@ class Corked:
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. What is too much, or never gets its request said, is closed before it costs anything."""
 
+    max_connections = MAX_CONNECTIONS
     _heads = 0
     _head_bytes = 0
+    _is_in_head = False
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.access_log = False
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > self.max_connections:
             transport.write(FULL % (len(FULL_BODY), FULL_BODY))
             transport.close()
             return
@@ -69,21 +71,18 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        heads = self._heads
         super().data_received(data)
-        if heads != self._heads:
-            self._head_bytes = 0
-        elif self._is_idle:
+        if self._is_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.transport.close()
 
-    @property
-    def _is_idle(self) -> bool:
-        """Say whether no request is being read or answered."""
-        return self.cycle is None or self.cycle.response_complete
+    def on_message_begin(self) -> None:
+        self._is_in_head, self._head_bytes = True, 0
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        self._is_in_head = False
         self._heads += 1
         super().on_headers_complete()
 
@@ -97,7 +96,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _look_at_head(self, heads: int) -> None:
         """Close a connection that has said no head since the last look and has nothing to be answered."""
-        if self._is_idle and heads == self._heads:
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and heads == self._heads:
             self.transport.close()
         else:
             self._head_timer = self.loop.call_later(HEAD_S, self._look_at_head, self._heads)

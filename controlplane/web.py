@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import resource
 import signal
 import socket
 import sys
 import warnings
 
 BACKLOG = 2048
+FILES = 1024  # beside the connections: database, static files, sockets of our own
 STOP_S = 8  # the supervisor promises to be gone 10 s after it was asked to
 MAX_FRAME_BYTES = 3 * 1024 * 1024 // 2
 
@@ -17,12 +19,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="controlplane.web", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--connections", type=int, default=2000, help="how many to serve at once")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
     import django
 
     django.setup()
-    serve(options.host, options.port)
+    serve(options.host, options.port, options.connections)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -39,7 +42,15 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(host: str, port: int) -> None:
+def allow_files(count: int) -> None:
+    """Raise the number of files this process may have open, as far as it may: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def serve(host: str, port: int, connections: int) -> None:
     """Run uvicorn on our ASGI application, with a heartbeat beside it."""
     import uvicorn
     from django.conf import settings
@@ -47,6 +58,8 @@ def serve(host: str, port: int) -> None:
     from controlplane.protocol import BoundedProtocol
     from messaging.services.processes import Heartbeat
 
+    allow_files(connections + FILES)
+    BoundedProtocol.max_connections = connections
     listener = listening_socket(host, port)
     config = uvicorn.Config(
         "controlplane.asgi:application",

@@ -92,6 +92,7 @@ class MessageViewSet(ReadViewSet):
     def create(self, request: Request) -> Response:
         """Accept one message, an array or a stream of them; answers once they are stored.
 
+        With `ce-` headers the body is the data of a CloudEvent, of any content type.
         Requests with a key never come here: they are answered in front of Django. This
         is for the session of the pages, which can send objects and arrays of them.
         """

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from messaging.intake.cloudevents import BATCH, STRUCTURED
 from messaging.intake.fields import PRIORITIES
 from messaging.intake.http import MAX_BATCH_ITEMS, MAX_WAIT_S
 from messaging.models import MessageType
@@ -88,9 +89,30 @@ OUTCOME: dict[str, Any] = {
         "response": {"type": "object", "nullable": True},
     },
 }
+EVENT: dict[str, Any] = {
+    "type": "object",
+    "description": "A CloudEvent 1.0 in structured mode; attributes without a field are kept as `ce-` headers.",
+    "required": ["specversion", "id", "source", "type"],
+    "properties": {
+        "specversion": {"type": "string", "enum": ["1.0"]},
+        "id": {**_ID, "description": "Becomes `message_id`."},
+        "source": {"type": "string", "minLength": 1, "description": "The source system, if it is the name of one."},
+        "type": {"type": "string", "minLength": 1, "maxLength": 200, "description": "Becomes `event_type`."},
+        "time": _TIME,
+        "datacontenttype": {"type": "string", "maxLength": 200, "default": "application/json"},
+        "data": {"description": "Any JSON, or text when `datacontenttype` is not JSON."},
+        "data_base64": {"type": "string", "format": "byte", "nullable": True},
+        "sourcesystem": {"type": "string", "maxLength": 63, "description": "Becomes `source_system`."},
+        "targetsystem": {"type": "string", "description": "Becomes `target_system`; several are separated by commas."},
+        "partitionkey": {"type": "string", "maxLength": 200, "description": "Becomes `ordering_key`."},
+        "correlationid": {"type": "string", "maxLength": 200, "description": "Becomes `correlation_id`."},
+    },
+}
 REQUEST: dict[str, Any] = {
     "application/json": {"oneOf": [MESSAGE, {"type": "array", "items": MESSAGE, "maxItems": MAX_BATCH_ITEMS}]},
     "application/x-ndjson": {"type": "string", "description": "One message a line, any number of lines."},
+    STRUCTURED: EVENT,
+    BATCH: {"type": "array", "items": EVENT, "maxItems": MAX_BATCH_ITEMS},
 }
 RESPONSES: dict[int, dict[str, Any]] = {200: OUTCOME, 202: {"oneOf": [ACCEPTED, SUMMARY, OUTCOME]}}
 WAIT: dict[str, Any] = {

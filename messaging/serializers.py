@@ -11,7 +11,8 @@ from rest_framework import serializers
 from endpoints.access.principal import Principal
 from endpoints.edge import strict_json
 from endpoints.errors import Malformed
-from messaging.intake.fields import PRIORITIES, PRIORITY_NAMES, is_json
+from endpoints.transports.bodies import is_json
+from messaging.intake.fields import PRIORITIES, PRIORITY_NAMES
 from messaging.models import ACK_LEVELS, ERROR_CLASSES, Attempt, Delivery, Message, MessageType, State
 from messaging.models import Outcome as AttemptOutcome
 from messaging.models import Reason as DeliveryReason

@@ -1,6 +1,7 @@
 """What goes into an HTTP request's body: one row and one function per `body` setting."""
 
 import base64
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -10,6 +11,9 @@ import orjson
 
 from endpoints.transports.base import Outgoing
 from endpoints.transports.placeholders import Text, cannot_be_made
+
+CE_ATTRIBUTE = re.compile("ce-[a-z0-9]+")
+DATA = ("data", "database64")
 
 # A body and its content type.
 Made = tuple[bytes, str]
@@ -71,6 +75,10 @@ def _cloudevents(outgoing: Outgoing) -> Made:
         "time": outgoing.timestamp,
         "datacontenttype": outgoing.content_type,
     }
+    # What it had as an event when it came: its own source first of all, then what no field of ours stands for.
+    kept = {name.lower(): value for name, value in outgoing.headers.items() if CE_ATTRIBUTE.fullmatch(name.lower())}
+    members["source"] = kept.pop("ce-source", members["source"])
+    members |= {name[3:]: value for name, value in kept.items() if name[3:] not in members and name[3:] not in DATA}
     if outgoing.correlation_id:
         members["correlationid"] = outgoing.correlation_id
     if outgoing.ordering_key:

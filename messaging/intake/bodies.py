@@ -12,7 +12,7 @@ MAX_BODY_BYTES = MAX_MESSAGE_BYTES * 3 // 2
 MAX_HELD_BYTES = 96 * 1024 * 1024  # over all connections of a process
 NDJSON_CHUNK = 500
 QUIET_S = 30  # how long a sender may pause within a body
-SLOWEST = 1024  # bytes a second that a body, or a line of a stream, must make on the whole, beyond the first pause
+SLOWEST = 8 * 1024  # bytes a second that a body, or a line of a stream, must make on the whole, beyond the first pause
 
 ROOM_POLL_S = 0.05
 
@@ -40,10 +40,10 @@ class Budget:
 class Body:
     """One request's body; `close` gives back what it took of the budget."""
 
-    __slots__ = ("_begun", "_budget", "_came", "_receive", "_taken")
+    __slots__ = ("_begun", "_budget", "_came", "_quiet_s", "_receive", "_taken")
 
-    def __init__(self, receive: Receive, budget: Budget) -> None:
-        self._receive, self._budget = receive, budget
+    def __init__(self, receive: Receive, budget: Budget, quiet_s: float = QUIET_S) -> None:
+        self._receive, self._budget, self._quiet_s = receive, budget, quiet_s
         self._taken = 0  # of the budget
         self._came = 0  # of the whole body, or of the line that is being read
         self._begun = 0.0
@@ -61,14 +61,13 @@ class Body:
         if not has_more and len(part) <= limit:
             self._take(len(part))
             return part
-        # All of it at once where it is known: a crowd of half-read bodies could never be completed.
-        self._take(int(declared) if declared.isdigit() else len(part))
-        whole = bytearray(part)
-        while has_more and len(whole) <= limit:
-            part, has_more = await self._next()
+        whole = bytearray()
+        while True:
+            self._take(len(part))
             whole += part
-            if len(whole) > self._taken:
-                self._take(len(part))
+            if not has_more or len(whole) > limit:
+                break
+            part, has_more = await self._next()
         if len(whole) > limit:
             raise TooLarge(f"the body has more than {limit} bytes")
         return bytes(whole)
@@ -105,7 +104,7 @@ class Body:
 
     async def _hold(self, size: int) -> None:
         """Hold exactly `size` from now on; a stream waits for its share a while before it is refused."""
-        deadline = time.monotonic() + QUIET_S
+        deadline = time.monotonic() + self._quiet_s
         while True:
             try:
                 return self._take(size - self._taken)
@@ -127,13 +126,13 @@ class Body:
     async def _patiently(self, step: "Step") -> dict[str, Any]:
         now = time.monotonic()
         self._begun = self._begun or now
-        left_s = min(QUIET_S, self._begun + QUIET_S + self._came / SLOWEST - now)
+        left_s = min(self._quiet_s, self._begun + self._quiet_s + self._came / SLOWEST - now)
         try:
             async with asyncio.timeout(max(left_s, 0)):
                 event: dict[str, Any] = await step
         except TimeoutError as exc:
             raise TooSlow(
-                f"the body came too slowly: pause at most {QUIET_S} s, send {SLOWEST} bytes a second"
+                f"the body came too slowly: pause at most {self._quiet_s:g} s, send {SLOWEST} bytes a second"
             ) from exc
         return event
 

@@ -12,8 +12,9 @@ from urllib.parse import unquote
 
 from endpoints.edge import strict_json
 from endpoints.errors import Malformed
+from endpoints.transports.bodies import is_json
 from messaging.intake.envelope import Draft
-from messaging.intake.fields import CHECKS, check_content_type, check_target, is_json
+from messaging.intake.fields import CHECKS, check_content_type, check_target
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"

@@ -9,7 +9,8 @@ from typing import Any
 
 from endpoints.edge import strict_json
 from endpoints.errors import Malformed
-from messaging.intake.fields import CHECKS, check_content_type, check_target, is_json
+from endpoints.transports.bodies import is_json
+from messaging.intake.fields import CHECKS, check_content_type, check_target
 from messaging.models import MessageType, Priority
 
 

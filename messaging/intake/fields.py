@@ -26,12 +26,6 @@ def is_media_type(text: str) -> bool:
     return len(text) <= 200 and _MEDIA_TYPE.fullmatch(text) is not None
 
 
-def is_json(content_type: str) -> bool:
-    """Say whether a media type is JSON or built on it (RFC 6839, section 3.1)."""
-    essence = content_type.partition(";")[0].strip().lower()
-    return essence == "application/json" or essence.endswith("+json")
-
-
 def _text(limit: int) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if not isinstance(value, str):

@@ -1,0 +1,135 @@
+"""The queue for SQLite's write lock: nobody starves, nobody waits for the dead, every transaction gives its turn up."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+from django.db.utils import ConnectionHandler
+
+from controlplane.env_types import database_config
+from controlplane.sqlite3.base import DatabaseWrapper
+from controlplane.sqlite3.queue import WriteQueue
+from tests.stack import PYTHON, ROOT
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    return str(tmp_path / "db.sqlite3")
+
+
+@pytest.fixture
+def connections(database: str, django_db_blocker: Any) -> Iterator[list[DatabaseWrapper]]:
+    """Two connections of the product's own settings, but for how long one waits."""
+    config = database_config(f"sqlite:///{database}", "full")
+    config["OPTIONS"]["timeout"] = 0.3
+    made = [ConnectionHandler({"default": dict(config)})["default"] for _ in range(2)]
+    with django_db_blocker.unblock():
+        with made[0].cursor() as cursor:
+            cursor.execute("CREATE TABLE t (n integer)")
+        yield made  # type: ignore[misc]
+        for connection in made:
+            connection.close()
+
+
+def begin(connection: DatabaseWrapper) -> None:
+    connection.set_autocommit(False, force_begin_transaction_with_broken_autocommit=True)
+
+
+def end(connection: DatabaseWrapper, *, well: bool) -> None:
+    connection.commit() if well else connection.rollback()
+    connection.set_autocommit(True)
+
+
+def test_one_that_comes_back_at_once_cannot_push_in(database: str) -> None:
+    """A writer that never pauses lets the one that waits go first."""
+    busy, waiting = WriteQueue(database), WriteQueue(database)
+    stopping = threading.Event()
+    turns = 0
+
+    def write_on() -> None:
+        nonlocal turns
+        while not stopping.is_set():
+            assert busy.enter(20)
+            turns += 1
+            time.sleep(0.005)
+            busy.leave()
+
+    thread = threading.Thread(target=write_on)
+    thread.start()
+    try:
+        waited = []
+        for _ in range(20):
+            before = turns
+            assert waiting.enter(20)
+            waited.append(turns - before)
+            waiting.leave()
+    finally:
+        stopping.set()
+        thread.join()
+        busy.close()
+        waiting.close()
+
+    assert sorted(waited)[len(waited) // 2] <= 2, waited
+
+
+def test_one_that_waits_too_long_is_told(database: str) -> None:
+    first, second = WriteQueue(database), WriteQueue(database)
+    assert first.enter(1)
+
+    assert not second.enter(0.05)
+    first.leave()
+    assert second.enter(1)
+    for queue in (first, second):
+        queue.close()
+
+
+def test_a_killed_process_gives_its_turn_up(database: str) -> None:
+    """The kernel does it: nothing of a crash has to be cleared away."""
+    code = (
+        "import sys; from controlplane.sqlite3.queue import WriteQueue; queue = WriteQueue(sys.argv[1]);"
+        " queue.enter(5); print('in', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [PYTHON, "-c", code, database], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.stderr
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"in\n"
+    queue = WriteQueue(database)
+    assert not queue.enter(0)
+
+    holder.kill()
+    holder.communicate()
+
+    assert queue.enter(10)
+    queue.close()
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_the_end_of_a_transaction_lets_the_next_one_in(connections: list[DatabaseWrapper], well: bool) -> None:
+    first, second = connections
+    begin(first)
+    with pytest.raises(OperationalError, match="locked"):
+        begin(second)
+
+    end(first, well=well)
+    begin(second)
+    with second.cursor() as cursor:
+        cursor.execute("INSERT INTO t VALUES (1)")
+    end(second, well=True)
+
+
+def test_a_closed_connection_lets_the_next_one_in(connections: list[DatabaseWrapper]) -> None:
+    """Also in the midst of a transaction, which is then rolled back."""
+    first, second = connections
+    begin(first)
+    first.in_atomic_block = False
+    first.close()
+
+    begin(second)
+    end(second, well=True)
