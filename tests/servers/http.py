@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from tests.servers.answers import Answer, write
+from tests.servers.ports import free_port
 
 Script = int | Answer | Callable[["Received"], "int | Answer"]
 
@@ -39,7 +40,7 @@ class HttpReceiver:
     """The server, in a thread with a loop of its own; use as a context manager or `start` and `stop`."""
 
     def __init__(self, *, port: int = 0, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
-        self.host, self.port = host, port
+        self.host, self.port = host, port or free_port()
         self._tls = tls
         self._script: list[Script] = [200]
         self._by_path: dict[str, Script] = {}
@@ -66,7 +67,7 @@ class HttpReceiver:
         with self._changed:
             self._by_path[path] = answer
 
-    def wait_for(self, count: int, timeout_s: float = 10.0) -> list[Received]:
+    def wait_for(self, count: int, timeout_s: float = 30.0) -> list[Received]:
         """Return what was received once it is at least `count`; raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: len(self.received) >= count, timeout_s):
@@ -81,11 +82,11 @@ class HttpReceiver:
     # -- life ------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Serve until `stop`; a port of 0 becomes the one that was free, and stays over restarts."""
+        """Serve until `stop`; the port stays the same over restarts."""
         started = threading.Event()
         self._thread = threading.Thread(target=asyncio.run, args=(self._serve(started),), daemon=True)
         self._thread.start()
-        if not started.wait(10):
+        if not started.wait(30):
             raise TimeoutError("the receiver did not start")
         return self
 
