@@ -48,6 +48,7 @@ class HttpReceiver:
         self._tasks: set[asyncio.Task[None]] = set()
         self.received: list[Received] = []
         self.connections = 0
+        self.is_keeping = True  # False: forget each request at once, for floods
 
     # -- what a test says and asks ---------------------------------------------------
 
@@ -143,7 +144,8 @@ class HttpReceiver:
 
     def _note(self, request: Received) -> Answer:
         with self._changed:
-            self.received.append(request)
+            if self.is_keeping:
+                self.received.append(request)
             self._changed.notify_all()
             script: Script | None = self._by_path.get(request.path.partition("?")[0])
             if script is None:
