@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,14 +15,17 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import orjson
+import psutil
 import psycopg
 import requests
+
+from tests.servers.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 SERVICES = ROOT / "var" / "services" / "env"
 POLL_S = 0.02
-START_S = 30
+START_S = 60  # four of them at once on a small machine
 STOP_S = 35  # the longest clean stop under load, and a little
 
 Found = TypeVar("Found")
@@ -33,7 +35,7 @@ class Timeout(AssertionError):
     """Something awaited did not happen in time."""
 
 
-def wait_for(predicate: Callable[[], Found], timeout: float = 10, what: str = "") -> Found:
+def wait_for(predicate: Callable[[], Found], timeout: float = 30, what: str = "") -> Found:
     """Return the first truthy value of `predicate`; raises Timeout naming `what` and the last value."""
     deadline = time.monotonic() + timeout
     while True:
@@ -43,13 +45,6 @@ def wait_for(predicate: Callable[[], Found], timeout: float = 10, what: str = ""
         if time.monotonic() > deadline:
             raise Timeout(f"not within {timeout:g} s: {what or predicate}; last value {value!r}")
         time.sleep(POLL_S)
-
-
-def free_port() -> int:
-    """Return a loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def postgres_server() -> str | None:
@@ -142,7 +137,7 @@ class Stack:
         var.mkdir(parents=True, exist_ok=True)
         self.var, self.database_url, self.port = var, database_url, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        settings = {"CONTROLPLANE_LEASE_S": "2", "CONTROLPLANE_PUBLIC_URL": self.url, **settings}
+        settings = {"CONTROLPLANE_PUBLIC_URL": self.url, **settings}
         self.env = environment(var, database_url, **settings)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._keys: dict[tuple[tuple[str, str], ...], str] = {}
@@ -151,28 +146,41 @@ class Stack:
 
     # -- processes
 
-    def argv(self, role: str, *args: str) -> list[str]:
-        """Return the command line of a role."""
+    def argv(self, role: str, *args: str, planted: tuple[str, int] | None = None) -> list[str]:
+        """Return the command line of a role; `planted` is (point, nth) of `tests.acceptance.crashing`."""
         address = ["--host", "127.0.0.1", "--port", str(self.port)]
+        if planted:
+            words = [*map(str, planted), role, *(address if role == "web" else ()), *args]
+            return [PYTHON, "-m", "tests.acceptance.crashing", *words]
         special = {
             "web": ["-m", "controlplane.web", *address],
             "up": ["manage.py", "up", *address],
         }
         return [PYTHON, *special.get(role, ["manage.py", role]), *args]
 
-    def start(self, role: str, *args: str, name: str | None = None, env: dict[str, str] | None = None) -> int:
-        """Start a process of `role` (several of one role by `name`) and return its pid; web and up are awaited."""
+    def start(
+        self,
+        role: str,
+        *args: str,
+        name: str | None = None,
+        env: dict[str, str] | None = None,
+        planted: tuple[str, int] | None = None,
+    ) -> int:
+        """Start a process of `role` (several of one role by `name`) and return its pid.
+
+        Web and up are awaited, unless they are `planted` to crash.
+        """
         name = name or role
         with (self.var / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                self.argv(role, *args),
+                self.argv(role, *args, planted=planted),
                 cwd=ROOT,
                 env={**self.env, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        if role in ("web", "up"):
+        if role in ("web", "up") and not planted:
             wait_for(lambda: self._answers(name), START_S, f"{name} answering at {self.url}")
         return self.processes[name].pid
 
@@ -187,6 +195,36 @@ class Stack:
     def signal(self, name: str, number: int) -> None:
         """Send a signal to a process we started."""
         self.processes[name].send_signal(number)
+
+    def freeze(self, name: str) -> None:
+        """Stop a process between two transactions (SIGSTOP); SIGCONT lets it go on.
+
+        Within one it would keep its locks, and only the database could help the others.
+        """
+        self.signal(name, signal.SIGSTOP)
+        while self._holds_locks(self.processes[name].pid):
+            self.signal(name, signal.SIGCONT)
+            time.sleep(POLL_S)
+            self.signal(name, signal.SIGSTOP)
+
+    def _holds_locks(self, pid: int) -> bool:
+        """Say whether a frozen process is within a transaction; what it asked for last may still be at work."""
+        if self.database_url.startswith("sqlite"):
+            connection = sqlite3.connect(self.database_url.removeprefix("sqlite:///"), timeout=2, isolation_level=None)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            finally:
+                connection.close()
+            return False
+        ports = [found.laddr.port for found in psutil.Process(pid).net_connections("tcp")]
+        within = "SELECT count(*) FROM pg_stat_activity WHERE client_port = ANY(?) AND state <> 'idle'"
+        try:
+            wait_for(lambda: self.sql(within, ports) == [(0,)], 2)
+        except Timeout:
+            return True
+        return False
 
     def kill(self, name: str) -> None:
         """End a process as a crash would (SIGKILL)."""
@@ -265,7 +303,7 @@ class Stack:
             cursor = server.execute(query.replace("?", "%s"), params)
             return cursor.fetchall() if cursor.description else []
 
-    def wait_for(self, predicate: Callable[[], Found], timeout: float = 10, what: str = "") -> Found:
+    def wait_for(self, predicate: Callable[[], Found], timeout: float = 30, what: str = "") -> Found:
         """Await `predicate`; a process that died meanwhile is the better news."""
         try:
             return wait_for(predicate, timeout, what)

@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count, cycle
 from typing import Any
 
 import aiohttp
@@ -45,14 +45,28 @@ async def let_go() -> None:
 
 
 class Sender(threading.Thread):
-    """Sends numbered messages until stopped; each again and again, under one message id, until acknowledged."""
+    """Sends numbered messages until stopped; each again and again, under one message id, until acknowledged.
 
-    def __init__(self, stack: Stack, source: str, target: str, *, connections: int = 4, pause_s: float = 0.01) -> None:
+    Each connection numbers its own, `CONNECTION-NUMBER`, one after the other; `ordered`
+    gives them the connection as their ordering key. A web process that does not answer
+    is left for the next of `urls`.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        source: str,
+        target: str,
+        *,
+        connections: int = 4,
+        pause_s: float = 0.01,
+        ordered: bool = False,
+        urls: Sequence[str] = (),
+    ) -> None:
         super().__init__(daemon=True)
-        self._url, self._headers = f"{stack.url}/api/v1/messages/", {"X-API-Key": stack.key()}
+        self._urls, self._headers = list(urls) or [stack.url], {"X-API-Key": stack.key()}
         self._envelope = {"source_system": source, "target_system": target}
-        self._connections, self._pause_s = connections, pause_s
-        self._numbers = count(1)
+        self._connections, self._pause_s, self._ordered = connections, pause_s, ordered
         self._stopping = threading.Event()
         self.acknowledged: list[str] = []
         self.broken = 0  # tries that got no answer, or one that said "not now"
@@ -69,22 +83,28 @@ class Sender(threading.Thread):
     async def _run(self) -> None:
         timeout = aiohttp.ClientTimeout(total=20)
         async with aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session:
-            await asyncio.gather(*(self._work(session) for _ in range(self._connections)))
+            await asyncio.gather(*(self._work(session, number) for number in range(self._connections)))
         await let_go()
 
-    async def _work(self, session: aiohttp.ClientSession) -> None:
-        while not self._stopping.is_set():
-            message_id = f"n-{next(self._numbers)}"
-            body = {**self._envelope, "message_id": message_id, "payload": {"id": message_id}}
-            while not await self._is_acknowledged(session, body):
+    async def _work(self, session: aiohttp.ClientSession, connection: int) -> None:
+        envelope = self._envelope | ({"ordering_key": f"key-{connection}"} if self._ordered else {})
+        urls = cycle(self._urls)
+        url = next(urls)
+        for number in count(1):
+            if self._stopping.is_set():
+                return
+            message_id = f"{connection}-{number}"
+            body = {**envelope, "message_id": message_id, "payload": {"id": message_id}}
+            while not await self._is_acknowledged(session, url, body):
                 self.broken += 1
+                url = next(urls)
                 await asyncio.sleep(0.05)
             self.acknowledged.append(message_id)
             await asyncio.sleep(self._pause_s)
 
-    async def _is_acknowledged(self, session: aiohttp.ClientSession, body: dict[str, Any]) -> bool:
+    async def _is_acknowledged(self, session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> bool:
         try:
-            async with session.post(self._url, json=body) as answer:
+            async with session.post(f"{url}/api/v1/messages/", json=body) as answer:
                 text = await answer.read()
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
@@ -101,13 +121,18 @@ def drain(stack: Stack, timeout: float = 60) -> None:
 def overdue_s(stack: Stack) -> float:
     """Return for how long the most overdue lease could have been taken over and was not; 0 with none.
 
-    Time in which no deliver process ran does not count: nobody could.
+    Time in which no deliver process of ours ran does not count: nobody could. One runs
+    from its first heartbeat on; the row of one that was killed stays, so its pid tells.
+    The clock is read first: what the queries wait for is no delay of the engine's.
     """
+    now = datetime.now(UTC)
+    alive = {process.pid for process in stack.processes.values() if process.poll() is None}
+    rows = stack.sql("SELECT pid, started_at FROM messaging_process WHERE role = 'deliver'")
+    started = [_moment(at) for pid, at in rows if pid in alive]
     [(oldest,)] = stack.sql("SELECT min(lease_until) FROM messaging_delivery WHERE state = 'sending'")
-    [(started,)] = stack.sql("SELECT max(started_at) FROM messaging_process WHERE role = 'deliver'")
-    if oldest is None or started is None:
+    if oldest is None or not started:
         return 0.0
-    return max(0.0, (datetime.now(UTC) - max(_moment(oldest), _moment(started))).total_seconds())
+    return max(0.0, (now - max(_moment(oldest), min(started))).total_seconds())
 
 
 def _moment(value: Any) -> datetime:
@@ -127,13 +152,14 @@ def compare(stack: Stack, acknowledged: Sequence[str], received: Sequence[Sequen
     sends = Counter(line[0].replace("-", "") for line in received)
     lost_claims = dict(_lost_attempts(stack))
     lost = set(acknowledged) - {line[1] for line in received}
-    unexpected = [line for line in received if ours.get(line[0].replace("-", "")) != line[1]]
+    said = set(acknowledged)
+    unexpected = [line for line in received if line[1] not in said or ours.get(line[0].replace("-", "")) != line[1]]
     unexplained = {id: n for id, n in sends.items() if n > 1 + lost_claims.get(id, 0)}
     assert not lost, f"{len(lost)} acknowledged and not received: {sorted(lost)[:5]}"
     assert not unexpected, f"{len(unexpected)} received that were not sent: {unexpected[:5]}"
     assert not unexplained, f"{len(unexplained)} received more often than lost: {list(unexplained.items())[:5]}"
-    assert len(set(acknowledged)) == len(acknowledged) <= len(ours)
-    assert {state for _, _, state in rows} <= {"delivered"}
+    assert len(said) == len(acknowledged) == len(ours), "a message is in one of the books and not in the other"
+    assert {state for _, _, state in rows} <= {"delivered"}, "some did not end as delivered"
     return {
         "acknowledged": len(acknowledged),
         "received": len(received),
@@ -142,6 +168,34 @@ def compare(stack: Stack, acknowledged: Sequence[str], received: Sequence[Sequen
         "lost": 0,
         "unexpected": 0,
     }
+
+
+def inversions(message_ids: Sequence[str]) -> int:
+    """Return how many of `KEY-NUMBER`, in order of arrival, came after a higher number of their key."""
+    highest: dict[str, int] = {}
+    found = 0
+    for message_id in message_ids:
+        key, _, number = message_id.rpartition("-")
+        found += int(number) < highest.get(key, 0)
+        highest[key] = max(highest.get(key, 0), int(number))
+    return found
+
+
+FINAL = "state NOT IN ('pending', 'sending')"
+KEPT = "id, state, reason, error_class, attempts, unspent, losses, endpoint_id, finished_at"
+
+
+def ended(stack: Stack) -> dict[Any, tuple[Any, ...]]:
+    """Return how each delivery that has ended did so, with the number of its attempts, by id."""
+    tries = "(SELECT count(*) FROM messaging_attempt a WHERE a.delivery_id = d.id)"
+    return {row[0]: row for row in stack.sql(f"SELECT {KEPT}, {tries} FROM messaging_delivery d WHERE {FINAL}")}
+
+
+def demand_unchanged(stack: Stack, before: dict[Any, tuple[Any, ...]]) -> None:
+    """Raise AssertionError when what had ended `before` was touched since: nobody may write there any more."""
+    now = ended(stack)
+    touched = [(row, now.get(id)) for id, row in before.items() if now.get(id) != row]
+    assert not touched, f"{len(touched)} changed after their end: {touched[:2]}"
 
 
 def _lost_attempts(stack: Stack) -> list[tuple[str, int]]:

@@ -42,7 +42,7 @@ class Link:
         [found] = self.stack.api("GET", path).json()["results"]
         return dict(self.stack.api("GET", f"deliveries/{found['id']}/").json())
 
-    def until(self, message_id: str, *states: str, reason: str = "", timeout: float = 20) -> dict[str, Any]:
+    def until(self, message_id: str, *states: str, reason: str = "", timeout: float = 40) -> dict[str, Any]:
         """Return the delivery once it is in one of `states` (and for `reason`)."""
 
         def reached() -> dict[str, Any] | None:
@@ -53,7 +53,7 @@ class Link:
         assert found is not None
         return found
 
-    def ended(self, message_id: str, timeout: float = 20) -> dict[str, Any]:
+    def ended(self, message_id: str, timeout: float = 40) -> dict[str, Any]:
         """Return the delivery once it has ended, however."""
         return self.until(message_id, *FINAL, timeout=timeout)
 

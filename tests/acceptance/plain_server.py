@@ -6,7 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
 
-from tests.stack import ROOT, free_port, wait_for
+from tests.servers.ports import free_port
+from tests.stack import ROOT, wait_for
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -46,7 +47,7 @@ class PlainServer:
         command = [sys.executable, "-m", "tests.acceptance.plain_server", str(self.port), str(self.directory)]
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
-        wait_for(self._process.stdout.readline, 10, "http.server listening")
+        wait_for(self._process.stdout.readline, 30, "http.server listening")
         return self
 
     def __exit__(self, *exc: object) -> None:

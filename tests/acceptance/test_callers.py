@@ -83,16 +83,16 @@ def test_a_key_in_either_header_is_the_same_key(link: Link) -> None:
 def test_another_teams_system_takes_only_whom_it_accepts(link: Link, shared_stack: Stack) -> None:
     """A system that names whom it accepts is closed to the others, and says so."""
     shared_stack.api("PATCH", f"systems/{link.target}/", json={"accepts_from": ["somebody-else"]})
-    shared_stack.wait_for(lambda: refusal(link) == "not_accepted", 2, "the change being known")
+    shared_stack.wait_for(lambda: refusal(link) == "not_accepted", what="the change being known")
 
     shared_stack.api("PATCH", f"systems/{link.target}/", json={"accepts_from": [link.source]})
-    shared_stack.wait_for(lambda: refusal(link) == "", 2, "the change being known")
+    shared_stack.wait_for(lambda: refusal(link) == "", what="the change being known")
 
 
 def test_a_retired_system_neither_sends_nor_receives(link: Link, shared_stack: Stack) -> None:
     shared_stack.api("PATCH", f"systems/{link.target}/", json={"state": "retired"})
 
-    shared_stack.wait_for(lambda: refusal(link) == "retired", 2, "the change being known")
+    shared_stack.wait_for(lambda: refusal(link) == "retired", what="the change being known")
 
 
 @pytest.mark.parametrize("way", ["api", "command"])
@@ -100,15 +100,20 @@ def test_a_revoked_key_stops_within_a_second_in_every_process(link: Link, second
     """Each process remembers a caller for less than that, whoever revokes and wherever."""
     key_id, key = made_key(link, role="operator")
     body, urls = link.message(), [f"{stack.url}/api/v1/messages/" for stack in (link.stack, second_web)]
+    taken: list[float] = []  # when a request was sent that was still accepted
     with ExitStack() as sessions:
         clients = [sessions.enter_context(requests.Session()) for _ in urls]
         for client in clients:
             client.headers["X-API-Key"] = key
 
+        def status(client: requests.Session, url: str) -> int:
+            sent = time.monotonic()
+            found = client.post(url, json=body, timeout=30).status_code
+            taken.extend([sent] if found == 202 else [])
+            return found
+
         def statuses() -> list[int]:
-            return [
-                client.post(url, json=body, timeout=10).status_code for client, url in zip(clients, urls, strict=True)
-            ]
+            return [status(client, url) for client, url in zip(clients, urls, strict=True)]
 
         assert statuses() == [202, 202]
         if way == "api":
@@ -116,6 +121,6 @@ def test_a_revoked_key_stops_within_a_second_in_every_process(link: Link, second
         else:
             assert link.stack.command("revoke_api_key", key_id).returncode == 0
         revoked = time.monotonic()
-        link.stack.wait_for(lambda: statuses() == [401, 401], 5, "both processes refusing the key")
+        link.stack.wait_for(lambda: statuses() == [401, 401], what="both processes refusing the key")
 
-    assert time.monotonic() - revoked <= 1
+    assert max(taken) - revoked <= 1

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from tests.acceptance.ledgers import Sender, compare, demand_balance, drain, overdue_s
+from tests.acceptance.ledgers import Sender, compare, demand_balance, demand_unchanged, drain, ended, overdue_s
 from tests.acceptance.link import Link
 from tests.acceptance.plain_server import PlainServer
 from tests.servers.answers import HANG, Answer
@@ -20,7 +20,7 @@ from tests.stack import Stack, Timeout
 KILLS = 20  # half of them of deliver, half of web
 LEASE_S = 2
 GRACE_S = 6  # what a recovery may take beyond the lease
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 def running(make_stack: Callable[..., Stack], *roles: str, lease_s: float = LEASE_S) -> Stack:
@@ -49,12 +49,12 @@ def test_kills_at_random_moments_lose_nothing(
         role = ("deliver", "web")[kill % 2]
         arrived = log.stat().st_size if log.exists() else 0
         enough = len(sender.acknowledged) + chance.randint(1, 60)
-        stack.wait_for(partial(has_flowed, arrived, enough), 30, "load")
+        stack.wait_for(partial(has_flowed, arrived, enough), 60, "load")
         stack.kill(role)
         stack.start(role)
     sender.finish()
     finished = time.monotonic()
-    drain(stack, LEASE_S + GRACE_S + 20)
+    drain(stack)
 
     figures = compare(stack, sender.acknowledged, plain_receiver.lines())
     books = demand_balance(stack)
@@ -78,7 +78,7 @@ def test_what_a_killed_worker_held_is_finished_within_a_lease_and_six_seconds(
     http_receiver.answer(200)  # whom the second worker sends to answers; what hangs already goes on hanging
     stack.start("deliver", name="second")
     alive = "SELECT count(*) FROM messaging_process WHERE role = 'deliver' AND stopped_at IS NULL"
-    stack.wait_for(lambda: stack.sql(alive) == [(2,)], 20, "the second worker's first beat")
+    stack.wait_for(lambda: stack.sql(alive) == [(2,)], what="the second worker's first beat")
     stack.kill("deliver")
     killed = time.monotonic()
     drain(stack, LEASE_S + GRACE_S)
@@ -96,27 +96,27 @@ def test_a_frozen_worker_changes_nothing_when_it_comes_back(
 ) -> None:
     """SIGSTOP for three leases: the rows belong to another worker by then, and every late finish is refused."""
     stack = running(make_stack, "web", "deliver")
-    http_receiver.answer(Answer(200, delay_s=0.5))
+    http_receiver.answer(Answer(200, delay_s=2))
     link = Link(stack, http_receiver.url, timeout_s=60, max_in_flight=8)
     sent = [link.send() for _ in range(24)]
     http_receiver.wait_for(8)
-    stack.signal("deliver", signal.SIGSTOP)
+    stack.freeze("deliver")
     frozen = time.monotonic()
+    http_receiver.answer(200)
     stack.start("deliver", name="second")
-    drain(stack, LEASE_S + GRACE_S + 10)
-    stack.wait_for(lambda: time.monotonic() - frozen >= 3 * LEASE_S, 3 * LEASE_S, "three leases gone by")
-    kept = "SELECT id, state, reason, attempts, unspent, losses, finished_at FROM messaging_delivery ORDER BY id"
-    before, attempts = stack.sql(kept), stack.sql("SELECT count(*) FROM messaging_attempt")
+    drain(stack)
+    stack.wait_for(lambda: time.monotonic() - frozen >= 3 * LEASE_S, what="three leases gone by")
+    before, attempts = ended(stack), stack.sql("SELECT count(*) FROM messaging_attempt")
     received = len(http_receiver.received)
 
     stack.signal("deliver", signal.SIGCONT)
-    stack.wait_for(lambda: "stale_finishes_refused" in stack.log("deliver"), 20, "a late finish being refused")
+    stack.wait_for(lambda: "stale_finishes_refused" in stack.log("deliver"), what="a late finish being refused")
     # The frozen one is well again: it claims, sends and finishes what is new.
     stack.kill("second")
     assert link.ended(link.send())["state"] == "delivered"
 
     newest = stack.sql("SELECT count(*) FROM messaging_attempt")[0][0]
-    assert [row for row in stack.sql(kept) if row in before] == before
+    demand_unchanged(stack, before)
     assert newest == attempts[0][0] + 1
     assert {link.delivery(message_id)["attempts"] for message_id in sent} == {1}
     assert len(http_receiver.received) == received + 1, "what was only claimed must not be sent after its lease"
@@ -129,22 +129,21 @@ def test_a_frozen_worker_sends_nothing_that_it_had_only_claimed(
     """A quick receiver has the worker claim ahead; after a freeze those claims are another's, so they stay unsent."""
     stack = running(make_stack, "web", "deliver")
     quick, slow_after = Answer(200), 300
-    http_receiver.answer(lambda _: quick if len(http_receiver.received) <= slow_after else Answer(200, delay_s=3))
+    http_receiver.answer(lambda _: quick if len(http_receiver.received) <= slow_after else Answer(200, delay_s=5))
     link = Link(stack, http_receiver.url, timeout_s=60, max_in_flight=4)
     batch = [link.message() for _ in range(slow_after + 40)]
     assert stack.api("POST", "messages/", json=batch).json()["accepted"] == len(batch)
-    # Frozen between two transactions: within one it would keep its locks, and only the database could help.
     counts = "SELECT count(*) FROM messaging_delivery WHERE state = ?"
-    stack.wait_for(lambda: stack.sql(counts, "delivered")[0][0] >= slow_after, 20, "the quick ones written down")
-    stack.signal("deliver", signal.SIGSTOP)
-    assert stack.sql(counts, "sending")[0][0] > 4, "it was to claim more than it sends at once"
+    stack.wait_for(lambda: stack.sql(counts, "delivered")[0][0] >= slow_after, what="the quick ones written down")
+    stack.wait_for(lambda: stack.sql(counts, "sending")[0][0] > 4, what="more claimed than it sends at once")
+    stack.freeze("deliver")
     http_receiver.answer(200)
     stack.start("deliver", name="second")
-    drain(stack, LEASE_S + GRACE_S + 10)
+    drain(stack)
     received = len(http_receiver.received)
 
     stack.signal("deliver", signal.SIGCONT)
-    stack.wait_for(lambda: "stale_finishes_refused" in stack.log("deliver"), 20, "a late finish being refused")
+    stack.wait_for(lambda: "stale_finishes_refused" in stack.log("deliver"), what="a late finish being refused")
     stack.kill("second")
     assert link.ended(link.send())["state"] == "delivered"
 
@@ -162,7 +161,7 @@ def test_sigterm_under_load_ends_in_time_and_loses_nothing(
     sender.start()
     for _ in range(2):
         enough = len(plain_receiver.lines()) + 50
-        stack.wait_for(lambda wanted=enough: len(plain_receiver.lines()) > wanted, 30, "load")
+        stack.wait_for(lambda wanted=enough: len(plain_receiver.lines()) > wanted, 60, "load")
         assert stack.terminate("deliver", 30) == 0, stack.log("deliver")
         assert stack.sql("SELECT count(*) FROM messaging_delivery WHERE state = 'sending'") == [(0,)]
         assert stack.terminate("web", 30) in (0, -signal.SIGTERM), stack.log("web")
@@ -199,7 +198,7 @@ def test_a_message_that_kills_its_worker_takes_nobody_with_it(
     make_stack: Callable[..., Stack], http_receiver: HttpReceiver
 ) -> None:
     """Lost once among others, then three times alone: dead as `poison`, while everything else is delivered."""
-    stack = running(make_stack, "web", lease_s=1)
+    stack = running(make_stack, "web")
     poison = "poison-1"
 
     def kill(request: Received) -> Answer:
@@ -216,7 +215,7 @@ def test_a_message_that_kills_its_worker_takes_nobody_with_it(
     stack.start("deliver")
 
     for _ in range(4):
-        stack.wait_for(lambda: stack.processes["deliver"].poll() is not None, 20, "the worker dying of it")
+        stack.wait_for(lambda: stack.processes["deliver"].poll() is not None, what="the worker dying of it")
         stack.processes.pop("deliver")
         stack.start("deliver")
     found = link.ended(poison)

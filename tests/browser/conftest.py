@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.servers.fixtures import http_receiver  # noqa: F401
 from tests.stack import Stack, run
 
 PASSWORD = "a long enough password"
+PATIENCE_MS = 60_000
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
@@ -45,7 +46,10 @@ def visitor(stack: Stack, chromium: str) -> Iterator[Visitor]:
     run(["createsuperuser", "--noinput", "--username", "anna", "--email", "anna@example.com"], env, check=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        visitor = Visitor(browser.new_context(viewport={"width": 1280, "height": 900}).new_page(), stack.url)
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        context.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        visitor = Visitor(context.new_page(), stack.url)
         _listen(visitor)
         visitor.open("/admin/")
         visitor.page.fill("#id_username", "anna")

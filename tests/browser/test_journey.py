@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Visitor
 from tests.servers.http import HttpReceiver
 
-WAIT_MS = 15_000
+WAIT_MS = 60_000
 PAGES = (
     "/admin/",
     "/admin/messaging/delivery/",

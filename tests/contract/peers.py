@@ -15,7 +15,7 @@ from endpoints.transports.memory import mailbox
 from tests.servers.answers import HANG, Answer
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.http import HttpReceiver
-from tests.servers.nginx import free_port
+from tests.servers.ports import free_port
 
 CANARY = "canary-5f2c9d1e"
 

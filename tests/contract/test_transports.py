@@ -66,7 +66,7 @@ async def test_a_peer_that_does_not_answer_times_out_on_time(peer: Peer) -> None
             await transport.send(outgoing())
 
     assert caught.value.error_class is ErrorClass.TIMEOUT
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 async def test_an_oversize_answer_is_cut_and_says_so(peer: Peer) -> None:

@@ -39,7 +39,7 @@ def test_a_killed_process_starts_again_and_is_counted(make_stack: Callable[..., 
     first = child(stack, "web")
 
     os.kill(first, signal.SIGKILL)
-    wait_for(lambda: child(stack, "web") not in (0, first), 10, "a new web process")
+    wait_for(lambda: child(stack, "web") not in (0, first), what="a new web process")
 
     assert [p["restarts"] for p in run_file(stack)["processes"]] == [1, 0]
 
@@ -49,7 +49,7 @@ def test_sigterm_stops_everything_within_ten_seconds(make_stack: Callable[..., S
     stack = make_stack()
     pid = stack.start("up", *ROLES)
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    wait_for(lambda: len(psutil.Process(pid).children()) == 2, 10, "both children")
+    wait_for(lambda: len(psutil.Process(pid).children()) == 2, what="both children")
 
     assert stack.terminate("up", STOP_IDLE_S) == 0
     assert not [process for process in family if process.is_running()]
@@ -65,7 +65,7 @@ def test_stop_waits_until_all_is_gone(make_stack: Callable[..., Stack]) -> None:
     done = stack.command("stop")
 
     assert done.returncode == 0, done.stderr
-    assert stack.processes.pop("up").wait(2) == 0
+    assert stack.processes.pop("up").wait(10) == 0
     assert not [process for process in children if process.is_running()]
     assert "Nothing is running" in stack.command("stop").stdout
 
@@ -88,7 +88,7 @@ def test_children_do_not_outlive_a_killed_supervisor(make_stack: Callable[..., S
 
     stack.kill("up")
 
-    wait_for(lambda: not [c for c in children if c.is_running()], STOP_IDLE_S, "the children's end")
+    wait_for(lambda: not [c for c in children if c.is_running()], what="the children's end")
 
 
 def test_a_second_up_on_the_same_installation_is_refused(make_stack: Callable[..., Stack]) -> None:
@@ -124,15 +124,15 @@ def test_the_first_admin_logs_in_by_a_link_that_works_once(make_stack: Callable[
     link = next(word for word in stack.log("up").split() if "/admin/login/link/" in word)
 
     for _ in range(2):
-        page = stack.session.get(link, timeout=10)
+        page = stack.session.get(link, timeout=30)
         assert page.status_code == 200
     form = {"csrfmiddlewaretoken": stack.session.cookies["csrftoken"]}
-    entered = stack.session.post(link, data=form, timeout=10, headers={"Referer": link})
+    entered = stack.session.post(link, data=form, timeout=30, headers={"Referer": link})
     assert entered.url == f"{stack.url}/admin/"
     assert stack.sql("SELECT count(*) FROM endpoints_auditentry WHERE action = ?", "login_link") == [(1,)]
 
     stack.session.cookies.clear()
-    assert "link=used" in stack.session.get(link, timeout=10).url
+    assert "link=used" in stack.session.get(link, timeout=30).url
 
 
 def test_status_tells_down_and_why_without_processes(make_stack: Callable[..., Stack]) -> None:

@@ -43,7 +43,7 @@ def test_the_widest_path_over_the_deepest_document_ends_soon() -> None:
     document: Any = list(range(20_000))
     for _ in range(60):
         document = {"a": document}
-    begun = time.monotonic()
+    begun = time.process_time()
 
     assert compile_path("$..zz").match(document) is None
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2

@@ -167,8 +167,10 @@ def test_a_revoked_key_stops_within_a_second(admin: Caller, caller: Callable[...
     # Behind the back of this process, as another process would do it.
     ApiKey.objects.filter(pk=key.pk).update(revoked_at=timezone.now())
     revoked_at = time.monotonic()
+    asked_at = revoked_at
     while victim("GET", "systems/").status == 200:
-        assert time.monotonic() - revoked_at < 1.0
+        assert asked_at - revoked_at < 1.0
+        asked_at = time.monotonic()
 
 
 def test_a_revoked_key_stays_revoked_and_is_audited_once(admin: Caller, register: Callable[..., Any]) -> None:
@@ -215,7 +217,7 @@ def test_a_key_in_use_is_marked(committed_key: str) -> None:
     """Beside the request, not within it."""
     authenticate(committed_key)
 
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while (used_at := ApiKey.objects.get().last_used_at) is None:
         assert time.monotonic() < deadline
     assert used_at <= timezone.now()

@@ -75,7 +75,7 @@ def ask(stack: Stack, operation: Any, mode: GenerationMode, known: dict[str, str
         if isinstance((case.query or {}).get("wait"), (int, float)):
             case.query["wait"] = min(case.query["wait"], 1)  # as long as was asked for, but not a minute a case
         key = {"Authorization": f"Bearer {stack.key()}", **({"X-Source-System": "shop"} if on_known else {})}
-        response = case.call(base_url=stack.url, headers=key, session=stack.session, timeout=20)
+        response = case.call(base_url=stack.url, headers=key, session=stack.session, timeout=60)
         if response.status_code >= 500 or str(response.status_code) not in operation.definition.raw["responses"]:
             faults.append(f"{response.status_code} {response.text[:200]} for {case.as_curl_command()}")
 

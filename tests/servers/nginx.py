@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Self
 
+from tests.servers.ports import free_port
+
 CONFIG = """
 daemon off; worker_processes 1; pid {dir}/nginx.pid; error_log {dir}/error.log warn;
 events {{ worker_connections 4096; }}
@@ -19,13 +21,6 @@ http {{
   server {{ listen 127.0.0.1:{port} backlog=1024; location / {{ return {status}; }} }}
 }}
 """
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Nginx:
@@ -59,7 +54,7 @@ class Nginx:
             [self.installed() or "nginx", "-e", f"{self.directory}/error.log", "-c", str(config)],
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()

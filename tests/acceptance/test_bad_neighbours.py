@@ -1,0 +1,123 @@
+"""What a dead, slow, endless or malicious receiver costs the others, and how much memory it costs us."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+import psutil
+import pytest
+
+from tests.acceptance.ledgers import demand_balance
+from tests.acceptance.link import Link
+from tests.acceptance.test_engine_defects import fill
+from tests.servers.aside import Aside, BlackHole
+from tests.stack import Stack
+
+pytestmark = pytest.mark.timeout(600)
+GOOD, KEPT = 7, 0.9
+EACH, OF_BAD = 2500, 6000
+SETTLE_S, MEASURE_S, ROUNDS, TRIES = 0.6, 1.2, 3, 3
+MIB = 2**20
+
+
+def delivered(stack: Stack, links: Sequence[Link]) -> int:
+    marks = ", ".join("?" * len(links))
+    query = (
+        "SELECT count(*) FROM messaging_delivery d JOIN endpoints_system s ON s.id = d.system_id"
+        f" WHERE d.state = 'delivered' AND s.slug IN ({marks})"
+    )
+    return int(stack.sql(query, *(link.target for link in links))[0][0])
+
+
+def rate(stack: Stack, links: Sequence[Link]) -> float:
+    """Return how many a second are delivered over `links` just now."""
+    time.sleep(SETTLE_S)
+    before, begun = delivered(stack, links), time.monotonic()
+    time.sleep(MEASURE_S)
+    return (delivered(stack, links) - before) / (time.monotonic() - begun)
+
+
+def kept(stack: Stack, good: Sequence[Link], bad: Sequence[Link]) -> tuple[float, float]:
+    """Return the rate of the good ones with the bad ones beside them, and without; the two take turns."""
+    beside, alone = [], []
+    for _ in range(ROUNDS):
+        for link in bad:
+            link.act(f"systems/{link.target}/pause/")
+        alone.append(rate(stack, good))
+        for link in bad:
+            link.act(f"systems/{link.target}/resume/")
+        beside.append(rate(stack, good))
+    return sum(beside), sum(alone)
+
+
+def test_three_bad_receivers_leave_the_other_seven_their_rate(make_stack: Callable[..., Stack]) -> None:
+    """Of ten endpoints one is black-holed, one drips and one answers 10 GB: the others keep nine tenths or more.
+
+    The seven are bound by their receivers (20 ms an answer, one at a time), not by this
+    machine; what else it does can spoil a measurement, so the best of three counts.
+    """
+    stack = make_stack(CONTROLPLANE_LEASE_S="30")
+    stack.start("web")
+    with ExitStack() as servers:
+        slow = servers.enter_context(Aside(delay_s=0.02))
+        hole, drip = servers.enter_context(BlackHole()), servers.enter_context(Aside("DRIP_HEAD"))
+        huge = servers.enter_context(Aside("HUGE"))
+        good = [Link(stack, f"{slow.url}/{n}", max_in_flight=1, timeout_s=30) for n in range(GOOD)]
+        bad = [Link(stack, server.url, timeout_s=2) for server in (hole, drip, huge)]
+        for links, count in ((good, EACH), (bad, OF_BAD)):
+            for link in links:
+                link.send()
+                fill(stack, link, count)
+        stack.start("deliver")
+        stack.wait_for(lambda: delivered(stack, good) > GOOD, what="the first deliveries")
+
+        tries: list[float] = []
+        while len(tries) < TRIES and max(tries, default=0.0) < KEPT:
+            beside, alone = kept(stack, good, bad)
+            tries.append(beside / alone)
+        attempts = (
+            "SELECT e.port, count(*) FROM messaging_attempt a JOIN endpoints_endpoint e ON e.id = a.endpoint_id"
+            " GROUP BY e.port"
+        )
+        used = dict(stack.sql(attempts))
+        figures = {"kept": [round(value, 2) for value in tries], "of a second": round(alone / ROUNDS)}
+        figures["tries at the bad ones"] = [
+            used.get(int(server.url.rpartition(":")[2]), 0) for server in (hole, drip, huge)
+        ]
+        print(f"\n{stack.database_url.partition(':')[0]}: {json.dumps(figures)}")
+
+        assert max(tries) >= KEPT
+        assert min(figures["tries at the bad ones"]) > 0, "a bad one that is not tried spoils nothing"
+        waiting = "SELECT count(*) FROM messaging_delivery WHERE state = 'pending'"
+        assert stack.sql(waiting)[0][0] > OF_BAD, "they were to have work to the end"
+
+
+HOSTILE = ("GZIP_BOMB", "HUGE", "ENDLESS", "BAD_CHUNKING", "MANY_HEADERS", "CUT_BODY")
+
+
+def test_hostile_answers_cost_no_memory(make_stack: Callable[..., Stack]) -> None:
+    """Hundreds of bombs and endless answers, asked for as responses to keep: what stays is a few MiB."""
+    stack = make_stack(CONTROLPLANE_LEASE_S="30")
+    stack.start("web")
+    process = psutil.Process(stack.start("deliver"))
+    with ExitStack() as servers:
+        links = [
+            Link(stack, servers.enter_context(Aside(name)).url, timeout_s=5, max_attempts=1, max_in_flight=4)
+            for name in HOSTILE
+        ]
+
+        def send(each: int) -> int:
+            batch = [link.message(message_type="request") for link in links for _ in range(each)]
+            assert stack.api("POST", "messages/", json=batch).json()["accepted"] == len(batch)
+            left = "SELECT count(*) FROM messaging_delivery WHERE state IN ('pending', 'sending')"
+            stack.wait_for(lambda: stack.sql(left) == [(0,)], 240, "all of them ended")
+            return int(process.memory_info().rss)
+
+        send(5)
+        before = send(10)
+        after = send(50)
+    demand_balance(stack)
+    figures = {"before, MiB": before // MIB, "after, MiB": after // MIB}
+    print(f"\n{stack.database_url.partition(':')[0]}: {json.dumps(figures)}")
+    assert after - before < 32 * MIB
