@@ -646,3 +646,45 @@ def expire(now: datetime, limit: int) -> list[tuple[uuid.UUID, int]]:
             [_put(now), limit, _put(now)],
         )
         return [(_uuid(row[0]), row[1]) for row in cursor.fetchall()]
+
+
+# --- retention -----------------------------------------------------------------
+
+
+def drop_payloads(positions: Sequence[int]) -> int:
+    """Remove the payloads of messages; return how many there were."""
+    if not positions:
+        return 0
+    condition, values = _in(positions)
+    with _cursor() as cursor:
+        cursor.execute(
+            f"UPDATE messaging_message SET payload = NULL WHERE payload IS NOT NULL AND position {condition}", values
+        )
+        return int(cursor.rowcount)
+
+
+def delete_messages(positions: Sequence[int], deliveries: Sequence[uuid.UUID]) -> int:
+    """Delete messages with these, all their deliveries, and what hangs on both; return how many messages that were."""
+    if not positions:
+        return 0
+    condition, values = _in(positions)
+    with _cursor() as cursor:
+        if deliveries:
+            theirs, ids = _in(deliveries)
+            cursor.execute(f"DELETE FROM messaging_attempt WHERE delivery_id {theirs}", ids)
+            cursor.execute(f"DELETE FROM messaging_delivery WHERE id {theirs}", ids)
+        cursor.execute(f"DELETE FROM messaging_searchkey WHERE message_id {condition}", values)
+        cursor.execute(f"DELETE FROM messaging_message WHERE position {condition}", values)
+        return int(cursor.rowcount)
+
+
+def delete_attempts(deliveries: Sequence[uuid.UUID], before: datetime) -> int:
+    """Delete the attempts of these deliveries that started before; return how many those were."""
+    if not deliveries:
+        return 0
+    theirs, ids = _in(deliveries)
+    with _cursor() as cursor:
+        cursor.execute(
+            f"DELETE FROM messaging_attempt WHERE started_at < %s AND delivery_id {theirs}", [_put(before), *ids]
+        )
+        return int(cursor.rowcount)
