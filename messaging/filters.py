@@ -2,10 +2,9 @@
 
 import contextlib
 import uuid
-from datetime import datetime, timedelta
 from functools import partial
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q
 
 from endpoints.edge.filters import (
     Filter,
@@ -16,18 +15,13 @@ from endpoints.edge.filters import (
     moment,
     number,
     one_of,
-    parse_moment,
     text,
 )
-from endpoints.ids import first_id_at
 from endpoints.models import System
 from messaging.intake.fields import PRIORITIES
-from messaging.models import ERROR_CLASSES, Delivery, Message, MessageType, Outcome, Reason, SearchKey, State
+from messaging.models import ERROR_CLASSES, Delivery, MessageType, Outcome, Reason, SearchKey, State
 
 FOUND_BY = "An id of a message or delivery, a correlation id, or the value of a search key."
-# Positions, and the ids of attempts, grow as the clock does, so a span of time is a span of them: that is what lists
-# are read along. How far the clock may have been set back since, for none to be missed:
-CLOCK_STEP = timedelta(seconds=5)
 
 
 def by_target(slugs: list[str]) -> Q:
@@ -62,43 +56,6 @@ def by_words(position: str, message: str, value: str) -> Q:
     return found
 
 
-def since(field: str, position: str, description: str) -> Filter:
-    """Select what has `field` at a time or later, and with it the positions from there on."""
-
-    def condition(at: datetime) -> Q:
-        rows = Message.objects.filter(created_at__gte=at - CLOCK_STEP).order_by("created_at", "position")
-        return Q(**{f"{field}__gte": at}) & _bound(rows, f"{position}__gte")
-
-    return Filter(parse_moment, condition, description, {"type": "string", "format": "date-time"})
-
-
-def before(field: str, position: str, description: str) -> Filter:
-    """Select what has `field` before a time, and with it the positions up to there: nothing is accepted after."""
-
-    def condition(at: datetime) -> Q:
-        rows = Message.objects.filter(created_at__lt=at + CLOCK_STEP).order_by("-created_at", "-position")
-        return Q(**{f"{field}__lt": at}) & _bound(rows, f"{position}__lte")
-
-    return Filter(parse_moment, condition, description, {"type": "string", "format": "date-time"})
-
-
-def _bound(messages: QuerySet[Message], lookup: str) -> Q:
-    """Return the bound that the first of `messages` sets, or what selects nothing: `position` is above zero."""
-    position = messages.values_list("position", flat=True).first()
-    if position is None:
-        return Q(pk__in=[])
-    return Q(**{lookup: position})
-
-
-def started(operator: str, step: timedelta, description: str) -> Filter:
-    """Compare when an attempt started with a time, and so its id, which carries that."""
-
-    def condition(at: datetime) -> Q:
-        return Q(**{f"started_at__{operator}": at, f"pk__{operator}": first_id_at(at + step)})
-
-    return Filter(parse_moment, condition, description, {"type": "string", "format": "date-time"})
-
-
 def known_by(position: str, message: str) -> dict[str, Filter]:
     """Return the filters that find a row by what its message is known under."""
     return {
@@ -118,8 +75,8 @@ MESSAGES: dict[str, Filter] = {
     "ordering_key": text("ordering_key"),
     "recipient": text("recipient"),
     "unrouted": boolean("unrouted", "Messages that matched no target."),
-    "created_after": since("created_at", "pk", "Accepted at or after this time."),
-    "created_before": before("created_at", "pk", "Accepted before this time."),
+    "created_after": moment("created_at__gte", "Accepted at or after this time."),
+    "created_before": moment("created_at__lt", "Accepted before this time."),
     **known_by("pk", ""),
 }
 
@@ -142,10 +99,10 @@ DELIVERIES: dict[str, Filter] = {
     "priority": choice("priority", PRIORITIES),
     "correlation_id": text("message__correlation_id"),
     "ordering_key": text("ordering_key"),
-    "created_after": since("created_at", "message_id", "Created at or after this time."),
-    "created_before": before("created_at", "message_id", "Created before this time."),
+    "created_after": moment("created_at__gte", "Created at or after this time."),
+    "created_before": moment("created_at__lt", "Created before this time."),
     "finished_after": moment("finished_at__gte", "Ended at or after this time."),
-    "finished_before": before("finished_at", "message_id", "Ended before this time."),
+    "finished_before": moment("finished_at__lt", "Ended before this time."),
     **known_by("message_id", "message__"),
 }
 
@@ -158,8 +115,8 @@ ATTEMPTS: dict[str, Filter] = {
     "outcome": choice("outcome", Outcome.values),
     "error_class": choice("error_class", ERROR_CLASSES),
     "status_code": number("status_code", 100, 999),
-    "started_after": started("gte", -CLOCK_STEP, "Started at or after this time."),
-    "started_before": started("lt", CLOCK_STEP, "Started before this time."),
+    "started_after": moment("started_at__gte", "Started at or after this time."),
+    "started_before": moment("started_at__lt", "Started before this time."),
 }
 
 LEDGER: dict[str, Filter] = {

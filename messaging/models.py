@@ -317,7 +317,7 @@ class Delivery(models.Model):
             models.Index(fields=["error_class", "message"], name="delivery_by_error", condition=~Q(error_class="")),
             models.Index(fields=["due_at", "id"], name="delivery_by_due", condition=Q(state="pending")),
             models.Index(
-                fields=["finished_at", "id"], name="delivery_finished_at", condition=Q(finished_at__isnull=False)
+                fields=["finished_at", "message"], name="delivery_finished_at", condition=Q(finished_at__isnull=False)
             ),
             models.Index(fields=["state", "finished_at", "id"], name="delivery_by_state_finished", condition=RARE),
         ]
@@ -407,6 +407,17 @@ class Folded(models.Model):
 
     def __str__(self) -> str:
         return f"{self.through:%Y-%m-%d %H:%M}"
+
+
+class RetentionMark(models.Model):
+    """How far retention is with one kind of row."""
+
+    kind = models.CharField(primary_key=True, max_length=10)
+    place = models.CharField(max_length=40, blank=True, help_text="All up to this key is done; empty: nothing yet.")
+    ended_at = models.DateTimeField(null=True, help_text="What ended before was looked at, wherever it stands.")
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.place}"
 
 
 class Process(models.Model):

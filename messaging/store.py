@@ -500,6 +500,11 @@ ENABLED = "e.state = 'enabled' AND s.state = 'active'"
 USABLE = (
     f"{ENABLED} AND NOT EXISTS (SELECT 1 FROM endpoints_breaker b WHERE b.endpoint_id = e.id AND b.state <> 'closed')"
 )
+# Whether the interface of a delivery `d` may be sent to.
+IS_OPEN = (
+    "EXISTS (SELECT 1 FROM endpoints_endpoint e JOIN endpoints_system s ON s.id = e.system_id"
+    f" WHERE e.system_id = d.system_id AND e.interface = d.interface AND {ENABLED})"
+)
 # What waits for nothing but its time and a place; the words are those of the partial index `delivery_due`.
 WAITS_ITS_TURN = "d.state = 'pending' AND NOT (d.reason = 'blocked')"
 
@@ -860,7 +865,7 @@ def release_next(lines: Collection[Line], now: datetime) -> list[tuple[int, str,
     with _cursor() as cursor:
         cursor.execute(
             "UPDATE messaging_delivery AS d SET reason ="
-            f" CASE WHEN NOT {USABLE} THEN 'paused' WHEN d.due_at > %s THEN 'scheduled' ELSE 'new' END"
+            f" CASE WHEN NOT {IS_OPEN} THEN 'paused' WHEN d.due_at > %s THEN 'scheduled' ELSE 'new' END"
             f" WHERE d.id IN (SELECT ({first}) FROM {_lines()} WHERE NOT {IS_HELD})"
             " AND d.state = 'pending' AND d.reason = 'blocked' RETURNING system_id, interface, priority, due_at",
             [_put(now), orjson.dumps(list(lines)).decode()],
@@ -905,3 +910,45 @@ def end_halt(lines: Collection[Line]) -> None:
             f" AND EXISTS (SELECT 1 FROM {_lines()} WHERE {IN_LINE.format('d')})",
             [orjson.dumps(list(lines)).decode()],
         )
+
+
+# --- retention -----------------------------------------------------------------
+
+
+def drop_payloads(positions: Sequence[int]) -> int:
+    """Remove the payloads of messages; return how many there were."""
+    if not positions:
+        return 0
+    condition, values = _in(positions)
+    with _cursor() as cursor:
+        cursor.execute(
+            f"UPDATE messaging_message SET payload = NULL WHERE payload IS NOT NULL AND position {condition}", values
+        )
+        return int(cursor.rowcount)
+
+
+def delete_messages(positions: Sequence[int], deliveries: Sequence[uuid.UUID]) -> int:
+    """Delete messages with these, all their deliveries, and what hangs on both; return how many messages that were."""
+    if not positions:
+        return 0
+    condition, values = _in(positions)
+    with _cursor() as cursor:
+        if deliveries:
+            theirs, ids = _in(deliveries)
+            cursor.execute(f"DELETE FROM messaging_attempt WHERE delivery_id {theirs}", ids)
+            cursor.execute(f"DELETE FROM messaging_delivery WHERE id {theirs}", ids)
+        cursor.execute(f"DELETE FROM messaging_searchkey WHERE message_id {condition}", values)
+        cursor.execute(f"DELETE FROM messaging_message WHERE position {condition}", values)
+        return int(cursor.rowcount)
+
+
+def delete_attempts(deliveries: Sequence[uuid.UUID], before: datetime) -> int:
+    """Delete the attempts of these deliveries that started before; return how many those were."""
+    if not deliveries:
+        return 0
+    theirs, ids = _in(deliveries)
+    with _cursor() as cursor:
+        cursor.execute(
+            f"DELETE FROM messaging_attempt WHERE started_at < %s AND delivery_id {theirs}", [_put(before), *ids]
+        )
+        return int(cursor.rowcount)

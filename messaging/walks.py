@@ -18,8 +18,8 @@ from endpoints.edge.filters import Filter, parsed, read
 from endpoints.edge.walks import MOST_WAYS, Order, Walk, Way
 from endpoints.models import Endpoint, System
 from messaging.models import FAILED_ANSWER, RARE, TELLING_REASON, UNSETTLED, Delivery, Message, SearchKey, State
+from messaging.spans import EVERYTHING, Given, Span, ended_in, ids_in, positions_in
 
-Given = Mapping[str, Any]  # the parsed values by the names of the filters
 Ways = Callable[..., list[Way] | None]
 
 RARE_STATES = {State.DEAD, State.EXPIRED, State.CANCELLED, State.SKIPPED}
@@ -95,7 +95,7 @@ def _of_classes(classes: list[str]) -> list[Way]:
 
 
 def _to_systems(slugs: list[str]) -> list[Way]:
-    return [Way(Q(system_id=id)) for id in _ids(slugs)]
+    return [_to(id) for id in _ids(slugs)]
 
 
 def _of_endpoint(endpoint_id: uuid.UUID) -> list[Way] | None:
@@ -104,15 +104,15 @@ def _of_endpoint(endpoint_id: uuid.UUID) -> list[Way] | None:
 
 
 def _from_systems(slugs: list[str]) -> list[Way]:
-    return [_message_where(source_id=id) for id in _ids(slugs)]
+    return [_from(id) for id in _ids(slugs)]
 
 
 def _sent_by(slugs: list[str]) -> list[Way]:
-    return [Way(Q(source_id=id)) for id in _ids(slugs)]
+    return [_by(id) for id in _ids(slugs)]
 
 
 def _sent_to(slugs: list[str]) -> list[Way]:
-    return [Way(abroad=Delivery.objects.filter(system_id=id), at="message_id") for id in _ids(slugs)]
+    return [_received_by(id) for id in _ids(slugs)]
 
 
 def _own(field: str) -> Ways:
@@ -171,20 +171,22 @@ ATTEMPTS: Table = (
 def deliveries(given: Given, principal: Principal, order: Order) -> Walk:
     """Return how to read a list of deliveries."""
     if order.name == "finished_at":
-        return _walk(ENDED_DELIVERIES, given, principal, whole=Way(HAS_ENDED))
+        return _walk(ENDED_DELIVERIES, given, principal, Way(HAS_ENDED), ended_in(given))
     if order.name == "due_at":
-        return _walk((), given, principal, whole=Way(Q(state=State.PENDING)))
-    return _walk(DELIVERIES, given, principal, lambda ids: [*map(_to, ids), *map(_from, ids)])
+        return _walk((), given, principal, Way(Q(state=State.PENDING)))
+    span = positions_in(given, "message_id")
+    return _walk(DELIVERIES, given, principal, Way(), span, lambda ids: [*map(_to, ids), *map(_from, ids)])
 
 
 def messages(given: Given, principal: Principal, order: Order) -> Walk:
     """Return how to read a list of messages."""
-    return _walk(MESSAGES, given, principal, lambda ids: [Way(Q(source_id=id)) for id in ids] + _sent_to_ids(ids))
+    span = positions_in(given, "pk")
+    return _walk(MESSAGES, given, principal, Way(), span, lambda ids: [*map(_by, ids), *map(_received_by, ids)])
 
 
 def attempts(given: Given, principal: Principal, order: Order) -> Walk:
     """Return how to read a list of attempts."""
-    return _walk(ATTEMPTS, given, principal)
+    return _walk(ATTEMPTS, given, principal, Way(), ids_in(given))
 
 
 def parsed_values(table: Mapping[str, Filter], request: Request) -> Given:
@@ -196,18 +198,20 @@ def _walk(
     table: Table,
     given: Given,
     principal: Principal,
+    whole: Way,
+    span: Span = EVERYTHING,
     of_team: Callable[[list[int]], list[Way]] | None = None,
-    whole: Way = Way(),  # noqa: B008 it is frozen
 ) -> Walk:
+    """Return the first row of `table` that applies, else the team's own rows, else the `whole` list; within `span`."""
     is_scoped = principal.team_ids is not None
     for names, ways in table:
         if all(name in given for name in names):
             found = ways(*(given[name] for name in names))
             if found is not None and len(found) <= MOST_WAYS:
-                return Walk(tuple(found), checks=is_scoped or len(given) > len(names))
+                return Walk(span.within(found), checks=is_scoped or len(given) > len(names))
     if is_scoped and of_team is not None and (ids := _own_systems(principal)) is not None:
-        return Walk(tuple(of_team(ids)))
-    return Walk((whole,), checks=is_scoped or bool(given))
+        return Walk(span.within(of_team(ids)))
+    return Walk(span.within([whole]), checks=is_scoped or bool(given))
 
 
 def _own_systems(principal: Principal) -> list[int] | None:
@@ -226,8 +230,12 @@ def _from(id: int) -> Way:
     return _message_where(source_id=id)
 
 
-def _sent_to_ids(ids: list[int]) -> list[Way]:
-    return [Way(abroad=Delivery.objects.filter(system_id=id), at="message_id") for id in ids]
+def _by(id: int) -> Way:
+    return Way(Q(source_id=id))
+
+
+def _received_by(id: int) -> Way:
+    return Way(abroad=Delivery.objects.filter(system_id=id), at="message_id")
 
 
 def _ids(slugs: list[str]) -> list[int]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db.models import F, Q, QuerySet
 
-LOOK = 10_000  # rows of one way that are looked at for one page
+LOOK = 5_000  # rows of one way that are looked at for one page
 LOOK_ABROAD = 1_000  # rows of another table, each of which leads to some of the list's
 MOST_WAYS = 40  # each costs a query; more are not told apart
 

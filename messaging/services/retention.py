@@ -1,23 +1,36 @@
 """Retention: bodies, attempts and metadata each have their own time; what is open or dead is never touched.
 
-Every step is one bounded transaction, so intake and delivery wait for none of it.
+Every step is one short transaction, sized to last `TURN_S`, with a rest behind it, so
+intake and delivery hardly notice. Each kind keeps a mark: all up to there is done, and
+what was kept (an open delivery, a dead letter) is not looked at again until it ends;
+then it is found among those that ended since the last time. So a step costs the same
+however much was kept, and a run that is cut off goes on where it was.
 """
 
-from collections.abc import Callable
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, QuerySet
-from django.utils import timezone
+from django.db import connection, transaction
+from django.db.models import QuerySet
 
-from messaging.models import OPEN_STATES, Attempt, Delivery, IdempotencyKey, Message, Rollup, State
+from messaging import store
+from messaging.models import OPEN_STATES, Attempt, Delivery, IdempotencyKey, Message, RetentionMark, Rollup, State
 
-BATCH = 500
+# On SQLite a transaction of ours is one that nobody else can have meanwhile.
+TURN_S = {"sqlite": 0.008, "postgresql": 0.05}
+FEWEST, FIRST, MOST = 10, 50, 2_000  # rows a transaction
 IDEMPOTENCY_KEPT = timedelta(hours=24)
+UNCOMMITTED = timedelta(minutes=1)  # what ended so shortly before a run may not have been visible to it
+BEHIND = timedelta(days=1)  # by so much the oldest row may outlive its time: a run starts every hour
 # A dead letter is kept, body and all, until somebody sends it again.
-KEPT = Delivery.objects.filter(message=OuterRef("pk"), state__in=(*OPEN_STATES, State.DEAD))
+KEPT_STATES = frozenset((*OPEN_STATES, State.DEAD))
 
 Progress = Callable[[str, int], None]
 
@@ -27,64 +40,186 @@ def prune(progress: Progress = lambda what, count: None, *, now: datetime | None
 
     `progress` is told (kind, rows so far) after each batch.
     """
-    now = now or timezone.now()
+    now = now or store.now()
+    gone = {}
+    for kind, days in _kept_days().items():
+        gone[kind] = _prune_kind(KINDS[kind], now, now - timedelta(days=days), partial(progress, kind))
+    kept = timedelta(days=settings.ENV.keep_metadata_days)
+    minutes = Rollup.objects.filter(minute__lt=now - kept).order_by("minute")
+    gone["rollups"] = _delete(minutes, partial(progress, "rollups"))
+    keys = IdempotencyKey.objects.filter(created_at__lt=now - IDEMPOTENCY_KEPT).order_by("created_at")
+    gone["idempotency keys"] = _delete(keys, partial(progress, "idempotency keys"))
+    return gone
+
+
+def behind_s(now: datetime) -> float | None:
+    """Return for how long the oldest row of any kind has outlived its time, None when a run would have nothing to do.
+
+    One probe of a primary key a kind.
+    """
+    late = []
+    for kind, days in _kept_days().items():
+        found = KINDS[kind].ahead(_mark(kind).place, 1)
+        late += [now - timedelta(days=days) - row.at for row in found]
+    longest = max(late, default=timedelta())
+    return longest.total_seconds() if longest > BEHIND else None
+
+
+def _kept_days() -> dict[str, int]:
     environment = settings.ENV
-    old = {
-        "bodies": (_drop_bodies, now - timedelta(days=environment.keep_bodies_days)),
-        "attempts": (_delete_attempts, now - timedelta(days=environment.keep_attempts_days)),
-        "messages": (_delete_messages, now - timedelta(days=environment.keep_metadata_days)),
-        "rollups": (_delete_rollups, now - timedelta(days=environment.keep_metadata_days)),
-        "idempotency keys": (_delete_idempotency_keys, now - IDEMPOTENCY_KEPT),
+    return {
+        "bodies": environment.keep_bodies_days,
+        "attempts": environment.keep_attempts_days,
+        "messages": environment.keep_metadata_days,
     }
-    return {kind: step(before, partial(progress, kind)) for kind, (step, before) in old.items()}
 
 
-def _drop_bodies(before: datetime, progress: Callable[[int], None]) -> int:
-    old = Message.objects.filter(created_at__lt=before, payload__isnull=False)
-    return _walk(old, progress, lambda rows: rows.update(payload=None))
+# --- the kinds -----------------------------------------------------------------
 
 
-def _delete_messages(before: datetime, progress: Callable[[int], None]) -> int:
-    return _walk(Message.objects.filter(created_at__lt=before), progress, _delete_with_children)
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row ahead: its place in the walk, when it was made, and what the kind acts on."""
+
+    place: Any
+    at: datetime
+    subject: Any
 
 
-def _delete_with_children(messages: QuerySet[Message]) -> int:
-    """Delete messages whose deliveries have all ended; the cascade takes deliveries, attempts and keys."""
-    positions = list(messages.values_list("pk", flat=True))
-    Message.objects.filter(pk__in=positions).delete()
-    return len(positions)
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """`ahead` returns rows behind a place in order; `act` removes of subjects what has ended, and says how many."""
+
+    name: str
+    ahead: Callable[[str, int], list[_Row]]
+    act: Callable[[Sequence[Any], datetime], int]
+    subject: str  # the field of a delivery that leads to the subject
 
 
-def _walk(messages: QuerySet[Message], progress: Callable[[int], None], act: Callable[[QuerySet[Message]], int]) -> int:
-    """Go through `messages` in order of position, in bounded steps, past those that must be kept."""
-    done = position = 0
+def _messages_ahead(place: str, count: int) -> list[_Row]:
+    rows = Message.objects.filter(pk__gt=int(place or 0)).order_by("pk").values_list("pk", "created_at")
+    return [_Row(position, at, position) for position, at in rows[:count]]
+
+
+def _attempts_ahead(place: str, count: int) -> list[_Row]:
+    rows = Attempt.objects.filter(pk__gt=uuid.UUID(place or "0" * 32)).order_by("pk")
+    return [_Row(*row) for row in rows.values_list("pk", "started_at", "delivery_id")[:count]]
+
+
+def _drop_bodies(positions: Sequence[int], before: datetime) -> int:
+    return store.drop_payloads(_ended_messages(positions)[0])
+
+
+def _delete_messages(positions: Sequence[int], before: datetime) -> int:
+    return store.delete_messages(*_ended_messages(positions))
+
+
+def _delete_attempts(deliveries: Sequence[uuid.UUID], before: datetime) -> int:
+    locked = Delivery.objects.select_for_update().filter(pk__in=deliveries).order_by("pk")
+    ended = [pk for pk, state in locked.values_list("pk", "state") if state not in KEPT_STATES]
+    return store.delete_attempts(ended, before)
+
+
+def _ended_messages(positions: Sequence[int]) -> tuple[list[int], list[uuid.UUID]]:
+    """Return those whose deliveries have all ended, and these; locked, so that nobody sends one again meanwhile."""
+    locked = Delivery.objects.select_for_update().filter(message__in=positions).order_by("pk")
+    rows = list(locked.values_list("pk", "message_id", "state"))
+    kept = {position for _, position, state in rows if state in KEPT_STATES}
+    ended = [position for position in positions if position not in kept]
+    return ended, [pk for pk, position, _ in rows if position not in kept]
+
+
+KINDS = {
+    "bodies": _Kind("bodies", _messages_ahead, _drop_bodies, "message_id"),
+    "attempts": _Kind("attempts", _attempts_ahead, _delete_attempts, "pk"),
+    "messages": _Kind("messages", _messages_ahead, _delete_messages, "message_id"),
+}
+
+
+# --- the walk ------------------------------------------------------------------
+
+
+class Pace:
+    """Sizes transactions by how long the last one took, and rests as long behind each."""
+
+    def __init__(self) -> None:
+        self.rows = FIRST
+        self._turn_s = TURN_S[connection.vendor]
+
+    def took(self, elapsed_s: float) -> None:
+        """Let `rows` follow what a transaction of so many took, and rest."""
+        factor = min(2.0, max(0.5, self._turn_s / max(elapsed_s, 1e-6)))
+        self.rows = min(MOST, max(FEWEST, int(self.rows * factor)))
+        time.sleep(elapsed_s)
+
+
+def _prune_kind(kind: _Kind, now: datetime, before: datetime, progress: Callable[[int], None]) -> int:
+    mark, pace, done = _mark(kind.name), Pace(), 0
+    seen_at = mark.ended_at or now
+    if mark.ended_at is None:  # from here on, what ends behind the mark will be found by when it did
+        RetentionMark.objects.update_or_create(kind=kind.name, defaults={"ended_at": now, "place": mark.place})
+    for subjects in _ended_since(kind, seen_at, before):
+        for part in _parts(subjects, pace):
+            with transaction.atomic():
+                done += kind.act(part, before)
+            progress(done)
+    more = True
+    while more:
+        started = time.monotonic()
+        with transaction.atomic():
+            rows = kind.ahead(mark.place, pace.rows)
+            old = list(takewhile(lambda row: row.at < before, rows))
+            more = 0 < len(old) == pace.rows
+            if old:
+                done += kind.act(list(dict.fromkeys(row.subject for row in old)), before)
+                mark.place = str(old[-1].place)
+                RetentionMark.objects.filter(kind=kind.name).update(place=mark.place)
+        if old:
+            progress(done)
+            pace.took(time.monotonic() - started)
+    RetentionMark.objects.filter(kind=kind.name).update(ended_at=now - UNCOMMITTED)
+    return done
+
+
+def _ended_since(kind: _Kind, seen_at: datetime, before: datetime) -> Iterable[list[Any]]:
+    """Yield the subjects of deliveries that ended since, and are older than `before`, in bounded lists."""
+    newest = Message.objects.filter(created_at__lt=before).order_by("-created_at", "-position")
+    position = newest.values_list("position", flat=True).first()
+    if position is None:
+        return
+    ended = Delivery.objects.filter(finished_at__gte=seen_at, message_id__lte=position, created_at__lt=before)
+    after: datetime | None = None
     while True:
-        ahead = messages.filter(pk__gt=position).order_by("pk").values_list("pk", flat=True)[:BATCH]
-        positions = list(ahead)
-        if not positions:
-            return done
-        position = positions[-1]
-        done += act(Message.objects.filter(~Exists(KEPT), pk__in=positions).order_by())
-        progress(done)
+        ahead = ended if after is None else ended.filter(finished_at__gt=after)
+        rows = list(ahead.order_by("finished_at").values_list("finished_at", kind.subject)[:MOST])
+        if not rows:
+            return
+        after = rows[-1][0]
+        # Those that ended in the same moment go together, however many: the next list begins behind it.
+        same = ended.filter(finished_at=after).values_list(kind.subject, flat=True)
+        yield list(dict.fromkeys([*(subject for _, subject in rows), *same]))
 
 
-def _delete_attempts(before: datetime, progress: Callable[[int], None]) -> int:
-    ended = Attempt.objects.filter(started_at__lt=before).exclude(delivery__state__in=(*OPEN_STATES, State.DEAD))
-    return _delete(ended, progress)
+def _parts(subjects: list[Any], pace: Pace) -> Iterable[list[Any]]:
+    while subjects:
+        part, subjects = subjects[: pace.rows], subjects[pace.rows :]
+        started = time.monotonic()
+        yield part
+        pace.took(time.monotonic() - started)
 
 
-def _delete_rollups(before: datetime, progress: Callable[[int], None]) -> int:
-    return _delete(Rollup.objects.filter(minute__lt=before), progress)
-
-
-def _delete_idempotency_keys(before: datetime, progress: Callable[[int], None]) -> int:
-    return _delete(IdempotencyKey.objects.filter(created_at__lt=before), progress)
+def _mark(kind: str) -> RetentionMark:
+    return RetentionMark.objects.filter(pk=kind).first() or RetentionMark(kind=kind)
 
 
 def _delete(rows: QuerySet[Any], progress: Callable[[int], None]) -> int:
-    done = 0
-    while ids := list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH]):
+    done, pace = 0, Pace()
+    while True:
+        started = time.monotonic()
+        ids = list(rows.values_list("pk", flat=True)[: pace.rows])
+        if not ids:
+            return done
         rows.model._default_manager.filter(pk__in=ids).delete()
         done += len(ids)
         progress(done)
-    return done
+        pace.took(time.monotonic() - started)

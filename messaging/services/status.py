@@ -4,14 +4,18 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db.models import Q
+
 from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState
 from endpoints.services import emergency_stop
 from messaging import store
-from messaging.models import OPEN_STATES, Delivery, Process, State
+from messaging.models import RARE, UNSETTLED, Delivery, Process, State
+from messaging.services import retention
 from messaging.services.processes import SILENT
 
 NEEDED_ROLES = ("web", "deliver")
 LATE_S = 300.0
+MOST_COUNTED = 100_000  # more says nothing more, and each look would cost more
 DYING_RESTARTS = 3
 DYING_WITHIN = timedelta(minutes=10)
 
@@ -22,8 +26,9 @@ def status() -> dict[str, Any]:
     """Return the state of the installation and the numbers it follows from.
 
     Shape: {"state", "reasons": [str], "processes": [{...}], "waiting", "oldest_due_s" (None: nothing
-    is due), "dead_unresolved", "endpoints": {"<state>" | "<health>" | "breaker_open": n}, "runs": {}}. A dead letter
-    alone does not make it degraded: it was judged, and waits for a person.
+    is due), "dead_unresolved", "retention_behind_s" (None: it keeps up), "endpoints": {"<state>" |
+    "<health>" | "breaker_open": n}, "runs": {}}. A dead letter alone does not make it degraded: it
+    was judged, and waits for a person. Counts end at `MOST_COUNTED`.
     """
     now = store.now()
     rows = list(Process.objects.filter(stopped_at__isnull=True))
@@ -33,9 +38,10 @@ def status() -> dict[str, Any]:
         "state": state,
         "reasons": reasons,
         "processes": [_process(row, now) for row in rows if not _is_replaced(row, rows, now)],
-        "waiting": Delivery.objects.filter(state__in=OPEN_STATES).count(),
+        "waiting": _counted(Q(state=State.PENDING) & UNSETTLED) + _counted(Q(state=State.SENDING)),
         "oldest_due_s": oldest_due_s,
-        "dead_unresolved": Delivery.objects.filter(state=State.DEAD).count(),
+        "dead_unresolved": _counted(Q(state=State.DEAD) & RARE),
+        "retention_behind_s": retention.behind_s(now),
         "endpoints": endpoint_counts(),
         "runs": {},
     }
@@ -75,6 +81,11 @@ def oldest_due(now: datetime) -> float | None:
     """
     due = [since for *_, since in store.due_targets(now, behind_breakers=True)]
     return round((now - min(due)).total_seconds(), 1) if due else None
+
+
+def _counted(condition: Q) -> int:
+    """Return how many deliveries pass, along the index of their state, up to `MOST_COUNTED`."""
+    return Delivery.objects.filter(condition).order_by().values("pk")[:MOST_COUNTED].count()
 
 
 def endpoint_counts() -> dict[str, int]:

@@ -1,0 +1,276 @@
+"""Size: `seed_history` makes what looks like life, and no page costs more because there is more of it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.models import F
+from django.utils import timezone
+
+from endpoints.access.principal import Principal
+from endpoints.edge.walks import LOOK
+from messaging import filters
+from messaging.api import DeadLetterViewSet, DeliveryViewSet, MessageViewSet
+from messaging.models import Attempt, Delivery, Message, Reason, Rollup, SearchKey, State, Total
+from messaging.services import ledger
+from tests.messaging.api_client import Api
+from tests.messaging.factories import make_message
+
+ADMIN = Principal(label="test", role="admin", via="test")
+SMALL, LARGE = 10_000, 30_000
+# What a page may cost without looking at how the history has grown: SQLite's steps, PostgreSQL's rows.
+FREE = {"sqlite": 60_000, "postgresql": 3_000}
+GROWTH = 1.5  # of a history three times as long
+
+
+def seed(count: int, *options: str) -> None:
+    call_command("seed_history", str(count), *options)
+
+
+@pytest.mark.django_db
+def test_seeded_history_looks_like_life() -> None:
+    """Every state, reason and error class occurs, every row hangs together, and the books balance."""
+    seed(5_003, "--systems", "7", "--days", "3", "--dead", "50")
+
+    assert Delivery.objects.count() == 5_003
+    states = set(Delivery.objects.values_list("state", flat=True))
+    assert states == set(State.values) - {State.PENDING, State.SENDING}
+    assert set(Delivery.objects.filter(state="dead").values_list("reason", flat=True)) >= {"exhausted", "refused"}
+    assert set(Attempt.objects.values_list("outcome", flat=True)) == {"delivered", "retry", "dead"}
+    assert Message.objects.values("source").distinct().count() == 7
+    assert not Message.objects.filter(deliveries__isnull=True).exists()
+    assert not Delivery.objects.exclude(message__created_at=F("created_at")).exists()
+    assert SearchKey.objects.filter(name="order", value="100500").count() == 1
+    assert sum(Delivery.objects.values_list("attempts", flat=True)) == Attempt.objects.count()
+    newest = Message.objects.latest("position")
+    assert abs((timezone.now() - newest.created_at).total_seconds()) < 300
+    books = ledger.balance(ADMIN, Message.objects.earliest("position").created_at, timezone.now())
+    assert books.balanced
+    assert books.expected == 5_003
+    assert _sums(Rollup) == _sums(Total)
+
+
+@pytest.mark.django_db
+def test_a_database_with_messages_is_seeded_only_when_forced() -> None:
+    message = make_message()
+    with pytest.raises(CommandError, match="--force"):
+        seed(10)
+    assert list(Message.objects.all()) == [message]
+    seed(10, "--force")
+    seed(10, "--force")
+
+    assert Delivery.objects.count() == 20
+    assert Delivery.objects.order_by("-message_id").values("id").distinct().count() == 20
+
+
+@pytest.mark.django_db
+def test_production_is_never_seeded(settings: Any) -> None:
+    settings.ENVIRONMENT = "production"
+    with pytest.raises(CommandError, match="production"):
+        seed(10, "--force")
+
+    assert not Message.objects.exists()
+
+
+MISS = "00000000-0000-7000-8000-000000000000"
+LONG_AGO, SOON = "2020-01-01T00:00:00Z", "2035-01-01T00:00:00Z"
+SPAN = {"created_after": "{quarter}", "created_before": "{half}"}
+COMMON = {
+    "source_system": ("seed-001", "nobody"),
+    "event_type": ("order.paid", "contract.signed", "nothing", "order.paid,nothing"),
+    "message_type": ("request", "error"),
+    "priority": ("high", "emergency"),
+    "message_id": ("nothing",),
+    "correlation_id": ("run-5", "nothing"),
+    "ordering_key": ("customer-77", "nothing"),
+    "created_after": ("{half}", SOON),
+    "created_before": ("{half}", LONG_AGO),
+    "search_key": ("order:100500", "customer:c77", "order:none"),
+    "q": ("100500", "c77", "nothing", MISS),
+}
+# For each documented filter values that select much, little and nothing: nothing is what costs most.
+SAMPLES: dict[str, tuple[Mapping[str, Any], dict[str, tuple[str, ...]]]] = {
+    "messages/": (
+        filters.MESSAGES,
+        COMMON | {"target_system": ("seed-002", "nobody"), "recipient": ("anna",), "unrouted": ("true", "false")},
+    ),
+    "deliveries/": (
+        filters.DELIVERIES,
+        COMMON
+        | {
+            "state": (*State.values, "dead,expired"),
+            "reason": (*Reason.values, "poison,address"),
+            "system": ("seed-002", "nobody", "seed-001,seed-003"),
+            "interface": ("main", "orders"),
+            "endpoint": (MISS,),
+            "error_class": ("timeout", "internal"),
+            "finished_after": ("{half}", SOON),
+            "finished_before": ("{half}", LONG_AGO),
+        },
+    ),
+    "attempts/": (
+        filters.ATTEMPTS,
+        {
+            "delivery": (MISS,),
+            "endpoint": (MISS,),
+            "system": ("seed-002", "nobody"),
+            "outcome": ("delivered", "dead", "lost"),
+            "error_class": ("timeout", "internal"),
+            "status_code": ("200", "503", "404"),
+            "started_after": ("{half}", SOON),
+            "started_before": ("{half}", LONG_AGO),
+        },
+    ),
+}
+# Together, and in other orders.
+COMBINED: tuple[tuple[str, dict[str, str]], ...] = (
+    ("deliveries/", {"state": "dead", "system": "seed-002"}),
+    ("deliveries/", {"state": "dead", "event_type": "nothing"}),
+    ("deliveries/", {"system": "seed-002", "error_class": "internal"}),
+    ("deliveries/", {"system": "seed-002", "state": "delivered", "error_class": "timeout"}),
+    ("deliveries/", {"source_system": "seed-001", "state": "dead", "reason": "poison"}),
+    ("deliveries/", {"q": "c77", "state": "expired"}),
+    ("deliveries/", SPAN | {"event_type": "nothing"}),
+    ("messages/", SPAN | {"target_system": "seed-002", "event_type": "nothing"}),
+    *(("deliveries/", {"ordering": sign + "due_at"}) for sign in ("", "-")),
+    *(("deliveries/", {"ordering": "-finished_at", "state": state}) for state in ("dead", "expired", "pending")),
+    *(("deliveries/", {"ordering": sign + "finished_at", "system": "nobody"}) for sign in ("", "-")),
+    *(("deliveries/", {"ordering": sign + "finished_at", "finished_before": "{half}"}) for sign in ("", "-")),
+    *((path, {"ordering": "created_at"}) for path in ("messages/", "deliveries/", "dead-letters/")),
+    ("dead-letters/", {"ordering": "finished_at", "system": "seed-002"}),
+    ("dead-letters/", {"reason": "poison"}),
+    ("attempts/", {"ordering": "started_at"}),
+    ("audit/", {"actor": "nobody"}),
+)
+
+
+def all_queries() -> list[tuple[str, dict[str, str]]]:
+    single = [
+        (path, {name: value})
+        for path, (_, samples) in SAMPLES.items()
+        for name, values in samples.items()
+        for value in values
+    ]
+    plain: list[tuple[str, dict[str, str]]] = [(path, {}) for path in (*SAMPLES, "dead-letters/")]
+    return [*plain, *single, *COMBINED]
+
+
+def test_every_documented_filter_has_a_sample() -> None:
+    """A new filter or order comes with its proof below."""
+    for table, samples in SAMPLES.values():
+        assert set(samples) == set(table)
+    asked = {(path, query["ordering"].lstrip("-")) for path, query in COMBINED if "ordering" in query}
+    views = {"messages/": MessageViewSet, "deliveries/": DeliveryViewSet, "dead-letters/": DeadLetterViewSet}
+    offered = {(path, name) for path, view in views.items() for name in view.orderings}
+    assert offered - asked == {("messages/", "position")}  # the same as created_at
+
+
+@pytest.mark.django_db
+@pytest.mark.timeout(300)
+def test_a_page_costs_the_same_however_long_the_history(admin: Api) -> None:
+    """Counted in the database's own steps, over a history and one three times as long: times would say nothing here."""
+    seed(SMALL)
+    before = _costs(admin)
+    seed(LARGE - SMALL, "--force")
+    after = _costs(admin)
+
+    grown = {
+        query: (before[query], cost)
+        for query, cost in after.items()
+        if cost > max(FREE[connection.vendor], GROWTH * before[query])
+    }
+    assert not grown
+
+
+@pytest.mark.django_db
+@pytest.mark.timeout(300)
+def test_pages_cut_by_the_bound_lead_to_every_match(admin: Api) -> None:
+    """A page may be short or empty where few rows match; following `next`, and `previous`, misses none."""
+    seed(25_000)
+    oldest, newest = Delivery.objects.order_by("message_id")[3], Delivery.objects.order_by("-message_id")[3]
+    Delivery.objects.filter(pk__in=[oldest.pk, newest.pk]).update(interface="orders")
+    _, body = admin.get("deliveries/", interface="orders")
+    forth = [[row["id"] for row in body["results"]]]
+    while body["next"]:
+        _, body = admin.get(body["next"])
+        forth.append([row["id"] for row in body["results"]])
+    back = [[row["id"] for row in body["results"]]]
+    while body["previous"]:
+        _, body = admin.get(body["previous"])
+        back.append([row["id"] for row in body["results"]])
+
+    assert (forth[0], forth[-1]) == ([str(newest.pk)], [str(oldest.pk)])
+    assert forth[1:-1] == [[]] * (25_000 // LOOK - 2)
+    assert [row for page in back for row in page] == [str(oldest.pk), str(newest.pk)]
+
+
+@pytest.mark.django_db
+def test_a_span_of_time_is_gone_to_at_once(admin: Api) -> None:
+    """However far back it is, the first page is full of it."""
+    seed(25_000, "--dead", "100")
+    moments = list(Message.objects.order_by("position").values_list("created_at", flat=True))
+    first, last = (moments[len(moments) // part].isoformat() for part in (20, 10))
+    for path in ("messages/", "deliveries/", "dead-letters/"):
+        rows = admin.results(path, created_after=first, created_before=last)
+        assert len(rows) == 50, path
+        assert all(first <= row["created_at"].replace("Z", "+00:00") < last for row in rows), path
+    for query in ({}, {"ordering": "finished_at"}, {"ordering": "-finished_at", "state": "dead"}):
+        assert len(admin.results("deliveries/", finished_after=first, finished_before=last, **query)) == 50, query
+    assert len(admin.results("attempts/", started_after=first, started_before=last)) == 50
+    assert admin.results("messages/", created_after=SOON) == admin.results("messages/", created_before=LONG_AGO) == []
+
+
+def _costs(api: Api) -> dict[str, int]:
+    """Return what each query costs; the first request of all is not counted, it prepares things."""
+    moments = list(Message.objects.order_by("position").values_list("created_at", flat=True))
+    marks = {"quarter": moments[len(moments) // 4], "half": moments[len(moments) // 2]}
+    api.results("systems/")
+    costs = {}
+    for path, query in all_queries():
+        given = {name: value.format(**{k: at.isoformat() for k, at in marks.items()}) for name, value in query.items()}
+        with _counted() as count:
+            api.results(path, **given)
+        costs[f"{path} {query}"] = count[0]
+    return costs
+
+
+@contextmanager
+def _counted() -> Iterator[list[int]]:
+    """Yield what will hold how much the database did meanwhile."""
+    count = [0]
+    if connection.vendor == "sqlite":
+        step = 100
+
+        def add() -> int:
+            count[0] += step
+            return 0
+
+        connection.connection.set_progress_handler(add, step)
+        yield count
+        connection.connection.set_progress_handler(None, 0)
+        return
+    with connection.cursor() as cursor:
+        # On tables so small it may be right to read them whole, and would say nothing of large ones.
+        for way in ("seqscan", "hashjoin", "mergejoin"):
+            cursor.execute(f"SET LOCAL enable_{way} = off")
+        first = _rows_read(cursor)
+        yield count
+        count[0] = _rows_read(cursor) - first
+
+
+def _rows_read(cursor: Any) -> int:
+    cursor.execute(
+        "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables"
+        " WHERE relname IN ('messaging_message', 'messaging_delivery', 'messaging_attempt', 'messaging_searchkey')"
+    )
+    return int(cursor.fetchone()[0] or 0)
+
+
+def _sums(model: Any) -> dict[tuple[str, str], int]:
+    sums: dict[tuple[str, str], int] = {}
+    for event, error_class, count in model.objects.values_list("event", "error_class", "count"):
+        sums[event, error_class] = sums.get((event, error_class), 0) + count
+    return sums

@@ -1,0 +1,148 @@
+"""Retention: each kind by its own time, what is open or dead never, nothing looked at twice, in short transactions."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from messaging import store
+from messaging.models import Attempt, Delivery, IdempotencyKey, Message, Rollup, SearchKey, State, Total
+from messaging.services import retention
+from tests.messaging.api_client import Api
+from tests.messaging.factories import make_attempt, make_delivery, make_message, make_system
+
+pytestmark = pytest.mark.django_db
+DAY = timedelta(days=1)
+
+
+def make_old(age: timedelta, state: State = State.DELIVERED, **fields: Any) -> Delivery:
+    """Return a delivery with an attempt and a search key, all accepted `age` ago."""
+    at = timezone.now() - age
+    delivery = make_delivery(make_message(created_at=at, search_keys={"order": "1"}), state=state, **fields)
+    make_attempt(delivery, started_at=at)
+    return delivery
+
+
+def payloads() -> list[int]:
+    return list(Message.objects.filter(payload__isnull=False).order_by("pk").values_list("pk", flat=True))
+
+
+def test_bodies_attempts_and_metadata_go_by_their_own_times(settings: Any) -> None:
+    settings.ENV = _with(settings.ENV, keep_bodies_days=5, keep_attempts_days=10, keep_metadata_days=20)
+    oldest, older, old, young = (make_old(timedelta(days=days)) for days in (21, 11, 6, 4))
+
+    gone = retention.prune()
+
+    assert gone == {"bodies": 3, "attempts": 2, "messages": 1, "rollups": 1, "idempotency keys": 0}
+    assert payloads() == [young.message_id]
+    assert set(Attempt.objects.values_list("delivery", flat=True)) == {old.pk, young.pk}
+    assert set(Delivery.objects.values_list("pk", flat=True)) == {older.pk, old.pk, young.pk}
+    assert not Message.objects.filter(pk=oldest.message_id).exists()
+    assert SearchKey.objects.count() == 3
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.SENDING, State.DEAD])
+def test_what_is_open_or_dead_is_kept_whole_until_it_ends(state: State) -> None:
+    """It outlives its time, is not looked at again, and goes at the first run after it ended."""
+    kept = make_old(100 * DAY, state)
+    make_old(99 * DAY)
+    first = retention.prune()
+    again = retention.prune()
+
+    assert (first["messages"], again["messages"]) == (1, 0)
+    assert payloads() == [kept.message_id]
+    assert Attempt.objects.filter(delivery=kept).exists()
+
+    ended = {"state": State.DELIVERED, "reason": "sent", "lease_token": None, "lease_until": None}
+    Delivery.objects.filter(pk=kept.pk).update(**ended, finished_at=timezone.now())
+    last = retention.prune()
+
+    assert (last["bodies"], last["messages"]) == (1, 1)
+    assert not Message.objects.exists()
+    assert not Attempt.objects.exists()
+
+
+def test_a_message_with_one_open_delivery_of_two_is_kept_whole() -> None:
+    kept = make_old(100 * DAY, State.PENDING)
+    make_delivery(kept.message, "erp")
+    retention.prune()
+
+    assert payloads() == [kept.message_id]
+    assert kept.message.deliveries.count() == 2
+
+
+def test_kept_rows_are_walked_over_once() -> None:
+    """A run over a thousand dead letters costs no more statements than over none, once it has passed them."""
+    for _ in range(60):
+        make_old(100 * DAY, State.DEAD)
+    retention.prune()
+    with CaptureQueriesContext(connection) as queries:
+        retention.prune()
+
+    looked = [query["sql"] for query in queries if "FOR UPDATE" in query["sql"] or "IN (" in query["sql"]]
+    assert not looked
+    assert Message.objects.count() == 60
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_was() -> None:
+    """What a batch did is committed with the mark behind it."""
+    for _ in range(retention.FIRST * 3):
+        make_old(100 * DAY)
+    count = Message.objects.count()
+
+    def cut(kind: str, done: int) -> None:
+        if kind == "messages":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        retention.prune(cut)
+    left = Message.objects.count()
+    gone = retention.prune()
+
+    assert 0 < left < count
+    assert gone["bodies"] == 0
+    assert gone["messages"] == left
+    assert not Message.objects.exists()
+
+
+def test_a_message_that_nobody_was_to_get_goes_too() -> None:
+    make_message(created_at=timezone.now() - 100 * DAY, unrouted=True)
+    retention.prune()
+
+    assert not Message.objects.exists()
+
+
+def test_counts_go_and_totals_stay() -> None:
+    """A counter that falls would read as a restart."""
+    system = make_system("crm")
+    old = (timezone.now() - 100 * DAY).replace(second=0, microsecond=0)
+    store.add_rollups(
+        {(old, system.pk, "delivered", ""): (7, 0.0), (timezone.now(), system.pk, "delivered", ""): (2, 0.0)}
+    )
+    IdempotencyKey.objects.create(
+        source=system, key="k", fingerprint=b"f" * 16, message_id="m", deliveries=1, created_at=old
+    )
+    gone = retention.prune()
+
+    assert (gone["rollups"], gone["idempotency keys"]) == (1, 1)
+    assert list(Rollup.objects.values_list("count", flat=True)) == [2]
+    assert list(Total.objects.values_list("count", flat=True)) == [9]
+
+
+def test_status_says_when_pruning_is_behind(viewer: Api) -> None:
+    make_old(100 * DAY)
+    before = viewer.get("/api/health")[1]["retention_behind_s"]
+    retention.prune()
+    after = viewer.get("/api/health")[1]["retention_behind_s"]
+
+    assert before == pytest.approx(70 * DAY.total_seconds(), abs=60)
+    assert after is None
+
+
+def _with(environment: Any, **changed: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(environment, **changed)
