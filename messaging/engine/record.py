@@ -16,7 +16,6 @@ from endpoints.ids import id_at, new_id
 from endpoints.models import Breaker, Endpoint
 from messaging import store
 from messaging.engine import judging
-from messaging.engine.folding import Folder
 from messaging.engine.judging import Tally
 from messaging.engine.order import Mender, move_on
 from messaging.engine.sharing import Sharing, Target
@@ -26,6 +25,7 @@ from messaging.intake.envelope import Draft
 from messaging.intake.plan import Planned, plan
 from messaging.models import FINAL_STATES, MessageType, Outcome, Reason, State
 from messaging.store import Claim, Finish
+from messaging.totals import Folder
 
 log = structlog.get_logger(__name__)
 

@@ -22,6 +22,7 @@ from django.db.models import QuerySet
 
 from messaging import store
 from messaging.models import OPEN_STATES, Attempt, Delivery, IdempotencyKey, Message, RetentionMark, Rollup, State
+from messaging.totals import fold
 
 # On SQLite a transaction of ours is one that nobody else can have meanwhile.
 TURN_S = {"sqlite": 0.008, "postgresql": 0.05}
@@ -44,6 +45,7 @@ def prune(progress: Progress = lambda what, count: None, *, now: datetime | None
     gone = {}
     for kind, days in _kept_days().items():
         gone[kind] = _prune_kind(KINDS[kind], now, now - timedelta(days=days), partial(progress, kind))
+    fold()  # a count that goes must be in the totals
     kept = timedelta(days=settings.ENV.keep_metadata_days)
     minutes = Rollup.objects.filter(minute__lt=now - kept).order_by("minute")
     gone["rollups"] = _delete(minutes, partial(progress, "rollups"))

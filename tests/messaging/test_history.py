@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from endpoints.access.principal import Principal
 from endpoints.edge.walks import LOOK
 from messaging import filters
 from messaging.api import DeadLetterViewSet, DeliveryViewSet, MessageViewSet
-from messaging.models import Attempt, Delivery, Message, Reason, Rollup, SearchKey, State, Total
+from messaging.models import Attempt, Delivery, Folded, Message, Reason, Rollup, SearchKey, State, Total
 from messaging.services import ledger
 from tests.messaging.api_client import Api
 from tests.messaging.factories import make_message
@@ -33,6 +34,7 @@ def seed(count: int, *options: str) -> None:
 @pytest.mark.django_db
 def test_seeded_history_looks_like_life() -> None:
     """Every state, reason and error class occurs, every row hangs together, and the books balance."""
+    Folded.objects.create(pk=1, through=timezone.now() + timedelta(days=1))
     seed(5_003, "--systems", "7", "--days", "3", "--dead", "50")
 
     assert Delivery.objects.count() == 5_003
