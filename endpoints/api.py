@@ -120,6 +120,21 @@ class SystemViewSet(RegistryViewSet):
             services.resume(system, by=principal_of(request))
         return self._shown(system)
 
+    @extend_schema(request=shapes.PauseSerializer, responses=shapes.EmergencyStopSerializer)
+    @action(detail=False, methods=["post"])
+    def pause_all(self, request: Request) -> Response:
+        """Send nothing to anybody from now on; what is on its way ends, and messages are taken as ever."""
+        stop = services.pause_all(by=principal_of(request), **self._read(shapes.PauseSerializer))
+        return Response(shapes.EmergencyStopSerializer(stop).data)
+
+    @extend_schema(request=shapes.ResumeSerializer, responses={204: None})
+    @action(detail=False, methods=["post"])
+    def resume_all(self, request: Request) -> Response:
+        """End the emergency stop; what is paused by itself stays paused."""
+        self._read(shapes.ResumeSerializer)
+        services.resume_all(by=principal_of(request))
+        return Response(status=204)
+
     @extend_schema(responses=shapes.SystemSerializer(many=True), filters=False)
     @action(detail=True, methods=["get"])
     def dependents(self, request: Request, slug: str) -> Response:

@@ -14,7 +14,7 @@ from rest_framework import serializers
 from endpoints import services
 from endpoints.access.principal import Principal
 from endpoints.breakers import BreakerSerializer
-from endpoints.models import SLUG, ApiKey, AuditEntry, Credential, Endpoint, Role, System
+from endpoints.models import SLUG, ApiKey, AuditEntry, Credential, EmergencyStop, Endpoint, Role, System
 
 
 class Strict(serializers.Serializer):
@@ -265,6 +265,14 @@ class SystemPauseSerializer(PauseSerializer):
     interface = serializers.CharField(
         required=False, default="", allow_blank=True, help_text="Only this door; empty: the whole system."
     )
+
+
+class EmergencyStopSerializer(serializers.ModelSerializer[Any]):
+    """Since when nothing is sent to anybody, by whom, until when and why."""
+
+    class Meta:
+        model = EmergencyStop
+        fields = ["since", "by", "until", "reason"]
 
 
 class ResumeSerializer(Strict):

@@ -152,7 +152,7 @@ class DeliverySerializer(serializers.ModelSerializer[Delivery]):
 
 
 class DeliveryDetailSerializer(DeliverySerializer):
-    """One delivery with its tries, oldest first. Expects `attempts` and `head`, what it waits behind, in the context."""
+    """One delivery with its tries, oldest first. Expects `attempts` and `head`, what it waits for, in the context."""
 
     blocked = serializers.SerializerMethodField()
     attempt_list = serializers.SerializerMethodField()

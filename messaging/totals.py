@@ -17,6 +17,8 @@ def fold() -> None:
     """Add the finished minutes that are not in the totals yet; of several processes at once, one does."""
     with transaction.atomic():
         until = (store.now() - OPEN_FOR).replace(second=0, microsecond=0)
+        if Folded.objects.filter(through__gte=until).exists():
+            return
         Folded.objects.get_or_create(pk=1, defaults={"through": BEGINNING})
         folded = Folded.objects.select_for_update().get(pk=1)
         if folded.through < until:
