@@ -94,8 +94,8 @@ class Connection(asyncio.Protocol):
             self._settle(HungUp())
 
     def _write_on(self) -> None:
-        """Write the next piece of a large body, unless the line is full or the answer is there already."""
-        if self._is_paused or not self._unsent or self._waiting is None or self._transport is None:
+        """Write the next piece of a large body, and so on until the line is full or the answer there."""
+        if not self._unsent or self._waiting is None or self._transport is None:
             return
         piece, self._unsent = self._unsent[:PIECE], self._unsent[PIECE:] or _NOTHING
         self._transport.write(piece)
@@ -199,7 +199,7 @@ class Connection(asyncio.Protocol):
     def _says_it_again(self, known: Answer) -> bool:
         """Take these bytes for what the same bytes were before: under load receivers say the same over and over."""
         exchange, waiting = self._exchange, self._waiting
-        if self._received or exchange.is_head or len(known.body) >= exchange.limit or self._is_paused or self._unsent:
+        if self._received or exchange.is_head or self._is_paused or self._unsent:
             return False
         exchange.headed_at = time.perf_counter()
         self._exchange, self._waiting = _NONE, None

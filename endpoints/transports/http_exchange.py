@@ -29,7 +29,7 @@ class Exchange:
     """One request on its way: its bytes, how much of the answer is wanted, and when what happened.
 
     `rest` is a body that is too big to stand in `head`. `limit` counts decoded bytes of
-    the answer's body. Times are those of `time.perf_counter`, 0.0 until they come.
+    the answer's body, of which no more is read. Times are those of `time.perf_counter`, 0.0 until they come.
     """
 
     __slots__ = ("connected_at", "head", "headed_at", "is_head", "limit", "rest", "until")

@@ -133,6 +133,7 @@ OPENERS = {
     "aiohttp.request",
     "aiohttp.ClientSession",
     "aiohttp.TCPConnector",
+    "aiohappyeyeballs.start_connection",
     "ssl.get_server_certificate",
 }
 MAY_OPEN = {

@@ -36,6 +36,7 @@ PLANTED: list[tuple[Rule, str, str]] = [
     (rules.ways_out, "endpoints.transports.tcp", "loop.create_connection(f, 'h', 1)"),
     (rules.ways_out, "endpoints.transports.http", "aiohttp.ClientSession()"),
     (rules.ways_out, "endpoints.transports.http", "socket.getaddrinfo('h', 1)"),
+    (rules.ways_out, "endpoints.transports.http", "from aiohappyeyeballs import start_connection"),
     (rules.broad_excepts, "messaging.api", "try:\n    f()\nexcept Exception:\n    pass"),
     (rules.broad_excepts, "messaging.api", "try:\n    f()\nexcept (ValueError, Exception):\n    pass"),
     (rules.broad_excepts, "messaging.api", "try:\n    f()\nexcept:\n    pass"),

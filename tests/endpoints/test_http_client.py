@@ -262,6 +262,37 @@ def test_who_waits_for_a_connection_is_served_in_turn_and_one_who_gives_up_takes
     run(scenario())
 
 
+def test_one_who_gives_up_when_its_turn_comes_passes_it_on(run: Run) -> None:
+    begun, hold = asyncio.Event(), asyncio.Event()
+
+    async def converse(line: Line) -> None:
+        await line.request()
+        begun.set()
+        await hold.wait()
+        await line.say(OK)
+        await line.answer(OK)
+
+    async def scenario() -> None:
+        async with served(converse, max_in_flight=1) as (transport, server):
+
+            async def first() -> None:
+                await transport.send(outgoing())
+                second.cancel()  # which was given the connection, and has not run since
+
+            sending = asyncio.create_task(first())
+            await begun.wait()
+            second = asyncio.create_task(transport.send(outgoing()))
+            await asyncio.sleep(0)
+            hold.set()
+            await sending
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            assert (await transport.send(outgoing())).body == b"ok"
+            assert server.lines == 1
+
+    run(scenario())
+
+
 def test_waiting_for_a_connection_takes_no_longer_than_allowed_and_a_cut_send_frees_its_place(run: Run) -> None:
     async def converse(line: Line) -> None:
         if line.number == 1:
@@ -517,13 +548,15 @@ def test_an_answer_that_is_no_http_is_a_protocol_error_and_ends_the_connection(r
 
 def test_the_same_answer_again_is_read_as_if_it_were_new(run: Run) -> None:
     """What was read before is remembered, yet how much of it is wanted, and by which method, is another matter."""
-    large = packed(b"gzip", gzip.compress(b"y" * 100_000, mtime=0))
+    large, no = packed(b"gzip", gzip.compress(b"y" * 100_000, mtime=0)), OK.replace(b"ok", b"no")
 
     async def converse(line: Line) -> None:
-        assert len(large) < 1000
-        await line.answer(large, large, large, OK, OK)
-        await line.answer(OK[:-2])  # to HEAD
-        await line.answer(OK, OK.replace(b"ok", b"no"), OK + OK)
+        if line.number == 1:
+            assert len(large) < 1000
+            await line.answer(large, large, large, OK, OK, OK, no)
+            await line.answer(no)  # to HEAD
+            await line.is_cut()
+        await line.answer(OK, OK + OK)
         await line.is_cut()
 
     async def scenario() -> None:
@@ -533,10 +566,10 @@ def test_the_same_answer_again_is_read_as_if_it_were_new(run: Run) -> None:
             assert [(len(reply.body), reply.truncated) for reply in replies] == [
                 *((100_000, False), (16_384, True), (100_000, False)),
             ]
-            bodies = [(await transport.send(outgoing())).body for _ in range(2)]
+            bodies = [(await transport.send(outgoing())).body for _ in range(4)]
             assert (await transport.probe()).body == b""
-            bodies += [(await transport.send(outgoing())).body for _ in range(3)]
-            assert (bodies, server.lines) == ([b"ok", b"ok", b"ok", b"no", b"ok"], 1)
+            bodies += [(await transport.send(outgoing())).body for _ in range(2)]
+            assert (bodies, server.lines) == ([b"ok", b"ok", b"ok", b"no", b"ok", b"ok"], 2)
 
     run(scenario())
 
@@ -595,6 +628,8 @@ def test_a_large_body_is_written_as_fast_as_it_is_taken(run: Run) -> None:
             large = asyncio.create_task(transport.send(outgoing(payload=LARGE)))
             await begun.wait()
             assert (await transport.send(outgoing())).body == b"ok"
+            for _ in range(300):  # rounds of the loop, in each of which a piece could be written
+                await asyncio.sleep(0)
             assert not large.done()
             assert psutil.Process().memory_info().rss - before < len(LARGE) / 2
             may_go_on.set()
@@ -605,15 +640,24 @@ def test_a_large_body_is_written_as_fast_as_it_is_taken(run: Run) -> None:
 
 def test_an_answer_before_the_body_is_sent_counts_and_ends_the_connection(run: Run) -> None:
     async def converse(line: Line) -> None:
+        if line.number > 1:
+            await line.answer(OK)
+            return
         await line.reader.readuntil(b"\r\n\r\n")
         await line.say(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        await next_sent.wait()
         await line.is_cut()
 
+    next_sent = asyncio.Event()
+
     async def scenario() -> None:
-        async with served(converse) as (transport, _):
+        async with served(converse) as (transport, server):
             error = await refused(transport.send(outgoing(payload=LARGE)))
             assert error.reply is not None
             assert (error.reply.status_code, error.reply.body) == (413, b"big")
+            assert (await transport.send(outgoing())).body == b"ok"
+            next_sent.set()
+            assert server.lines == 2
 
     run(scenario())
 
