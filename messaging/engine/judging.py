@@ -93,7 +93,7 @@ def _lock(endpoints: Collection[UUID], now: datetime) -> list[Breaker]:
         there = Endpoint.objects.filter(pk__in=missing).values_list("pk", flat=True)
         fresh = [Breaker(pk=pk, written_at=now) for pk in sorted(there)]
         Breaker.objects.bulk_create(fresh, ignore_conflicts=True)
-        found = list(rows)
+        found = list(rows.all())
     return found
 
 

@@ -42,9 +42,9 @@ def batch(link: Link, count: int, **fields: object) -> None:
     assert answer.json()["accepted"] == count, answer.text
 
 
-def several(make_stack: MakeStack, count: int) -> Stack:
+def several(make_stack: MakeStack, count: int, **settings: str) -> Stack:
     """Return a stack with `count` deliver processes that have settled who has which part."""
-    stack = make_stack()
+    stack = make_stack(**settings)
     stack.start("web")
     for number in range(count):
         stack.start("deliver", name=f"deliver-{number}")
@@ -243,7 +243,7 @@ def test_after_a_long_outage_all_is_delivered_once_beginning_slowly(
     make_stack: MakeStack, http_receiver: HttpReceiver
 ) -> None:
     """45 minutes down, 12,000 waiting: the first within 2 s of healing, doubling each second up to the cap."""
-    stack = several(make_stack, 2)
+    stack = several(make_stack, 2, CONTROLPLANE_LEASE_S="20")
     http_receiver.answer(Answer(503))
     link = Link(stack, http_receiver.url, max_in_flight=32)
     batch(link, 20)
