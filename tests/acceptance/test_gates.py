@@ -1,5 +1,6 @@
 """Caps, rates and breakers of an endpoint over several real processes, and the switches people have."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 from tests.acceptance.ledgers import drain
 from tests.acceptance.link import Link
 from tests.acceptance.test_engine_defects import fill
-from tests.servers.answers import Answer
+from tests.servers.answers import HANG, Answer
 from tests.servers.http import HttpReceiver, Received
 from tests.stack import Stack
 
@@ -56,8 +57,8 @@ def settled(stack: Stack, count: int) -> None:
     """Return once `count` processes have announced the same members."""
 
     def agree() -> bool:
-        views = [orjson.loads(str(row[0]).replace("'", '"')) for row in stack.sql("SELECT view FROM messaging_member")]
-        return len([view for view in views if len(view) == count]) >= count
+        views = [str(row[0]) for row in stack.sql("SELECT view FROM messaging_member")]
+        return any(view.count(",") == count - 1 and len(view) > 9 and views.count(view) == count for view in views)
 
     stack.wait_for(agree, 30, f"{count} members with one view")
 
@@ -157,6 +158,29 @@ def test_a_rate_holds_over_processes_and_says_so(make_stack: MakeStack, http_rec
     assert 17 <= rate <= 23, f"{rate:.1f}/s"
     most = max(sum(1 for at in times if begin <= at < begin + 1) for begin in times)
     assert most <= 30, f"{most} within a second"
+
+
+def test_a_frozen_process_that_comes_back_takes_nothing_until_it_has_a_part(
+    make_stack: MakeStack, http_receiver: HttpReceiver
+) -> None:
+    """The others took its part over; the cap holds when it goes on."""
+    stack = several(make_stack, 2)
+    meter = Meter(http_receiver, 0.05)
+    link = Link(stack, http_receiver.url, max_in_flight=4)
+    stack.signal("deliver-0", signal.SIGSTOP)
+    try:
+        batch(link, 400)
+        settled(stack, 1)
+        so_far = len(http_receiver.received)
+        http_receiver.wait_for(so_far + 20, 30)
+        assert meter.most == 4  # one alone uses all of it
+    finally:
+        stack.signal("deliver-0", signal.SIGCONT)
+    settled(stack, 2)
+    drain(stack)
+
+    assert meter.most == 4
+    assert counts(stack, link) == {("delivered", "sent"): 400}
 
 
 # --- breaker -------------------------------------------------------------------
@@ -271,6 +295,42 @@ def test_after_a_long_outage_all_is_delivered_once_beginning_slowly(
     # One at a time sends at most 50 a second, two 100 ...: never faster, over both processes.
     for second, count in enumerate(per_second[:4]):
         assert count <= 50 * 2 ** (second + 1) + 5, per_second
+
+
+def test_a_resumed_endpoint_begins_slowly(shared_stack: Stack, http_receiver: HttpReceiver) -> None:
+    """What it was paused for may not be over: one in flight, then two, four, eight."""
+    link = Link(shared_stack, http_receiver.url, max_in_flight=16)
+    scheduled = link.send(deliver_at="2099-01-01T00:00:00Z")
+    link.act(f"endpoints/{link.endpoint}/pause/")
+    link.until(scheduled, "pending", reason="paused")  # now the engine knows, too
+    batch(link, 250)
+    http_receiver.clear()
+    Meter(http_receiver, 0.05)
+    link.act(f"endpoints/{link.endpoint}/resume/")
+    http_receiver.wait_for(250, 30)
+    times = [request.at for request in http_receiver.received]
+    per_second = [sum(1 for at in times if second <= at - times[0] < second + 1) for second in range(4)]
+
+    assert link.delivery(scheduled)["reason"] == "scheduled"
+    for second, count in enumerate(per_second[:3]):
+        assert count <= 20 * 2 ** (second + 1) + 5, per_second
+
+
+def test_another_tries_when_the_one_that_tried_was_killed(make_stack: MakeStack, http_receiver: HttpReceiver) -> None:
+    """A breaker does not stay half-open for ever."""
+    stack = several(make_stack, 1)
+    http_receiver.answer(500)
+    link = Link(stack, http_receiver.url, retry_schedule_s=[3600], timeout_s=2)
+    batch(link, 20)
+    opened(link)
+    http_receiver.answer(HANG)
+    stack.wait_for(lambda: breaker(link)["state"] == "half_open", 20, "a try")
+    stack.kill("deliver-0")
+    http_receiver.answer(200)
+    stack.start("deliver", name="deliver-1")
+    drain(stack)
+
+    assert counts(stack, link) == {("delivered", "sent"): 20}
 
 
 # --- switches ------------------------------------------------------------------
