@@ -19,6 +19,7 @@ from messaging.models import Member
 SILENT_S = 2.0  # beyond a lease: then a member is gone, and had stopped sending a while before
 FORGOTTEN = timedelta(hours=1)
 BEATS = 6  # a lease
+READ_EVERY_S = 0.45  # while nobody joins or leaves
 JOIN_ROUNDS = 4  # alone, two suffice: be there, announce
 
 # Runs a call in the engine's database thread; None when the database failed, after a while.
@@ -35,6 +36,7 @@ class Crowd:
         self._shares, self._loads, self._in_database, self._lease_s = shares, loads, in_database, lease_s
         self._said: Announced | None = None
         self._said_at = float("-inf")
+        self._read_at = float("-inf")
 
     @property
     def is_silent(self) -> bool:
@@ -50,6 +52,9 @@ class Crowd:
     async def attend(self) -> bool:
         """Say what is new or due, and take in what the others said; return whether our parts changed."""
         now = time.monotonic()
+        if self._shares.is_settled and now - self._read_at < READ_EVERY_S:
+            return False
+        self._read_at = now
         was_silent = self.is_silent
         if was_silent:
             self._shares.leave()

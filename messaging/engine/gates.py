@@ -32,7 +32,6 @@ class Gate:
     next_at: float = float("-inf")  # when the rate allows the next send, on the monotonic clock
     rate: float | None = None  # our part of it
     is_open: bool = False
-    is_dirty: bool = False  # its breaker counts failures, so that successes matter
     try_at: datetime | None = None
     asked_at: float = float("-inf")  # when we last asked for one to try, on the monotonic clock
     healed_at: datetime | None = None
@@ -80,6 +79,7 @@ class Gates:
         self._gates: dict[UUID, Gate] = {}
         self._healing: set[Gate] = set()
         self._open: set[Gate] = set()
+        self._dirty: set[UUID] = set()
 
     def gate(self, endpoint: UUID) -> Gate:
         """Return the endpoint's gate, the same for as long as it is known."""
@@ -98,9 +98,13 @@ class Gates:
                 gate = self._gates.pop(endpoint)
                 self._healing.discard(gate)
                 self._open.discard(gate)
+                self._dirty.discard(endpoint)
 
-    def learn(self, rows: Iterable[Breaker]) -> set[UUID]:
-        """Take in breakers as they are stored; return the endpoints that opened or closed."""
+    def learn(self, rows: Iterable[Breaker], *, judged: bool = False) -> set[UUID]:
+        """Take in breakers as they are stored; return the endpoints that opened or closed.
+
+        `judged` says that what failed here is counted in them.
+        """
         turned = set()
         for row in rows:
             gate = self._gates.get(row.endpoint_id)
@@ -113,14 +117,16 @@ class Gates:
                 gate.asked_at = float("-inf")
             gate.is_open, gate.try_at, gate.healed_at = is_open, row.try_at, row.healed_at
             (self._open.add if is_open else self._open.discard)(gate)
-            gate.is_dirty, gate.failed_in_a_row = is_open or bool(row.streak), 0
+            (self._dirty.add if is_open or row.streak else self._dirty.discard)(gate.id)
+            if judged:
+                gate.failed_in_a_row = 0
             self._healing.add(gate)
             self._set(gate)
         return turned
 
     def dirty(self) -> set[UUID]:
-        """Return the endpoints whose breakers must hear of successes, too."""
-        return {gate.id for gate in self._gates.values() if gate.is_dirty}
+        """Return the endpoints whose breakers count failures, and must hear of successes, too."""
+        return set(self._dirty)
 
     def to_try(self) -> dict[UUID, tuple[tuple[int, str], float]]:
         """Return {endpoint: (interface, timeout)} of the open breakers of which we may try one delivery now."""

@@ -29,7 +29,7 @@ BATCH = 1000
 SAME = timedelta(milliseconds=1)  # SQLite keeps some times to the millisecond
 LATE = timedelta(seconds=1)
 UNTRIED = Q(attempts=0, unspent=0)
-TRIED_AT_WILL = (Reason.NEW, Reason.RETRYING, Reason.RATE_LIMITED)
+TRIED_AT_WILL = (Reason.NEW, Reason.RETRYING, Reason.RATE_LIMITED, Reason.PAUSED)  # whenever they are due
 
 
 @dataclass(frozen=True, slots=True)

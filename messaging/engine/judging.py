@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -93,7 +93,7 @@ def _lock(endpoints: Collection[UUID], now: datetime) -> list[Breaker]:
         there = Endpoint.objects.filter(pk__in=missing).values_list("pk", flat=True)
         fresh = [Breaker(pk=pk, written_at=now) for pk in sorted(there)]
         Breaker.objects.bulk_create(fresh, ignore_conflicts=True)
-        found = list(rows)
+        found = list(rows.all())
     return found
 
 
@@ -172,13 +172,26 @@ def take_trials(
     return claims, tried
 
 
-def look(since: datetime | None) -> tuple[datetime, bool, list[Breaker]]:
-    """Return the database's time, whether everything is stopped, and the breakers that changed since a look then."""
+def give_up(claims: Sequence[Claim]) -> None:
+    """Let others try at once what was to be tried and is given back."""
+    for claim in claims:
+        if claim.trial is not None:
+            now = store.now()
+            row = Breaker.objects.filter(pk=claim.trial, state=BreakerState.HALF_OPEN, trying=claim.token)
+            row.update(state=BreakerState.OPEN, trying=None, try_at=now, written_at=now)
+
+
+def look(since: datetime | None) -> tuple[datetime, timedelta, bool, list[Breaker]]:
+    """Return (database's time, how far it is ahead of ours, whether all is stopped, breakers changed since `since`).
+
+    `since` is the time of an earlier look, None for all breakers.
+    """
     now = store.now()
+    ahead = now - datetime.now(UTC)
     rows = Breaker.objects.all()
     if since is not None:
         rows = rows.filter(written_at__gte=since - LOOK_BACK)
-    return now, EmergencyStop.objects.exists(), list(rows)
+    return now, ahead, EmergencyStop.objects.exists(), list(rows)
 
 
 def heal(endpoints: Collection[UUID]) -> list[Breaker]:

@@ -236,6 +236,7 @@ def release(claims: Sequence[Claim]) -> None:
         by_token[claim.token].append(claim.id)
     for token, ids in by_token.items():
         store.release(ids, token)
+    judging.give_up(claims)
 
 
 def sweep() -> int:

@@ -140,7 +140,7 @@ class Worker:
             self._done.notify()
         if turned.ahead is not None:
             self._gates.ahead = turned.ahead
-        self._learn(turned.breakers)
+        self._learn(turned.breakers, judged=True)
         if self._stopping.is_set():  # leased while the stop came: nobody would wait for their sends
             await self._try(record.release, turned.claims)
             return
@@ -224,14 +224,14 @@ class Worker:
         seen = await self._try(judging.look, self._looked_at)
         if seen is None:
             return
-        self._looked_at, is_stopped, rows = seen
+        self._looked_at, self._gates.ahead, is_stopped, rows = seen
         if is_stopped and not self._is_stopped:
             self._lanes.use({})  # at once; the registry follows
         self._is_stopped = is_stopped
         self._learn(rows)
 
-    def _learn(self, rows: list[Breaker]) -> None:
-        turned = self._gates.learn(rows)
+    def _learn(self, rows: list[Breaker], *, judged: bool = False) -> None:
+        turned = self._gates.learn(rows, judged=judged)
         if turned:
             doors = [(interface, door) for interface, doors in self._registry.doors.items() for door in doors]
             self._use({interface for interface, door in doors if door.id in turned and not door.gate.is_open})
