@@ -151,7 +151,7 @@ class DeliverySerializer(serializers.ModelSerializer[Delivery]):
 
 
 class DeliveryDetailSerializer(DeliverySerializer):
-    """One delivery with its tries, oldest first. Expects `attempts` in the context, and `head`: what it waits behind."""
+    """One delivery with its tries, oldest first. Expects `attempts` in the context, and what holds it: `head`."""
 
     blocked = serializers.SerializerMethodField()
     attempt_list = serializers.SerializerMethodField()
