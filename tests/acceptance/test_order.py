@@ -135,7 +135,7 @@ def test_what_waits_behind_nobody_is_found(make_stack: Callable[..., Stack], htt
     stack.sql("UPDATE messaging_delivery SET reason = 'blocked'")
     stack.start("deliver")
 
-    assert link.ended(left)["state"] == "delivered"
+    assert link.ended(left, timeout=60)["state"] == "delivered"
     assert "order_mended" in stack.log("deliver")
 
 
@@ -147,12 +147,12 @@ def test_a_head_that_is_lost_stays_the_head(make_stack: Callable[..., Stack], ht
     link = Link(stack, http_receiver.url, timeout_s=60)
     http_receiver.answer(Answer(200, delay_s=NEVER_S))
     first, second = send_line(link, 2)
-    http_receiver.wait_for(1)
+    http_receiver.wait_for(1, 60)
     stack.kill("deliver")
     http_receiver.answer(200)
     stack.start("deliver")
 
-    assert link.ended(second)["state"] == "delivered"
+    assert link.ended(second, timeout=60)["state"] == "delivered"
     assert numbers(http_receiver) == [0, 0, 1]
     assert [attempt["outcome"] for attempt in link.ended(first)["attempt_list"]] == ["lost", "delivered"]
 
@@ -169,7 +169,7 @@ def test_a_poisonous_head_frees_those_behind_it(make_stack: Callable[..., Stack]
     )
     stack.start("deliver")
 
-    assert link.ended(second)["state"] == "delivered"
+    assert link.ended(second, timeout=60)["state"] == "delivered"
     assert link.ended(first)["reason"] == "poison"
     assert numbers(http_receiver) == [1]
 
@@ -333,7 +333,7 @@ def test_a_high_one_does_not_wait_behind_ten_thousand_low_ones(
     headers = {"Content-Type": "application/x-ndjson"}
     assert stack.api("POST", "messages/", data=b"\n".join(lines), headers=headers).json()["accepted"] == 10_000
     stack.start("deliver")
-    http_receiver.wait_for(50, 30)
+    http_receiver.wait_for(50, 60)
     before = len(http_receiver.received)
     high = link.send(priority="high", payload={"n": -1})
     assert link.ended(high)["state"] == "delivered"
@@ -355,7 +355,7 @@ def test_a_flood_of_high_ones_does_not_stop_the_low_ones(
     for n in range(OTHERS):
         link.send(priority=("low", "normal")[n % 2], payload={"n": -1 - n})
     stack.start("deliver")
-    http_receiver.wait_for(FLOOD + OTHERS, 60)
+    http_receiver.wait_for(FLOOD + OTHERS, 120)
 
     order = numbers(http_receiver)
     places = [place for place, n in enumerate(order) if n < 0]
