@@ -152,7 +152,7 @@ class DeliverySerializer(serializers.ModelSerializer[Delivery]):
 
 
 class DeliveryDetailSerializer(DeliverySerializer):
-    """One delivery with its tries, oldest first. Expects `attempts` and `head`, what it waits for, in the context."""
+    """One delivery with its tries, oldest first. Expects `attempts` in the context, and what holds it: `head`."""
 
     blocked = serializers.SerializerMethodField()
     attempt_list = serializers.SerializerMethodField()
