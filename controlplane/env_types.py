@@ -170,6 +170,7 @@ def sqlite_options(synchronous: str) -> dict[str, Any]:
         "cache_size": "-32768",
         "temp_store": "MEMORY",
         "mmap_size": "268435456",
+        "wal_autocheckpoint": "4000",  # pages; the same few hot ones need not be written back several times a second
     }
     return {
         "transaction_mode": "IMMEDIATE",  # DEFERRED fails at once when a reader turns writer

@@ -3,6 +3,7 @@
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ MAX_WAITING_MESSAGES = 20_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 MAX_SHARE = 0.5  # of the waiting messages may be one caller's: a flood of one key leaves room for the others
 ROOM_POLL_S = 0.02
+# What one commit costs is shared by what it stores: where many came together last time, the next are about to come.
+BUSY = 4
+GATHER_S = 0.001
 # What is wrong with a message; whatever else the database says is no fault of a sender's.
 UNSTORABLE = (DataError, IntegrityError, ArithmeticError, TypeError, ValueError)
 
@@ -51,6 +55,7 @@ class Writer:
         self._waiting_messages = 0  # touched by the loop's thread alone
         self._waiting_bytes = 0
         self._waiting_of: dict[str, int] = {}
+        self._last_batch = 0  # how many submissions; touched by the writer's thread alone
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
 
     def start(self) -> None:
@@ -126,9 +131,12 @@ class Writer:
                 break
             if submission is None:
                 return batch, False
+            if not batch and self._last_batch >= BUSY:
+                time.sleep(GATHER_S)
             batch.append(submission)
             messages += len(submission.planned)
             size += submission.size
+        self._last_batch = len(batch)
         return batch, True
 
     def _store(self, batch: list[Submission]) -> list[list[Answer]]:

@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from django.db.utils import ConnectionHandler
 from controlplane.env_types import database_config
 from controlplane.sqlite3.base import DatabaseWrapper
 from controlplane.sqlite3.queue import WriteQueue
-from tests.stack import PYTHON, ROOT
+from tests.stack import PYTHON, ROOT, wait_for
 
 
 @pytest.fixture
@@ -46,33 +44,36 @@ def end(connection: DatabaseWrapper, *, well: bool) -> None:
     connection.set_autocommit(True)
 
 
+BUSY = """
+import os, sys, time
+from controlplane.sqlite3.queue import WriteQueue
+queue, turns = WriteQueue(sys.argv[1]), os.open(sys.argv[1] + "-turns", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+while queue.enter(20):
+    os.write(turns, b"x")
+    time.sleep(0.004)
+    queue.leave()
+"""
+
+
 def test_one_that_comes_back_at_once_cannot_push_in(database: str) -> None:
-    """A writer that never pauses lets the one that waits go first."""
-    busy, waiting = WriteQueue(database), WriteQueue(database)
-    stopping = threading.Event()
-    turns = 0
-
-    def write_on() -> None:
-        nonlocal turns
-        while not stopping.is_set():
-            assert busy.enter(20)
-            turns += 1
-            time.sleep(0.005)
-            busy.leave()
-
-    thread = threading.Thread(target=write_on)
-    thread.start()
+    """A process that writes without a pause lets the one that waits go first."""
+    turns = Path(f"{database}-turns")
+    turns.touch()
+    busy = subprocess.Popen([PYTHON, "-c", BUSY, database], cwd=ROOT)
+    waiting = WriteQueue(database)
+    waited = []
     try:
-        waited = []
+        wait_for(lambda: turns.stat().st_size, 20, "the first turn")
         for _ in range(20):
-            before = turns
+            before = turns.stat().st_size
             assert waiting.enter(20)
-            waited.append(turns - before)
+            waited.append(turns.stat().st_size - before)
             waiting.leave()
+            after = turns.stat().st_size
+            wait_for(lambda n=after: turns.stat().st_size > n + 1, 20, "two more turns")
     finally:
-        stopping.set()
-        thread.join()
-        busy.close()
+        busy.kill()
+        busy.wait()
         waiting.close()
 
     assert sorted(waited)[len(waited) // 2] <= 2, waited
