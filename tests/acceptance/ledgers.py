@@ -18,7 +18,7 @@ OPEN = "state IN ('pending', 'sending')"
 
 
 def post_all(
-    stack: Stack, bodies: Sequence[dict[str, Any]], *, connections: int = 32, headers: dict[str, str] | None = None
+    stack: Stack, bodies: Sequence[Any], *, connections: int = 32, headers: dict[str, str] | None = None
 ) -> list[tuple[int, dict[str, Any]]]:
     """Post each body in a request of its own over `connections`; return (status, answer) in order."""
     answers: list[tuple[int, dict[str, Any]]] = [(0, {})] * len(bodies)
