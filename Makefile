@@ -58,8 +58,8 @@ test-postgresql:
 	@url=$$($(BIN)/python deploy/services.py url) || { echo "skipped on PostgreSQL: no server"; test -z "$${CI:-}"; exit; }; \
 	DATABASE_URL=$$url $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "database and not stack and not long" $(ARGS)
 
-test-long: setup-dev services ## Run the tests that take minutes to hours
-	@$(BIN)/python -m pytest -m long --timeout 0 $(ARGS)
+test-long: setup-dev services ## Run the tests that take minutes to hours, and print their figures (LONG_KILLS LONG_MESSAGES)
+	@$(BIN)/python -m pytest -m long --timeout 0 -s $(ARGS)
 
 check: setup-dev ## Format, lint, types, migrations, architecture
 	@$(BIN)/ruff format --check $(SOURCES)

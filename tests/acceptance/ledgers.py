@@ -1,6 +1,7 @@
 """The two ends' own books: a sender that notes what was acknowledged, and what the receiver's log adds up to."""
 
 import asyncio
+import os
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ OPEN = "state IN ('pending', 'sending')"
 
 
 def post_all(
-    stack: Stack, bodies: Sequence[dict[str, Any]], *, connections: int = 32, headers: dict[str, str] | None = None
+    stack: Stack, bodies: Sequence[Any], *, connections: int = 32, headers: dict[str, str] | None = None
 ) -> list[tuple[int, dict[str, Any]]]:
     """Post each body in a request of its own over `connections`; return (status, answer) in order."""
     answers: list[tuple[int, dict[str, Any]]] = [(0, {})] * len(bodies)
@@ -48,7 +49,8 @@ class Sender(threading.Thread):
     """Sends numbered messages until stopped; each again and again, under one message id, until acknowledged.
 
     Each connection numbers its own, `CONNECTION-NUMBER`, one after the other; `ordered`
-    gives them the connection as their ordering key. A web process that does not answer
+    gives them the connection as their ordering key, `padding` so many bytes that do not
+    compress. A web process that does not answer
     is left for the next of `urls`.
     """
 
@@ -61,15 +63,18 @@ class Sender(threading.Thread):
         connections: int = 4,
         pause_s: float = 0.01,
         ordered: bool = False,
+        padding: int = 0,
         urls: Sequence[str] = (),
     ) -> None:
         super().__init__(daemon=True)
         self._urls, self._headers = list(urls) or [stack.url], {"X-API-Key": stack.key()}
         self._envelope = {"source_system": source, "target_system": target}
         self._connections, self._pause_s, self._ordered = connections, pause_s, ordered
+        self._padding = os.urandom(padding // 2).hex()
         self._stopping = threading.Event()
         self.acknowledged: list[str] = []
-        self.broken = 0  # tries that got no answer, or one that said "not now"
+        self.unanswered = 0
+        self.refused: Counter[tuple[int, bool]] = Counter()  # by status, and whether it said when to come again
 
     def finish(self, timeout: float = 60) -> None:
         """Begin no new message; return when each one begun is acknowledged."""
@@ -94,9 +99,8 @@ class Sender(threading.Thread):
             if self._stopping.is_set():
                 return
             message_id = f"{connection}-{number}"
-            body = {**envelope, "message_id": message_id, "payload": {"id": message_id}}
+            body = {**envelope, "message_id": message_id, "payload": {"id": message_id, "padding": self._padding}}
             while not await self._is_acknowledged(session, url, body):
-                self.broken += 1
                 url = next(urls)
                 await asyncio.sleep(0.05)
             self.acknowledged.append(message_id)
@@ -107,9 +111,13 @@ class Sender(threading.Thread):
             async with session.post(f"{url}/api/v1/messages/", json=body) as answer:
                 text = await answer.read()
         except (aiohttp.ClientError, OSError, TimeoutError):
+            self.unanswered += 1
             return False
-        assert answer.status in (202, 503), (answer.status, text)
-        return answer.status == 202 and orjson.loads(text)["message_id"] == body["message_id"]
+        assert answer.status in (202, 429, 503), (answer.status, text)
+        if answer.status != 202:
+            self.refused[answer.status, "retry-after" in answer.headers] += 1
+            return False
+        return bool(orjson.loads(text)["message_id"] == body["message_id"])
 
 
 def drain(stack: Stack, timeout: float = 60) -> None:

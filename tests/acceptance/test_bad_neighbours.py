@@ -16,7 +16,7 @@ from tests.stack import Stack
 
 pytestmark = pytest.mark.timeout(600)
 GOOD, KEPT = 7, 0.9
-EACH, OF_BAD = 2500, 6000
+EACH, OF_BAD, A_SECOND = 2500, 2000, 40.0
 SETTLE_S, MEASURE_S, ROUNDS, TRIES = 0.6, 1.2, 3, 3
 MIB = 2**20
 
@@ -38,15 +38,29 @@ def rate(stack: Stack, links: Sequence[Link]) -> float:
     return (delivered(stack, links) - before) / (time.monotonic() - begun)
 
 
+def make_due(stack: Stack, links: Sequence[Link], *, is_flowing: bool) -> None:
+    """Have what waits for `links` be due bit by bit, or not at all; in the table, since a pause is work too."""
+    spread_s = OF_BAD / A_SECOND
+    if stack.database_url.startswith("sqlite"):
+        wait = f"((abs(random()) % {spread_s * 1000:.0f}) / 1000.0) || ' seconds'" if is_flowing else "'1 hour'"
+        due = f"strftime('%Y-%m-%d %H:%M:%f', 'now', {wait})"
+    else:
+        due = f"now() + random() * interval '{spread_s} seconds'" if is_flowing else "now() + interval '1 hour'"
+    for link in links:
+        stack.sql(
+            f"UPDATE messaging_delivery SET due_at = {due} WHERE state = 'pending'"
+            " AND system_id = (SELECT id FROM endpoints_system WHERE slug = ?)",
+            link.target,
+        )
+
+
 def kept(stack: Stack, good: Sequence[Link], bad: Sequence[Link]) -> tuple[float, float]:
     """Return the rate of the good ones with the bad ones beside them, and without; the two take turns."""
     beside, alone = [], []
     for _ in range(ROUNDS):
-        for link in bad:
-            link.act(f"systems/{link.target}/pause/")
+        make_due(stack, bad, is_flowing=False)
         alone.append(rate(stack, good))
-        for link in bad:
-            link.act(f"systems/{link.target}/resume/")
+        make_due(stack, bad, is_flowing=True)
         beside.append(rate(stack, good))
     return sum(beside), sum(alone)
 
@@ -54,8 +68,9 @@ def kept(stack: Stack, good: Sequence[Link], bad: Sequence[Link]) -> tuple[float
 def test_three_bad_receivers_leave_the_other_seven_their_rate(make_stack: Callable[..., Stack]) -> None:
     """Of ten endpoints one is black-holed, one drips and one answers 10 GB: the others keep nine tenths or more.
 
-    The seven are bound by their receivers (20 ms an answer, one at a time), not by this
-    machine; what else it does can spoil a measurement, so the best of three counts.
+    The seven are bound by their receivers (20 ms an answer, one at a time: some 40 a second),
+    not by this machine, and the three get as many. What else a machine does can spoil a
+    measurement, so the best of three counts.
     """
     stack = make_stack(CONTROLPLANE_LEASE_S="30")
     stack.start("web")
@@ -90,7 +105,7 @@ def test_three_bad_receivers_leave_the_other_seven_their_rate(make_stack: Callab
         assert max(tries) >= KEPT
         assert min(figures["tries at the bad ones"]) > 0, "a bad one that is not tried spoils nothing"
         waiting = "SELECT count(*) FROM messaging_delivery WHERE state = 'pending'"
-        assert stack.sql(waiting)[0][0] > OF_BAD, "they were to have work to the end"
+        assert stack.sql(waiting)[0][0] > 2 * OF_BAD, "all were to have work to the end"
 
 
 HOSTILE = ("GZIP_BOMB", "HUGE", "ENDLESS", "BAD_CHUNKING", "MANY_HEADERS", "CUT_BODY")

@@ -1,0 +1,126 @@
+"""The database stops, is locked, or its disk is full: no ack is false, and all heals by itself."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.acceptance.ledgers import Sender, compare, demand_balance, drain
+from tests.acceptance.link import Link
+from tests.acceptance.plain_server import PlainServer
+from tests.servers.nginx import Nginx
+from tests.servers.postgres import FULL_AT, Postgres
+from tests.stack import Databases, Stack
+
+pytestmark = pytest.mark.timeout(600)
+DOWN_S = 4.0
+Outage = Callable[[Stack], Any]  # a context manager: the outage lasts as long as it is entered
+
+
+@contextmanager
+def locked(stack: Stack) -> Iterator[None]:
+    """Keep SQLite's one write lock to ourselves."""
+    connection = sqlite3.connect(stack.database_url.removeprefix("sqlite:///"), timeout=20, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    yield
+    connection.close()
+
+
+@contextmanager
+def without_disk(stack: Stack) -> Iterator[None]:
+    """Let no file of our own processes grow: to SQLite within them the disk is full."""
+    running = [psutil.Process(process.pid) for process in stack.processes.values()]
+    for process in running:
+        process.rlimit(psutil.RLIMIT_FSIZE, (4096, psutil.RLIM_INFINITY))
+    yield
+    for process in running:
+        process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[Postgres]:
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Yield a fresh database; PostgreSQL on a server that this module may break."""
+    own = request.param == "postgresql"
+    databases = Databases(tmp_path, request.getfixturevalue("own_postgres").url if own else None)
+    with databases.fresh() as url:
+        yield url
+
+
+@pytest.fixture
+def stopped(request: pytest.FixtureRequest, database_url: str) -> Outage:
+    if database_url.startswith("sqlite"):
+        return locked
+    server: Postgres = request.getfixturevalue("own_postgres")
+
+    @contextmanager
+    def crashed(stack: Stack) -> Iterator[None]:
+        server.crash()
+        yield
+        server.start()
+
+    return crashed
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest, database_url: str) -> Outage:
+    if database_url.startswith("sqlite"):
+        return without_disk
+    server: Postgres = request.getfixturevalue("own_postgres")
+
+    @contextmanager
+    def limited(stack: Stack) -> Iterator[None]:
+        server.limit(FULL_AT)
+        yield
+        server.limit(None)
+
+    return limited
+
+
+@pytest.mark.parametrize("kind", ["stopped", "full"])
+def test_an_outage_of_the_database_loses_nothing_and_heals(
+    make_stack: Callable[..., Stack],
+    plain_receiver: Nginx | PlainServer,
+    request: pytest.FixtureRequest,
+    kind: str,
+) -> None:
+    """Under load, twice: what cannot be stored is a 503 that says when to come again, and both ends' books agree."""
+    outage: Outage = request.getfixturevalue(kind)
+    stack = make_stack(CONTROLPLANE_LEASE_S="2")
+    stack.start("web")
+    stack.start("deliver")
+    link = Link(stack, f"{plain_receiver.url}/in")
+    sender = Sender(stack, link.source, link.target, padding=20_000)
+    sender.start()
+    healed = []
+    for _ in range(2):
+        enough = len(sender.acknowledged) + 30
+        stack.wait_for(lambda wanted=enough: len(sender.acknowledged) > wanted, what="load")
+        with outage(stack):
+            time.sleep(DOWN_S)
+            before = len(sender.acknowledged)
+            if stack.database_url.startswith("postgresql"):
+                stack.wait_for(lambda: sender.refused, what="a refusal")
+        begun = time.monotonic()
+        stack.wait_for(lambda wanted=before + 30: len(sender.acknowledged) > wanted, 60, "healing")
+        healed.append(round(time.monotonic() - begun, 1))
+    sender.finish()
+    drain(stack)
+
+    figures = compare(stack, sender.acknowledged, plain_receiver.lines()) | {"healed after s": healed}
+    figures |= {"refused": sum(sender.refused.values()), "unanswered": sender.unanswered}
+    print(f"\n{stack.database_url.partition(':')[0]}, {kind}: {json.dumps(figures)}")
+    assert set(sender.refused) <= {(503, True)}
+    assert all(process.poll() is None for process in stack.processes.values()), "it was to heal by itself"
+    demand_balance(stack)
