@@ -204,6 +204,10 @@ def test_pages_cut_by_the_bound_lead_to_every_match(admin: Api) -> None:
         _, body = admin.get(body["previous"])
         back.append([row["id"] for row in body["results"]])
 
+    visitor = Client()
+    visitor.force_login(User.objects.create_superuser("visitor"))
+    assert b"None so far" not in visitor.get("/admin/messaging/delivery/?interface=orders").content
+    assert b"None so far" in visitor.get("/admin/messaging/delivery/?interface=elsewhere").content
     assert (forth[0], forth[-1]) == ([str(newest.pk)], [str(oldest.pk)])
     assert forth[1:-1] == [[]] * (25_000 // LOOK - 2)
     assert [row for page in back for row in page] == [str(oldest.pk), str(newest.pk)]
