@@ -49,7 +49,7 @@ def system_page(request: HttpRequest, slug: str) -> HttpResponse:
         dead=sum(row.count for row in backlog if row.state == State.DEAD),
         reasons=grouped(backlog, State.PENDING, "interface", "reason"),
         died=grouped(backlog, State.DEAD, "interface", "error_class"),
-        recent=recent.defer("message__payload").order_by("-id")[:RECENT],
+        recent=recent.defer("message__payload").order_by("-message_id", "-id")[:RECENT],
         sends=snippets.sending(system),
         raw=snippets.sending_raw(system),
         receives=snippets.receiving(system),

@@ -11,23 +11,27 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
-from uuid import UUID
 
-from django.db.models import Count, F, Min, Q, QuerySet, Sum
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet, Sum
 
 from endpoints.access.principal import Principal
 from endpoints.models import EmergencyStop, Endpoint, System, visible
 from endpoints.services import emergency_stop
-from messaging.models import Attempt, Delivery, Process, Reason, Rollup, State
+from messaging.models import RARE, UNSETTLED, Attempt, Delivery, Process, Reason, Rollup, State
 from messaging.services.status import is_alive
 
 CAP = 5_000
 RECENT_ATTEMPTS = 2_000
 MINUTES = 60
-FIRST_ID = UUID(int=0)
 LATE_S = 5.0  # what is due for less than this is on its way, not late
 SHOWN_EVENTS = ("accepted", "delivered", "dead")
 WAITS_BY_PLAN = (Reason.SCHEDULED,)
+# Each state in the words of its index.
+ALONG = {
+    State.PENDING: Q(state=State.PENDING) & UNSETTLED,
+    State.SENDING: Q(state=State.SENDING, lease_until__isnull=False),
+    State.DEAD: Q(state=State.DEAD) & RARE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,8 @@ class Overview:
 
 def overview(principal: Principal, now: datetime) -> Overview:
     """Return the dashboard's numbers as `principal` may see them."""
-    backlog = open_backlog(principal, now)
+    ids = _open_ids(principal)
+    backlog = _backlog(ids, now)
     waiting = any(row.state == State.PENDING and row.is_trouble for row in backlog)
     dead = any(row.state == State.DEAD for row in backlog)
     return Overview(
@@ -128,8 +133,8 @@ def overview(principal: Principal, now: datetime) -> Overview:
         traffic=traffic(principal, now),
         slowest=slowest(principal),
         processes=list(Process.objects.filter(stopped_at__isnull=True).order_by("role", "started_at")),
-        oldest_waiting=_oldest(principal, State.PENDING, now) if waiting else None,
-        oldest_dead=_oldest(principal, State.DEAD, now) if dead else None,
+        oldest_waiting=_oldest(ids, State.PENDING, now) if waiting else None,
+        oldest_dead=_oldest(ids, State.DEAD, now) if dead else None,
         systems=System.objects.visible_to(principal).count(),
         stop=emergency_stop(),
     )
@@ -137,11 +142,15 @@ def overview(principal: Principal, now: datetime) -> Overview:
 
 def open_backlog(principal: Principal, now: datetime, system: System | None = None) -> list[Backlog]:
     """Return what is pending, sending or dead, grouped; at most `CAP` rows of each state are looked at."""
+    return _backlog(_open_ids(principal, system), now)
+
+
+def _backlog(ids: "Ids", now: datetime) -> list[Backlog]:
     late = Q(state=State.PENDING, due_at__lt=now - timedelta(seconds=LATE_S)) & ~Q(reason__in=WAITS_BY_PLAN)
     found: list[Backlog] = []
-    for state in (State.PENDING, State.SENDING, State.DEAD):
+    for state in ALONG:
         rows = (
-            Delivery.objects.filter(pk__in=_ids(principal, state, system))
+            Delivery.objects.filter(pk__in=ids[state])
             .values_list("state", "system__slug", "interface", "reason", "error_class")
             .annotate(
                 count=Count("pk"),
@@ -190,19 +199,39 @@ def grouped(backlog: Iterable[Backlog], state: str, *fields: str) -> list[tuple[
     return sorted(((key, *value) for key, value in sums.items()), key=lambda item: -item[1])
 
 
-def _ids(principal: Principal, state: str, system: System | None = None) -> QuerySet[Any, Any]:
-    """Return the ids of at most `CAP` deliveries in `state`.
+Ids = dict[State, Any]  # of each state that is open or dead: keys of deliveries, or the query that gives them
 
-    Unordered on purpose: asked for an order, SQLite walks the primary key past every
-    row in another state. The lower bound excludes nothing, but makes (state, id) the
-    index to choose, and that gives the oldest first anyway.
+
+def _open_ids(principal: Principal, system: System | None = None) -> Ids:
+    """Return at most `CAP` deliveries of each state, the oldest first if of every system.
+
+    A team's: those to its systems, and those from them among the first `CAP` of all.
     """
-    rows = Delivery.objects.visible_to(principal).filter(state=state, id__gt=FIRST_ID)
-    return (rows if system is None else rows.filter(system=system)).order_by().values("pk")[:CAP]
+    first = {state: _first(state, system) for state in ALONG}
+    if principal.team_ids is None:
+        return {state: rows.values("pk")[:CAP] for state, rows in first.items()}
+    own = list(System.objects.visible_to(principal).values_list("pk", flat=True))
+    ids: Ids = {}
+    for state, rows in first.items():
+        received = rows.filter(system__in=own).values_list("pk", flat=True)[:CAP]
+        seen = Delivery.objects.filter(pk__in=rows.values("pk")[:CAP]).visible_to(principal).order_by()
+        ids[state] = list({*received, *seen.values_list("pk", flat=True)})
+    return ids
 
 
-def _oldest(principal: Principal, state: str, now: datetime) -> Oldest | None:
-    rows = Delivery.objects.filter(pk__in=_ids(principal, state)).order_by("created_at")
+def _first(state: State, system: System | None) -> QuerySet[Any]:
+    rows = Delivery.objects.filter(ALONG[state]).order_by()
+    if system is None:
+        return rows if state == State.SENDING else rows.order_by("message_id")
+    if state == State.SENDING:  # few: checked one by one, not looked for among all of the system's
+        return rows.filter(Exists(System.objects.filter(pk=OuterRef("system"), slug=system.slug)))
+    if state == State.PENDING:  # in the order of the engine's own index, which is by system
+        return Delivery.objects.filter(state=state, system=system).order_by("interface", "-priority", "due_at")
+    return rows.filter(system=system)
+
+
+def _oldest(ids: Ids, state: State, now: datetime) -> Oldest | None:
+    rows = Delivery.objects.filter(pk__in=ids[state]).order_by("created_at")
     if state == State.PENDING:
         waits = ~Q(reason=Reason.NEW) | Q(due_at__lt=now - timedelta(seconds=LATE_S))
         rows = rows.filter(waits).exclude(reason__in=WAITS_BY_PLAN)
