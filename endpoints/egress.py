@@ -189,9 +189,8 @@ class Egress:
         target = parse_url(url)
         exchange = Exchange(max_bytes + 1, time.perf_counter() + timeout_s)
         given = {name.lower(): value for name, value in (headers or {}).items()}
-        exchange.head = head(method, target.raw_path_qs, target.host_port_subcomponent or "", given, data) + (
-            data or b""
-        )
+        host = target.host_port_subcomponent or ""
+        exchange.head = head(method, target.raw_path_qs, host, given, data) + (data or b"")
         context = (tls or system_context()) if target.scheme == "https" else None
         with translated(f"{target.origin()}{target.raw_path}"):
             async with asyncio.timeout(timeout_s):
