@@ -35,6 +35,8 @@ def store_planned(planned: Sequence[Planned]) -> list[Answer]:
 
     Duplicates and conflicts are answers, not exceptions; what raises has stored nothing.
     """
+    if not planned:
+        return []
     with transaction.atomic():
         now, positions = store.begin_intake(len(planned))
         answers, fresh = _sort_out(planned, now)
