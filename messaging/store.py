@@ -825,6 +825,7 @@ def _lines() -> str:
 
 LAST_POSITION = 2**63 - 1
 IN_LINE = "{0}.system_id = t.system_id AND {0}.interface = t.interface AND {0}.ordering_key = t.ordering_key"
+IS_BLOCKED = "n.state = 'pending' AND n.reason = 'blocked'"
 IS_HELD = f"EXISTS (SELECT 1 FROM messaging_delivery h WHERE h.holds AND {IN_LINE.format('h')})"
 
 
@@ -843,12 +844,13 @@ def lock_lines(lines: Collection[Line], *, alone: bool) -> None:
 
 
 def held(lines: Collection[Line]) -> set[Line]:
-    """Return those of `lines` that have a head."""
+    """Return those of `lines` in which somebody waits or is sent: who comes to them waits behind."""
     if not lines:
         return set()
     with _cursor() as cursor:
         cursor.execute(
-            f"SELECT t.system_id, t.interface, t.ordering_key FROM {_lines()} WHERE {IS_HELD}",
+            f"SELECT t.system_id, t.interface, t.ordering_key FROM {_lines()} WHERE {IS_HELD}"
+            f" OR EXISTS (SELECT 1 FROM messaging_delivery n WHERE {IS_BLOCKED} AND {IN_LINE.format('n')})",
             [orjson.dumps(list(lines)).decode()],
         )
         return {(row[0], row[1], row[2]) for row in cursor.fetchall()}
@@ -859,7 +861,7 @@ def release_next(lines: Collection[Line], now: datetime) -> list[tuple[int, str,
     if not lines:
         return []
     first = (
-        "SELECT n.id FROM messaging_delivery n WHERE n.state = 'pending' AND n.reason = 'blocked'"
+        f"SELECT n.id FROM messaging_delivery n WHERE {IS_BLOCKED}"
         f" AND {IN_LINE.format('n')} ORDER BY n.message_id LIMIT 1"
     )
     with _cursor() as cursor:
@@ -882,7 +884,7 @@ def next_blocked(after: Line) -> tuple[Line, bool] | None:
         cursor.execute(
             f"SELECT t.system_id, t.interface, t.ordering_key, {IS_HELD} FROM"
             " (SELECT n.system_id, n.interface, n.ordering_key FROM messaging_delivery n"
-            " WHERE n.state = 'pending' AND n.reason = 'blocked'"
+            f" WHERE {IS_BLOCKED}"
             f" AND (n.system_id, n.interface, n.ordering_key, n.message_id) > (%s, %s, %s, {LAST_POSITION})"
             " ORDER BY n.system_id, n.interface, n.ordering_key, n.message_id LIMIT 1) AS t",
             list(after),
