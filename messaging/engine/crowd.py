@@ -18,7 +18,7 @@ from messaging.models import Member
 
 SILENT_S = 2.0  # beyond a lease: then a member is gone, and had stopped sending a while before
 FORGOTTEN = timedelta(hours=1)
-BEATS = 6  # a lease
+BEATS = 3  # a lease
 READ_EVERY_S = 0.45  # while nobody joins or leaves
 JOIN_ROUNDS = 4  # alone, two suffice: be there, announce
 
