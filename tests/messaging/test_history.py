@@ -15,12 +15,21 @@ from django.utils import timezone
 
 from endpoints.access.principal import Principal
 from endpoints.edge.walks import LOOK
+from endpoints.models import System
 from messaging import filters
 from messaging.api import DeadLetterViewSet, DeliveryViewSet, MessageViewSet
 from messaging.models import Attempt, Delivery, Folded, Message, Reason, Rollup, SearchKey, State, Total
 from messaging.services import ledger
 from tests.messaging.api_client import Api
-from tests.messaging.factories import make_message
+from tests.messaging.factories import (
+    make_attempt,
+    make_delivery,
+    make_endpoint,
+    make_key,
+    make_message,
+    make_system,
+    make_team,
+)
 
 ADMIN = Principal(label="test", role="admin", via="test")
 SMALL, LARGE = 10_000, 30_000
@@ -213,6 +222,54 @@ def test_pages_cut_by_the_bound_lead_to_every_match(admin: Api) -> None:
     assert (forth[0], forth[-1]) == ([str(newest.pk)], [str(oldest.pk)])
     assert forth[1:-1] == [[]] * (25_000 // LOOK - 2)
     assert [row for page in back for row in page] == [str(oldest.pk), str(newest.pk)]
+
+
+def make_rare() -> Delivery:
+    """Return a delivery that differs from all that is seeded in everything an index leads to."""
+    system = make_system("rare-system")
+    endpoint = make_endpoint(system)
+    names = dict.fromkeys(("message_id", "event_type", "correlation_id", "ordering_key"), "rare")
+    message = make_message("rare-source", **names, search_keys={"rare": "key"})
+    fields = {"reason": "transform", "error_class": "tls", "ordering_key": "rare", "endpoint": endpoint}
+    delivery = make_delivery(message, system, State.DEAD, **fields)
+    make_attempt(delivery, outcome="lost", error_class="tls", status_code=418, endpoint=endpoint)
+    return delivery
+
+
+@pytest.mark.django_db
+def test_an_index_leads_to_one_old_row_at_once(admin: Api) -> None:
+    """Not after pages and pages that look at newer ones: each filter of these has its way."""
+    rare = make_rare()
+    seed(LOOK * 2, "--force")
+    names = {"message_id": "rare", "correlation_id": "rare", "ordering_key": "rare", "event_type": "rare", "q": "key"}
+    names |= {"search_key": "rare:key", "source_system": "rare-source"}
+    asked = {
+        "messages/": names | {"target_system": "rare-system"},
+        "deliveries/": names
+        | {"system": "rare-system", "endpoint": str(rare.endpoint_id), "reason": "transform", "error_class": "tls"}
+        | {"q": str(rare.pk)},
+        "attempts/": {"delivery": str(rare.pk), "outcome": "lost", "error_class": "tls", "status_code": "418"},
+    }
+    for path, queries in asked.items():
+        for name, value in queries.items():
+            assert len(admin.results(path, **{name: value})) == 1, (path, name)
+    ended = admin.results("deliveries/", ordering="finished_at", state="dead")
+    assert [row["id"] for row in ended][:1] == [str(rare.pk)]
+    assert len(admin.results("dead-letters/", system="rare-system", ordering="-finished_at")) == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("end", ["rare-system", "rare-source"])
+def test_a_team_with_one_old_row_sees_it_at_once(end: str) -> None:
+    """Also when all the newer ones are another's, and on whichever end of it the team is."""
+    rare = make_rare()
+    seed(LOOK * 2, "--force")
+    System.objects.exclude(slug=end).update(owner=make_team("others"))
+    System.objects.filter(slug=end).update(owner=make_team("ours"))
+    api = Api(make_key("viewer", team=make_team("ours")))
+
+    assert [row["id"] for row in api.results("deliveries/")] == [str(rare.pk)]
+    assert [row["message_id"] for row in api.results("messages/")] == ["rare"]
 
 
 @pytest.mark.django_db

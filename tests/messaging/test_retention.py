@@ -115,7 +115,7 @@ def test_a_message_that_nobody_was_to_get_goes_too() -> None:
     assert not Message.objects.exists()
 
 
-def test_counts_go_and_totals_stay() -> None:
+def test_counts_go_and_totals_stay(viewer: Api) -> None:
     """A counter that falls would read as a restart."""
     system = make_system("crm")
     old = (timezone.now() - 100 * DAY).replace(second=0, microsecond=0)
@@ -130,6 +130,7 @@ def test_counts_go_and_totals_stay() -> None:
     assert (gone["rollups"], gone["idempotency keys"]) == (1, 1)
     assert list(Rollup.objects.values_list("count", flat=True)) == [2]
     assert list(Total.objects.values_list("count", flat=True)) == [7]
+    assert viewer.get("/api/metrics")[1]["controlplane_delivered_total"] == [{"system": "crm", "value": 9}]
 
 
 def test_status_says_when_pruning_is_behind(viewer: Api) -> None:
