@@ -50,8 +50,7 @@ class Sender(threading.Thread):
 
     Each connection numbers its own, `CONNECTION-NUMBER`, one after the other; `ordered`
     gives them the connection as their ordering key, `padding` so many bytes that do not
-    compress. A web process that does not answer
-    is left for the next of `urls`.
+    compress. Each try goes to the next of `urls`.
     """
 
     def __init__(
@@ -94,14 +93,14 @@ class Sender(threading.Thread):
     async def _work(self, session: aiohttp.ClientSession, connection: int) -> None:
         envelope = self._envelope | ({"ordering_key": f"key-{connection}"} if self._ordered else {})
         urls = cycle(self._urls)
-        url = next(urls)
         for number in count(1):
             if self._stopping.is_set():
                 return
             message_id = f"{connection}-{number}"
             body = {**envelope, "message_id": message_id, "payload": {"id": message_id, "padding": self._padding}}
-            while not await self._is_acknowledged(session, url, body):
-                url = next(urls)
+            for url in urls:
+                if await self._is_acknowledged(session, url, body):
+                    break
                 await asyncio.sleep(0.05)
             self.acknowledged.append(message_id)
             await asyncio.sleep(self._pause_s)
