@@ -157,22 +157,32 @@ class _Looker:
         if self.most is None:
             return _Look(rows, None)
         own = self.asked.model._default_manager.filter(way.condition, self.behind)
-        places = own.order_by(*self.order.expressions(False)).values_list(self.order.path, "pk")
-        ends = list(places[self.most : self.most + 1])
-        return _Look(rows.filter(self.order.until(ends[0])), ends[0]) if ends else _Look(rows, None)
+        # By its value alone, so that the index answers without the rows.
+        values = own.order_by(f"{self._sign}{self.order.path}").values_list(self.order.path, flat=True)
+        ends = list(values[self.most : self.most + 1])
+        if not ends:
+            return _Look(rows, None)
+        end = self._behind_all_with(ends[0])
+        return _Look(rows.filter(self.order.until(end)), end)
 
     def _abroad(self, others: QuerySet[Any], at: str) -> _Look:
         if self.cursor is not None:
             others = others.filter(**{f"{at}__{'lte' if self.order.descending else 'gte'}": self.cursor.value})
-        sign = "-" if self.order.descending else ""
-        values = list(others.order_by(f"{sign}{at}").values_list(at, flat=True)[: self.most_abroad])
+        values = list(others.order_by(f"{self._sign}{at}").values_list(at, flat=True)[: self.most_abroad])
         rows = self.asked.filter(self.behind, **{f"{self.order.path}__in": list(dict.fromkeys(values))})
         if len(values) < self.most_abroad:
             return _Look(rows, None)
-        # All of our rows with the last value are among those found, so looking ended behind the last of them.
-        lowest, highest = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)
-        last = values[-1] if self.order.path == "pk" else lowest if self.order.descending else highest
-        return _Look(rows, (values[-1], last))
+        return _Look(rows, self._behind_all_with(values[-1]))
+
+    @property
+    def _sign(self) -> str:
+        return "-" if self.order.descending else ""
+
+    def _behind_all_with(self, value: Any) -> Place:
+        """Return the place behind every row with this value of the ordering field."""
+        if self.order.path == "pk":
+            return value, value
+        return value, uuid.UUID(int=0 if self.order.descending else 2**128 - 1)
 
 
 def _merged(looks: Sequence[_Look], order: Order, size: int) -> tuple[list[Place], Place | None]:

@@ -26,7 +26,7 @@ from messaging.totals import fold
 
 # On SQLite a transaction of ours is one that nobody else can have meanwhile.
 TURN_S = {"sqlite": 0.008, "postgresql": 0.05}
-FEWEST, FIRST, MOST = 10, 50, 2_000  # rows a transaction
+FEWEST, FIRST, MOST = 50, 50, 2_000  # rows a transaction
 IDEMPOTENCY_KEPT = timedelta(hours=24)
 UNCOMMITTED = timedelta(minutes=1)  # what ended so shortly before a run may not have been visible to it
 BEHIND = timedelta(days=1)  # by so much the oldest row may outlive its time: a run starts every hour
@@ -167,8 +167,8 @@ def _prune_kind(kind: _Kind, now: datetime, before: datetime, progress: Callable
             progress(done)
     more = True
     while more:
-        started = time.monotonic()
         with transaction.atomic():
+            started = time.monotonic()  # what it waited for the lock before is no reason to go slower
             rows = kind.ahead(mark.place, pace.rows)
             old = list(takewhile(lambda row: row.at < before, rows))
             more = 0 < len(old) == pace.rows
