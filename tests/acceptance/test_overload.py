@@ -34,8 +34,10 @@ def stalled(stack: Stack) -> Iterator[None]:
         path = stack.database_url.removeprefix("sqlite:///")
         connection = sqlite3.connect(path, timeout=20, isolation_level=None, check_same_thread=False)
         connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.close()
+        try:
+            yield
+        finally:
+            connection.close()
         return
     with psycopg.connect(stack.database_url) as server:
         server.execute("SELECT pg_advisory_xact_lock(%s)", [INTAKE_LOCK])
