@@ -181,10 +181,11 @@ class Stack:
                 stderr=log,
             )
         if role in ("web", "up") and not planted:
-            wait_for(lambda: self._answers(name), START_S, f"{name} answering at {self.url}")
+            wait_for(lambda: self.answers(name), START_S, f"{name} answering at {self.url}")
         return self.processes[name].pid
 
-    def _answers(self, name: str) -> bool:
+    def answers(self, name: str) -> bool:
+        """Say whether a web process answers; one that ended is a failure."""
         code = self.processes[name].poll()
         assert code is None, f"{name} ended with {code}:\n{self.log(name)}"
         try:

@@ -86,8 +86,8 @@ def mid_batch(fuse: Fuse) -> None:
     left = [0]
 
     def note(result: Any, arguments: tuple[Any, ...]) -> bool:
-        if len(result[0]) > 1:
-            left[0] = len(result[0]) // 2
+        if len(result.claims) > 1:
+            left[0] = len(result.claims) // 2
         return False
 
     def is_half() -> bool:
@@ -107,7 +107,7 @@ def has_rows(result: Any, arguments: tuple[Any, ...]) -> bool:
 
 
 def has_claimed(result: Any, arguments: tuple[Any, ...]) -> bool:
-    return bool(result[0])
+    return bool(result.claims)
 
 
 def was_given_some(result: Any, arguments: tuple[Any, ...]) -> bool:
@@ -117,8 +117,8 @@ def was_given_some(result: Any, arguments: tuple[Any, ...]) -> bool:
 # Where a process dies. What runs within a transaction is undone by the crash, what
 # returns after its commit is not.
 INTAKE_POINTS: dict[str, Plant] = {
-    "half stored": after("messaging.store:insert_messages", always),
-    "before commit": after("messaging.store:add_rollups", was_given_some),
+    "half stored": after("messaging.store:insert_accepted", always),
+    "before commit": after("messaging.store:put_idempotency_keys", always),
     "after commit, before ack": after("messaging.intake.writer:store_planned", always),
 }
 ENGINE_POINTS: dict[str, Plant] = {

@@ -32,7 +32,7 @@ def planted(make_stack: Callable[..., Stack], *, web: str = "", deliver: str = "
     stack = make_stack(CONTROLPLANE_LEASE_S=str(lease_s))
     stack.start("web", planted=(web, 1) if web else None)
     stack.start("deliver", planted=(deliver, 1) if deliver else None)
-    stack.wait_for(lambda: stack._answers("web"), 60, "web answering")
+    stack.wait_for(lambda: stack.answers("web"), 60, "web answering")
     return stack
 
 

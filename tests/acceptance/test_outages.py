@@ -28,8 +28,10 @@ def locked(stack: Stack) -> Iterator[None]:
     """Keep SQLite's one write lock to ourselves."""
     connection = sqlite3.connect(stack.database_url.removeprefix("sqlite:///"), timeout=20, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
-    yield
-    connection.close()
+    try:
+        yield
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -38,9 +40,11 @@ def without_disk(stack: Stack) -> Iterator[None]:
     running = [psutil.Process(process.pid) for process in stack.processes.values()]
     for process in running:
         process.rlimit(psutil.RLIMIT_FSIZE, (4096, psutil.RLIM_INFINITY))
-    yield
-    for process in running:
-        process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        for process in running:
+            process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,8 @@ def own_postgres() -> Iterator[Postgres]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+# One server for all of them: they stay in one test process.
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("own-postgres"))])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Yield a fresh database; PostgreSQL on a server that this module may break."""
     own = request.param == "postgresql"
@@ -67,8 +72,10 @@ def stopped(request: pytest.FixtureRequest, database_url: str) -> Outage:
     @contextmanager
     def crashed(stack: Stack) -> Iterator[None]:
         server.crash()
-        yield
-        server.start()
+        try:
+            yield
+        finally:
+            server.start()
 
     return crashed
 
@@ -82,8 +89,10 @@ def full(request: pytest.FixtureRequest, database_url: str) -> Outage:
     @contextmanager
     def limited(stack: Stack) -> Iterator[None]:
         server.limit(FULL_AT)
-        yield
-        server.limit(None)
+        try:
+            yield
+        finally:
+            server.limit(None)
 
     return limited
 
