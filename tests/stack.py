@@ -19,6 +19,7 @@ import psutil
 import psycopg
 import requests
 
+from controlplane.sqlite3.queue import WriteQueue
 from tests.servers.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -211,14 +212,10 @@ class Stack:
     def _holds_locks(self, pid: int) -> bool:
         """Say whether a frozen process is within a transaction; what it asked for last may still be at work."""
         if self.database_url.startswith("sqlite"):
-            connection = sqlite3.connect(self.database_url.removeprefix("sqlite:///"), timeout=2, isolation_level=None)
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                return True
-            finally:
-                connection.close()
-            return False
+            queue = WriteQueue(self.database_url.removeprefix("sqlite:///"))
+            is_free = queue.enter(2)  # before every transaction, its turn
+            queue.close()
+            return not is_free
         ports = [found.laddr.port for found in psutil.Process(pid).net_connections("tcp")]
         within = "SELECT count(*) FROM pg_stat_activity WHERE client_port = ANY(?) AND state <> 'idle'"
         try:

@@ -75,7 +75,7 @@ def pause_all(*, by: Principal, until: datetime | None = None, reason: str = "")
     A second stop changes until when and why; it began with the first.
     """
     _check(until, reason)
-    roles.require(by, "emergency_stop", "pause")
+    roles.require(by, "systems", "pause_all")
     with transaction.atomic():
         before = EmergencyStop.objects.select_for_update().first()
         stop = EmergencyStop(
@@ -89,7 +89,7 @@ def pause_all(*, by: Principal, until: datetime | None = None, reason: str = "")
 
 def resume_all(*, by: Principal) -> None:
     """End the emergency stop; does nothing when there is none. What is paused by itself stays paused."""
-    roles.require(by, "emergency_stop", "resume")
+    roles.require(by, "systems", "resume_all")
     with transaction.atomic():
         stop = EmergencyStop.objects.select_for_update().first()
         if stop is not None:

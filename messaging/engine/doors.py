@@ -66,8 +66,14 @@ class Registry:
     doors: dict[Interface, list[Door]] = field(default_factory=dict)
     unusable: set[Interface] = field(default_factory=set)
     disabled: set[Interface] = field(default_factory=set)  # of the unusable those that nobody is to enable again
+    broken: set[Interface] = field(default_factory=set)  # with an endpoint that cannot be used as it stands
     shut: set[uuid.UUID] = field(default_factory=set)  # endpoints that are paused or disabled, or whose system is
     is_stopped: bool = False  # nothing may be sent to anybody
+
+    def knows(self, interface: Interface) -> bool:
+        """Say whether something may have failed there already: a start of ours sees all for the first time."""
+        is_there = interface in self.doors or interface in self.unusable or interface in self.broken
+        return is_there or self.stamp is None
 
 
 def stamp() -> object:
@@ -96,6 +102,8 @@ def read(known: Registry, gates: Gates) -> Registry:
             fresh.shut.add(endpoint.pk)
         elif (door := _current(endpoint, old.get(endpoint.pk), gates)) is not None:
             fresh.doors.setdefault(interface, []).append(door)
+        else:
+            fresh.broken.add(interface)
     fresh.unusable -= fresh.doors.keys()
     fresh.disabled = fresh.unusable - enabled
     return fresh
@@ -173,7 +181,7 @@ async def take_over(fresh: Registry, known: Registry) -> Change:
             if before is not door:
                 change.is_new = True
                 has_moved = before is not None and before.address != door.address
-                if before is None or has_moved:
+                if has_moved or (before is None and known.knows(interface)):
                     change.interfaces.add(interface)
                 if door.id in known.shut or has_moved:
                     change.healing.add(door.id)
