@@ -23,32 +23,19 @@ FINISH = (
 
 def fill(system_id: int, message: int, count: int) -> None:
     """Insert `count` due deliveries of one message."""
-    from datetime import UTC, datetime
+    from django.db import connection
 
-    from endpoints.ids import new_id
-    from messaging.store import DELIVERY, insert_deliveries
-
-    now = datetime.now(UTC)
-    for start in range(0, count, 10_000):
-        columns = {
-            **dict.fromkeys(DELIVERY),
-            "message_id": message,
-            "source_id": system_id,
-            "system_id": system_id,
-            "interface": "main",
-            "state": "pending",
-            "reason": "new",
-            "priority": 1,
-            "max_attempts": 10,
-            "due_at": now,
-            "created_at": now,
-            "attempts": 0,
-            "unspent": 0,
-            "losses": 0,
-            "trigger": "scheduled",
-            **dict.fromkeys(("ordering_key", "error_class", "error", "ack_level"), ""),
-        }
-        insert_deliveries([tuple((columns | {"id": new_id()}).values()) for _ in range(min(10_000, count - start))])
+    is_postgresql = connection.vendor == "postgresql"
+    new_id = "gen_random_uuid()" if is_postgresql else "lower(hex(randomblob(16)))"
+    now = "now()" if is_postgresql else "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+    numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"{numbers} INSERT INTO messaging_delivery (id, message_id, source_id, system_id, interface, state, reason,"
+            " error_class, error, ack_level, priority, ordering_key, attempts, unspent, max_attempts, losses, trigger,"
+            f" halting, due_at, created_at) SELECT {new_id}, {message}, {system_id}, {system_id}, 'main', 'pending',"
+            f" 'new', '', '', '', 1, '', 0, 0, 10, 0, 'scheduled', false, {now}, {now} FROM n"
+        )
 
 
 def claim_ms(system_id: int, refill: Callable[[], None]) -> float:
@@ -65,7 +52,7 @@ def claim_ms(system_id: int, refill: Callable[[], None]) -> float:
             started = time.perf_counter()
             ids: list[store.Key] = []
             for target in store.due_targets(now):
-                ids += store.claim(target, token=token, now=now, lease_s=30, limit=CLAIMED - len(ids))
+                ids += store.claim(target[:3], token=token, now=now, lease_s=30, limit=CLAIMED - len(ids))
             claims = store.load_claims(ids, token)
         took.append((time.perf_counter() - started) * 1000)
         assert len(claims) == CLAIMED, len(claims)
