@@ -1,7 +1,8 @@
 """Run the example: `python -m examples.quickstart --url http://127.0.0.1:8000 --key-file var/run/example-key`.
 
-Starts local receivers, registers them, and sends a message about every two seconds, until
-SIGTERM or Ctrl-C. The control plane may come, go and restart in the meantime.
+Starts local receivers, registers them, and sends a message about every two seconds while
+somebody is likely to look, then every ten, until SIGTERM or Ctrl-C. The control plane may
+come, go and restart in the meantime.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from examples.quickstart.peers import Peers
 from examples.quickstart.registration import register, why_not
 
 PAUSE_S = 2.0
+LIVELY = 60  # messages; then the shop grows quiet, since an example that is left alone should cost next to nothing
+QUIET = 5
 WAIT_S = 2.0  # before asking a control plane that did not answer again
 PATIENCE_S = 15.0
 
@@ -52,8 +55,9 @@ async def play(client: Client, port: int, pause_s: float) -> None:
                 await asyncio.Event().wait()
             await register(client, port)
             while True:
-                await client.post("messages/", next_message(next(numbers)))
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+                number = next(numbers)
+                await client.post("messages/", next_message(number))
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5) * (1 if number < LIVELY else QUIET))
         except (OSError, Refused) as exc:
             # Once per trouble, not once per try; that we were started together is no trouble.
             if str(exc) != said and time.monotonic() > patient_until:
