@@ -22,7 +22,7 @@ from endpoints.edge.json_api import ExactJSONParser
 from endpoints.edge.renderers import ExactJSONRenderer, PlainTextRenderer
 from endpoints.edge.walks import Order, Walk
 from endpoints.errors import Malformed, TooLarge
-from messaging import walks
+from messaging import store, walks
 from messaging.filters import ATTEMPTS, DEAD_LETTERS, DELIVERIES, LEDGER, MESSAGE, MESSAGES
 from messaging.intake.answers import summary
 from messaging.intake.http import MAX_BATCH_ITEMS
@@ -36,8 +36,11 @@ from messaging.serializers import (
     LedgerSerializer,
     MessageDetailSerializer,
     MessageSerializer,
+    WhySerializer,
 )
-from messaging.services import curl, deliveries, ledger, lookup, order, sending
+from messaging.services import curl, deliveries, finding, ledger, lookup, order, sending
+from messaging.services.why import as_json, why
+from messaging.services.why.asked import why_of
 
 LEDGER_SPAN = timedelta(days=1)
 
@@ -80,6 +83,15 @@ class MessageViewSet(ReadViewSet):
             lookup.view_payload(found, by=principal_of(request))
             shown = MessageDetailSerializer
         return Response(shown(found, context=self.get_serializer_context()).data)
+
+    @extend_schema(responses=WhySerializer, parameters=documented(MESSAGE))
+    @action(detail=True, methods=["get"])
+    def why(self, request: Request, message_id: str) -> Response:
+        """Say what became of a message, why, and what to do; also of one that nobody was to get."""
+        by, now = principal_of(request), store.now()
+        found = lookup.message(by, message_id, values(MESSAGE, request).get("source_system"))
+        [message] = finding.messages([found.pk], by)
+        return Response(as_json(why_of(message, by, now), now))
 
     @extend_schema(
         request=REQUEST,
@@ -151,6 +163,13 @@ class DeliveryViewSet(DeliveryReadViewSet):
     def cancel(self, request: Request, pk: str) -> Response:
         """Give up a delivery that waits, or a dead one that the next of its ordering key waits for."""
         return self._accepted(deliveries.cancel(self.get_object(), by=principal_of(request)))
+
+    @extend_schema(responses=WhySerializer)
+    @action(detail=True, methods=["get"])
+    def why(self, request: Request, pk: str) -> Response:
+        """Say where it is, since when, what it waits for or died of, how many others do, and what to do."""
+        now = store.now()
+        return Response(as_json(why(self.get_object(), principal_of(request), now), now))
 
     def _accepted(self, delivery: Delivery) -> Response:
         return Response(self.get_serializer(delivery).data, status=202)
