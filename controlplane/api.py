@@ -17,6 +17,7 @@ router.register("messages", messaging.MessageViewSet)
 router.register("deliveries", messaging.DeliveryViewSet)
 router.register("dead-letters", messaging.DeadLetterViewSet, basename="dead-letter")
 router.register("attempts", messaging.AttemptViewSet)
+router.register("find", messaging.FindView, basename="find")
 router.register("ledger", messaging.LedgerView, basename="ledger")
 
 urlpatterns: list[URLPattern | URLResolver] = [

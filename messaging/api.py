@@ -23,7 +23,7 @@ from endpoints.edge.renderers import ExactJSONRenderer, PlainTextRenderer
 from endpoints.edge.walks import Order, Walk
 from endpoints.errors import Malformed, TooLarge
 from messaging import store, walks
-from messaging.filters import ATTEMPTS, DEAD_LETTERS, DELIVERIES, LEDGER, MESSAGE, MESSAGES
+from messaging.filters import ATTEMPTS, DEAD_LETTERS, DELIVERIES, FIND, LEDGER, MESSAGE, MESSAGES
 from messaging.intake.answers import summary
 from messaging.intake.http import MAX_BATCH_ITEMS
 from messaging.models import Attempt, Delivery, Message, State
@@ -36,11 +36,12 @@ from messaging.serializers import (
     LedgerSerializer,
     MessageDetailSerializer,
     MessageSerializer,
-    WhySerializer,
 )
 from messaging.services import curl, deliveries, finding, ledger, lookup, order, sending
+from messaging.services.trace import SIZE, trace
 from messaging.services.why import as_json, why
 from messaging.services.why.asked import why_of
+from messaging.shapes import TraceSerializer, WhySerializer
 
 LEDGER_SPAN = timedelta(days=1)
 
@@ -232,3 +233,19 @@ class LedgerView(viewsets.ViewSet):
                 "from must be before to", errors=[{"field": "from", "code": "invalid", "detail": "not before to"}]
             )
         return Response(LedgerSerializer(ledger.balance(principal_of(request), start, end, asked.get("system"))).data)
+
+
+class FindView(viewsets.ViewSet):
+    """Where is it? Everything known by an id or a key, hop by hop across the systems."""
+
+    resource = "find"
+
+    @extend_schema(responses=TraceSerializer, parameters=documented(FIND))
+    def list(self, request: Request) -> Response:
+        """Trace an id of a message or delivery, a correlation id, an ordering key, or a business key (order=4711)."""
+        asked, now = values(FIND, request), store.now()
+        if "q" not in asked:
+            detail = "give what to look for"
+            raise Malformed(f"q: {detail}", errors=[{"field": "q", "code": "required", "detail": detail}])
+        found = trace(asked["q"], principal_of(request), now, asked.get("before"), asked.get("page_size", SIZE))
+        return Response(TraceSerializer(found, context={"now": now, "url": request.build_absolute_uri()}).data)

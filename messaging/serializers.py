@@ -255,30 +255,6 @@ class MessageDetailSerializer(MessageSerializer):
         return message.payload is None
 
 
-class ActionSerializer(serializers.Serializer[Any]):
-    """One thing to do next; only what the caller may do is listed."""
-
-    name = serializers.CharField()
-    label = serializers.CharField()  # type: ignore[assignment]
-    method = serializers.CharField(allow_null=True)
-    path = serializers.CharField(allow_null=True)
-    body = serializers.DictField(allow_null=True)
-    command = serializers.CharField(allow_null=True)
-    url = serializers.CharField(allow_null=True, help_text="The page to do it on.")
-
-
-class WhySerializer(serializers.Serializer[Any]):
-    """Where it is, since when, what it waits for or died of, and what to do about it."""
-
-    text = serializers.CharField(help_text="All of it in one paragraph, times in UTC.")
-    short = serializers.CharField(help_text="In one line.")
-    state = serializers.CharField(help_text="Of the delivery; `unrouted` or `kept` of a message that has none.")
-    reason = serializers.CharField()
-    since = serializers.DateTimeField()
-    facts = serializers.DictField(help_text="What the paragraph says, field by field.")
-    actions = ActionSerializer(many=True)
-
-
 class LedgerSerializer(serializers.Serializer[Any]):
     """The balance of a span of time."""
 

@@ -16,6 +16,7 @@ from endpoints.edge.model_pages import may, require
 from endpoints.errors import ControlPlaneError
 from endpoints.models import Endpoint, System
 from messaging.admin.lists import page_context
+from messaging.find import find_page
 from messaging.forms import SendForm
 from messaging.models import Delivery, Message, State
 from messaging.services import sending, snippets
@@ -126,4 +127,5 @@ urlpatterns = [
     path("systems/<slug:slug>/switch/", _page(switch_system), name="switch_system"),
     path("endpoints/<uuid:pk>/switch/", _page(switch_endpoint), name="switch_endpoint"),
     path("send/", _page(send_page), name="send"),
+    path("find/", _page(find_page), name="find"),
 ]

@@ -84,6 +84,11 @@ def known_as(value: str) -> list[tuple[str, Way]]:
     return found
 
 
+def said_correlation(value: str) -> Any:
+    """Return the messages with this correlation id, in the words of the index that leads to them."""
+    return _message_where(correlation_id=value).abroad
+
+
 def _in_states(states: list[str]) -> list[Way] | None:
     if State.DELIVERED in states:
         return None

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand
 
 from endpoints.access.principal import COMMAND
 from messaging import store
-from messaging.services.why import words
+from messaging.services.why import marks
 from messaging.services.why.asked import Asked, ask, asked_json
 from messaging.services.why.facts import Why
 
@@ -50,16 +50,16 @@ def show(asked: Asked, now: Any) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     for line in asked.lines:
-        console.print(f"[{COLOURS.get(line.state, 'default')}]*[/] {escape(words.plain(line.marked, now))}")
+        console.print(f"[{COLOURS.get(line.state, 'default')}]*[/] {escape(marks.plain(line.marked, now))}")
     if asked.more:
         console.print("  ... and older ones: see the page of Find")
     if asked.lines:
         console.print()
     if asked.answer is None:
-        console.print(f"[yellow]{escape(words.plain(asked.marked, now))}[/]")
+        console.print(f"[yellow]{escape(marks.plain(asked.marked, now))}[/]")
         return
     colour = COLOURS.get(asked.answer.state, "default")
-    said = words.plain(asked.answer.marked, now)
+    said = marks.plain(asked.answer.marked, now)
     head, comma, rest = said.partition(", ")
     console.print(f"[bold]{escape(head)}[/]{comma}[{colour}]{escape(rest)}[/]")
     for todo in _todo(asked.answer):

@@ -9,7 +9,7 @@ from typing import Any
 
 from endpoints.access.principal import Principal
 from messaging.models import Delivery, Message, State
-from messaging.services.why import actions, reading, words
+from messaging.services.why import actions, marks, reading, words
 from messaging.services.why.facts import Action, Behind, Facts, Hold, MessageFacts, Others, Why
 
 __all__ = ["Action", "Why", "as_json", "brief", "why", "why_message"]
@@ -58,8 +58,8 @@ def why_message(message: Message, principal: Principal, now: datetime) -> Why:
 def as_json(found: Why, now: datetime) -> dict[str, Any]:
     """Return an answer as the API and `--json` give it."""
     return {
-        "text": words.plain(found.marked, now),
-        "short": words.plain(found.short_marked, now),
+        "text": marks.plain(found.marked, now),
+        "short": marks.plain(found.short_marked, now),
         "state": found.state,
         "reason": found.reason,
         "since": found.since,

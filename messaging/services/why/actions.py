@@ -18,7 +18,7 @@ from messaging.services.why.facts import (
     Action,
     Facts,
 )
-from messaging.services.why.words import row_of
+from messaging.services.why.rows import row_of
 
 API = "/api/v1"
 

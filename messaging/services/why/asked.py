@@ -10,7 +10,7 @@ from django.conf import settings
 from endpoints.access.principal import Principal
 from messaging.models import Delivery, Message, State
 from messaging.services import finding
-from messaging.services.why import as_json, brief, why, why_message, words
+from messaging.services.why import as_json, brief, marks, why, why_message
 from messaging.services.why.facts import Why
 
 MOST_LINES = 20
@@ -79,10 +79,10 @@ def why_of(message: Message, principal: Principal, now: datetime) -> Why:
 def unknown(query: str) -> str:
     """Say that nothing is known under this name, and what that can mean."""
     kept = finding.kept_since()
-    none = f", and none from before {words.at(kept)} is there" if kept else ""
+    none = f", and none from before {marks.at(kept)} is there" if kept else ""
     days = settings.ENV.keep_metadata_days
     return (
-        f"{words.quoted(query)} is not known here: it was never accepted, or it is older than retention"
+        f"{marks.quoted(query)} is not known here: it was never accepted, or it is older than retention"
         f" (messages are kept for {days} days{none})."
     )
 
@@ -91,7 +91,7 @@ def asked_json(asked: Asked, now: datetime) -> dict[str, Any]:
     """Return what `--json` prints."""
     matches = [
         {
-            "text": words.plain(line.marked, now),
+            "text": marks.plain(line.marked, now),
             "state": line.state,
             "reason": line.reason,
             "delivery": line.delivery or None,
@@ -100,7 +100,7 @@ def asked_json(asked: Asked, now: datetime) -> dict[str, Any]:
         for line in asked.lines
     ]
     answer = as_json(asked.answer, now) if asked.answer else None
-    text = answer["text"] if answer else words.plain(asked.marked, now)
+    text = answer["text"] if answer else marks.plain(asked.marked, now)
     return {"query": asked.query, "text": text, "matches": matches, "more": asked.more, "why": answer}
 
 
@@ -122,6 +122,6 @@ def _is_unsettled(delivery: Delivery | None) -> bool:
 def _line(message: Message, delivery: Delivery | None, now: datetime) -> Line:
     if delivery is None:
         state = "unrouted" if message.unrouted else "kept"
-        said = f"{message.source.slug} -> nobody, {state} since {words.at(message.created_at)}"
+        said = f"{message.source.slug} -> nobody, {state} since {marks.at(message.created_at)}"
         return Line(said, state, state, "", message.message_id)
     return Line(brief(delivery, now), delivery.state, delivery.reason, str(delivery.pk), message.message_id)

@@ -3,51 +3,33 @@
 from collections import Counter
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Q, QuerySet
 
 from endpoints.access.principal import Principal
-from endpoints.models import AuditEntry, BreakerState, Endpoint, EndpointState, Maintenance, System, SystemState
-from endpoints.services import emergency_stop
+from endpoints.models import Endpoint, System
 from messaging.models import (
-    RARE,
     Attempt,
     Delivery,
     Message,
     Outcome,
-    Process,
     Reason,
     State,
     Trigger,
 )
-from messaging.services.order import head_of
-from messaging.services.status import is_alive
+from messaging.services.why.counting import behind, held_up, others_of, unrouted_others
 from messaging.services.why.facts import (
-    BREAKER,
-    DISABLED,
-    INTERFACE,
-    MAINTENANCE,
-    NO_ENDPOINT,
-    NO_PROCESS,
-    RETIRED,
-    STOP,
-    SYSTEM,
     Answered,
-    Behind,
     Facts,
-    Hold,
     MessageFacts,
-    Others,
     Owner,
     Tries,
 )
+from messaging.services.why.holding import holds, last_entry
+from messaging.services.why.marks import clean
 
-MOST_COUNTED = 10_000
 MOST_TRIES = 200
 SAID_BYTES = 2_000
-RARE_STATES = frozenset({State.DEAD, State.EXPIRED, State.CANCELLED, State.SKIPPED})
 
 
 def facts_of(delivery: Delivery, principal: Principal, now: datetime) -> Facts:
@@ -64,10 +46,10 @@ def facts_of(delivery: Delivery, principal: Principal, now: datetime) -> Facts:
         rate_per_s=sum(endpoint.rate_per_s or 0 for endpoint in endpoints) or None,
         owner=_owner(delivery.system, principal),
         tries=tries,
-        others=_others(delivery, principal),
-        holds=tuple(_holds(delivery, endpoints, now, is_seen=is_seen)) if has_doubt else (),
-        behind=_behind(delivery, principal),
-        held_up=_held_up(delivery, principal),
+        others=others_of(delivery, principal),
+        holds=tuple(holds(delivery, endpoints, now, is_seen=is_seen)) if has_doubt else (),
+        behind=behind(delivery, principal),
+        held_up=held_up(delivery, principal),
         by=by,
         by_at=by_at,
     )
@@ -94,14 +76,9 @@ def facts_of_message(message: Message, principal: Principal, now: datetime, hidd
         is_removed=_is_removed(message),
         kept_bodies_days=settings.ENV.keep_bodies_days,
         owner=_owner(message.source, principal),
-        others=_unrouted_others(message) if message.unrouted else None,
+        others=unrouted_others(message) if message.unrouted else None,
         is_hidden=hidden,
     )
-
-
-def clean(text: str) -> str:
-    """Return text of others' without what could pass for a mark of ours."""
-    return "".join(char for char in text if char.isprintable())
 
 
 def _plain(delivery: Delivery, now: datetime) -> dict[str, Any]:
@@ -197,144 +174,5 @@ def _by(delivery: Delivery) -> tuple[str, datetime | None]:
         wanted = "resend"
     if wanted is None:
         return "", None
-    found = _last_entry("delivery", [str(delivery.pk)], wanted)
+    found = last_entry("delivery", [str(delivery.pk)], wanted)
     return (clean(found.actor), found.at) if found else ("", None)
-
-
-def _last_entry(kind: str, ids: list[str], *actions: str) -> AuditEntry | None:
-    entries = AuditEntry.objects.filter(object_type=kind, object_id__in=ids, action__in=actions)
-    return entries.order_by("-at", "-id").first()
-
-
-# --- what holds it -------------------------------------------------------------
-
-
-def _holds(delivery: Delivery, endpoints: list[Endpoint], now: datetime, *, is_seen: bool) -> list[Hold]:
-    """Return all that keeps deliveries of this interface from being sent now."""
-    system, found = delivery.system, []
-    if stop := emergency_stop():
-        found.append(Hold(STOP, stop.since, stop.until, clean(stop.by), clean(stop.reason)))
-    if system.state == SystemState.PAUSED:
-        since, by = _switched("system", [str(system.pk)], "pause")
-        found.append(Hold(SYSTEM, since, system.pause_until, by, clean(system.pause_reason)))
-    if system.state == SystemState.RETIRED:
-        found.append(Hold(RETIRED))
-    for window in Maintenance.objects.filter(system=system, starts_at__lte=now, ends_at__gt=now)[:1]:
-        found.append(
-            Hold(MAINTENANCE, window.starts_at, window.ends_at, clean(window.created_by), clean(window.reason))
-        )
-    found += _of_endpoints(endpoints)
-    if delivery.state == State.PENDING and delivery.due_at <= now and not found and not _is_delivering(now):
-        found.append(Hold(NO_PROCESS))
-    return found if is_seen else [_bare(hold) for hold in found]
-
-
-def _of_endpoints(endpoints: list[Endpoint]) -> list[Hold]:
-    """Return what holds every endpoint of an interface alike; one that is free sends for all."""
-    used = [endpoint for endpoint in endpoints if endpoint.state != EndpointState.DISABLED]
-    alone = str(used[0].pk) if len(used) == 1 else ""
-    if not endpoints:
-        return [Hold(NO_ENDPOINT)]
-    if not used:
-        since, by = _switched("endpoint", [str(endpoint.pk) for endpoint in endpoints], "disable", "update")
-        return [Hold(DISABLED, since, by=by, endpoint=str(endpoints[0].pk))]
-    enabled = [endpoint for endpoint in used if endpoint.state == EndpointState.ENABLED]
-    if not enabled:
-        since, by = _switched("endpoint", [str(endpoint.pk) for endpoint in used], "pause")
-        until = [endpoint.pause_until for endpoint in used if endpoint.pause_until]
-        reason = next((endpoint.pause_reason for endpoint in used if endpoint.pause_reason), "")
-        ends = min(until) if until else None
-        return [Hold(INTERFACE, since, ends, by, clean(reason), alone)]
-    breakers = [getattr(endpoint, "breaker", None) for endpoint in enabled]
-    shut = [row for row in breakers if row is not None and row.state != BreakerState.CLOSED]
-    if len(shut) < len(enabled):
-        return []
-    opened = [row.opened_at for row in shut if row.opened_at]
-    tried = [row.try_at for row in shut if row.state == BreakerState.OPEN and row.try_at]
-    first, error = min(opened, default=None), clean(shut[0].error or shut[0].error_class)
-    return [Hold(BREAKER, first, min(tried, default=None), reason=error, endpoint=alone)]
-
-
-def _switched(kind: str, ids: list[str], *actions: str) -> tuple[datetime | None, str]:
-    entry = _last_entry(kind, ids, *actions)
-    return (entry.at, clean(entry.actor)) if entry else (None, "")
-
-
-def _bare(hold: Hold) -> Hold:
-    """Return a hold as other teams may know it: that it is, and until when."""
-    return hold if hold.kind in (STOP, NO_PROCESS) else Hold(hold.kind, hold.since, hold.until)
-
-
-def _is_delivering(now: datetime) -> bool:
-    rows = Process.objects.filter(role="deliver", stopped_at__isnull=True).order_by("-seen_at")[:5]
-    return any(is_alive(row, now) for row in rows)
-
-
-# --- the others ----------------------------------------------------------------
-
-
-def _behind(delivery: Delivery, principal: Principal) -> Behind | None:
-    head = head_of(delivery, principal)
-    if head is None:
-        return None
-    fields = ("delivery", "position", "message_id", "state", "reason", "since", "due_at")
-    return Behind(**{name: getattr(head, name) for name in fields}, error=head.error)
-
-
-def _held_up(delivery: Delivery, principal: Principal) -> Others | None:
-    """Return how many wait behind this one, if it is the head of its ordering key."""
-    if not delivery.ordering_key or not delivery.holds:
-        return None
-    return _counted(_blocked(delivery), principal)
-
-
-def _blocked(delivery: Delivery) -> QuerySet[Delivery]:
-    line = {"system": delivery.system_id, "interface": delivery.interface, "ordering_key": delivery.ordering_key}
-    found: QuerySet[Delivery] = Delivery.objects.filter(state=State.PENDING, reason=Reason.BLOCKED, **line)
-    return found
-
-
-def _others(delivery: Delivery, principal: Principal) -> Others | None:
-    """Return how many more share the state and its reason at the same interface; None where that says nothing."""
-    place = Q(system=delivery.system_id)
-    if delivery.state == State.PENDING and delivery.reason == Reason.BLOCKED:
-        return _counted(_blocked(delivery).exclude(pk=delivery.pk), principal)
-    if delivery.state == State.PENDING:
-        # In the words of the index that claims are made along: what is blocked is not in it.
-        ahead = Delivery.objects.filter(
-            place & ~Q(reason=Reason.BLOCKED), state=State.PENDING, interface=delivery.interface
-        ).order_by("-priority", "due_at")
-    elif delivery.state in RARE_STATES:
-        ahead = Delivery.objects.filter(place & RARE, state=delivery.state).order_by("-message_id")
-    else:
-        return None
-    looked = ahead.values("pk")[: MOST_COUNTED + 1]
-    same = Delivery.objects.filter(pk__in=looked, interface=delivery.interface, reason=delivery.reason)
-    if delivery.state == State.DEAD:
-        same = same.filter(error_class=delivery.error_class, resolved_at=None)
-    count = _seen(same.exclude(pk=delivery.pk), principal).count()
-    return Others(count, is_least=ahead.values("pk")[MOST_COUNTED : MOST_COUNTED + 1].count() > 0)
-
-
-def _counted(rows: QuerySet[Delivery], principal: Principal) -> Others:
-    count = _seen(rows, principal).order_by().values("pk")[: MOST_COUNTED + 1].count()
-    return Others(min(count, MOST_COUNTED), is_least=count > MOST_COUNTED)
-
-
-def _seen(rows: QuerySet[Delivery], principal: Principal) -> QuerySet[Delivery]:
-    seen: Any = rows
-    found: QuerySet[Delivery] = seen.visible_to(principal)
-    return found
-
-
-def _unrouted_others(message: Message) -> Others:
-    latest = Message.objects.filter(unrouted=True).order_by("-position").values("pk")[: MOST_COUNTED + 1]
-    ids = Message.objects.filter(pk__in=latest, source=message.source_id).exclude(pk=message.pk)
-    count = ids.count()
-    return Others(min(count, MOST_COUNTED), is_least=count >= MOST_COUNTED)
-
-
-def endpoint_ids(facts: Facts) -> list[UUID]:
-    """Return the endpoints that actions may name."""
-    named = [hold.endpoint for hold in facts.holds if hold.endpoint] or [facts.endpoint]
-    return [UUID(text) for text in named if text]
