@@ -130,7 +130,7 @@ def counted(others: Others | None, verb: str) -> str:
     if others is None:
         return ""
     if not others.count:
-        return f"no other {verb} for the same reason" if verb.endswith("s") else "no other for the same reason"
+        return f"no other {verb} for the same reason"
     one = others.count == 1 and not others.is_least
     noun = "1 other" if one else f"{others.text} others"
     return f"{noun} {verb if one else PLURAL.get(verb, verb)} for the same reason"
