@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 
 from endpoints.access.principal import Principal
 from endpoints.edge import display
-from messaging.models import Delivery, Message, SearchKey, State
+from messaging.models import Delivery, Message, MessageType, SearchKey, State
 from messaging.services import finding
 from messaging.services.why import brief
 from messaging.services.why.asked import unknown
@@ -82,7 +82,7 @@ def trace(query: str, principal: Principal, now: datetime, before: int | None = 
     is_keyed = any(KEYED & found for found in places.kinds.values())
     linked = _Links(principal, kinds, follow_keys=not is_keyed).follow(seeds)
     messages = sorted([*seeds, *linked], key=lambda message: message.pk)
-    hops = [_hop(message, kinds.get(message.pk, []), now) for message in messages]
+    hops = [_hop(message, text, kinds.get(message.pk, []), now) for message in messages]
     return Trace(
         text,
         hops,
@@ -146,7 +146,7 @@ def _positions(name: str, value: str) -> list[int]:
     return list(rows.order_by("-position").values_list("position", flat=True)[:MOST_LINKED])
 
 
-def _hop(message: Any, found_by: list[str], now: datetime) -> Hop:
+def _hop(message: Any, text: str, found_by: list[str], now: datetime) -> Hop:
     gaps = []
     if message.is_removed:
         days = settings.ENV.keep_bodies_days
@@ -154,8 +154,11 @@ def _hop(message: Any, found_by: list[str], now: datetime) -> Hop:
     if message.unrouted:
         gaps.append("it matched no target: nobody was sent it")
     kind = message.event_type or message.message_type
-    said = f"{message.source.slug} sent {kind} {at(message.created_at)}"
-    return Hop(message, found_by, [Step(delivery, brief(delivery, now)) for delivery in message.seen], said, gaps)
+    verb = "answered" if message.message_type == MessageType.RESPONSE else "sent"
+    said = f"{message.source.slug} {verb} {kind} {at(message.created_at)}"
+    named = [f"{name}={value}" for name, value in message.search_keys.items() if text in (value, f"{name}={value}")]
+    shown = [other for kind in found_by for other in (named if kind == "search key" and named else [kind])]
+    return Hop(message, shown, [Step(delivery, brief(delivery, now)) for delivery in message.seen], said, gaps)
 
 
 def _summary(text: str, messages: list[Any]) -> str:
