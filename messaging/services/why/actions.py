@@ -96,7 +96,7 @@ def _retry_head(facts: Facts) -> Action | None:
 
 def _resume(name: str, kind: str, path: str, target: str) -> Callable[[Facts], Action | None]:
     def made(facts: Facts) -> Action | None:
-        if facts.hold(kind) is None:
+        if facts.hold(kind) is None or not (facts.owner.is_seen or kind == STOP):
             return None
         named = target.format(f=facts)
         body = {"interface": facts.interface} if kind == INTERFACE else {}
@@ -125,7 +125,7 @@ def _enable(facts: Facts) -> Action | None:
 
 
 def _register(facts: Facts) -> Action | None:
-    if facts.hold(NO_ENDPOINT) is None:
+    if facts.hold(NO_ENDPOINT) is None or not facts.owner.is_seen:
         return None
     page = f"/admin/systems/{facts.system}/#connect"
     return Action("register_endpoint", "register an endpoint", "POST", f"{API}/endpoints/", url=page)

@@ -65,7 +65,7 @@ def others_of(delivery: Delivery, principal: Principal) -> Others | None:
     if delivery.state == State.DEAD:
         same = same.filter(error_class=delivery.error_class, resolved_at=None)
     count = _seen(same.exclude(pk=delivery.pk), principal).count()
-    return Others(count, is_least=ahead.values("pk")[MOST_COUNTED : MOST_COUNTED + 1].count() > 0)
+    return Others(min(count, MOST_COUNTED), is_least=ahead.values("pk")[MOST_COUNTED : MOST_COUNTED + 1].count() > 0)
 
 
 def _counted(rows: QuerySet[Delivery], principal: Principal) -> Others:
