@@ -224,16 +224,91 @@ def _in(values: Sequence[Any]) -> tuple[str, list[Any]]:
 
 # --- the clock -----------------------------------------------------------------
 
+LITE_CLOCK = "strftime('%%Y-%%m-%%d %%H:%%M:%%f')"
+
 
 def now() -> datetime:
     """Return the database's time."""
     with _cursor() as cursor:
-        cursor.execute(
-            "SELECT clock_timestamp()" if is_postgresql() else "SELECT strftime('%%Y-%%m-%%d %%H:%%M:%%f')", []
-        )
+        cursor.execute("SELECT clock_timestamp()" if is_postgresql() else f"SELECT {LITE_CLOCK}", [])
         found = _time(cursor.fetchone()[0])
     assert found is not None
     return found
+
+
+# --- what changed --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What of the tables an idle engine has to know, however much there is in them."""
+
+    now: datetime
+    registry: str  # another one whenever a system, an endpoint, a credential or the emergency stop changed
+    is_stopped: bool
+    is_pause_over: bool
+    has_breakers: bool  # some were written since
+    is_overdue: bool  # a lease ran out, or a time to live did
+    is_due: bool  # something waits whose time has come; it may still be held
+
+
+_OVER = "count(CASE WHEN state = 'paused' AND pause_until <= {at} THEN 1 END)"
+_CHANGED = "(SELECT count(*) AS n, coalesce(CAST(max(updated_at) AS text), '') AS newest, {over} AS ended FROM {table})"
+
+
+@cache
+def _glance() -> str:
+    clock, at = (
+        # An index takes the time of the statement; the other one goes on within it.
+        ("clock_timestamp()", "statement_timestamp()") if is_postgresql() else (LITE_CLOCK, LITE_CLOCK)
+    )
+    tables = {"s": ("endpoints_system", True), "e": ("endpoints_endpoint", True), "c": ("endpoints_credential", False)}
+    registry = " || ' ' || ".join(f"{name}.n || ' ' || {name}.newest" for name in tables)
+    sources = ", ".join(
+        f"{_CHANGED.format(table=table, over=_OVER.format(at='%s') if is_paused else '0')} AS {name}"
+        for name, (table, is_paused) in tables.items()
+    )
+    return (
+        f"SELECT {clock}, {registry},"
+        " EXISTS (SELECT 1 FROM endpoints_emergencystop),"
+        " s.ended + e.ended > 0 OR EXISTS (SELECT 1 FROM endpoints_emergencystop WHERE until <= %s),"
+        " EXISTS (SELECT 1 FROM endpoints_breaker WHERE written_at >= %s),"
+        f" EXISTS (SELECT 1 FROM messaging_delivery WHERE state = 'sending' AND lease_until < {at})"
+        f" OR EXISTS (SELECT 1 FROM messaging_delivery WHERE state = 'pending' AND expires_at <= {at}),"
+        f" EXISTS (SELECT 1 FROM messaging_delivery WHERE state = 'pending' AND due_at <= {at})"
+        f" FROM {sources}"
+    )
+
+
+def glance(pauses_at: datetime, breakers_since: datetime) -> Glance:
+    """Look at everything that an engine follows: pauses that end by a time, breakers written since one.
+
+    One statement, and all an idle engine asks twice a second. What grows has an index for it.
+    """
+    at = _put(pauses_at)
+    with _cursor() as cursor:
+        cursor.execute(_glance(), [at, _put(breakers_since), at, at])
+        row = cursor.fetchone()
+    moment = _time(row[0])
+    assert moment is not None
+    return Glance(moment, f"{row[2]} {row[1]}", *map(bool, row[2:]))
+
+
+def members() -> tuple[datetime | None, list[Row]]:
+    """Return the time and (id, place, pid, since when, seen at, view, over) of each that delivers; no time if none."""
+    with _cursor() as cursor:
+        cursor.execute(
+            f"SELECT {'clock_timestamp()' if is_postgresql() else LITE_CLOCK},"
+            ' id, place, pid, pid_started, seen_at, "view", "over" FROM messaging_member',
+            [],
+        )
+        rows = cursor.fetchall()
+    return (_time(rows[0][0]) if rows else None), [_member(row[1:]) for row in rows]
+
+
+def _member(row: Row) -> Row:
+    lists = [orjson.loads(item) if isinstance(item, str) else item for item in row[5:]]
+    return (_uuid(row[0]), *row[1:4], _time(row[4]), *lists)
 
 
 # --- intake --------------------------------------------------------------------

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
-from django.db.models import Count, Max
 
 from endpoints.errors import ControlPlaneError
-from endpoints.models import Credential, EmergencyStop, Endpoint, EndpointState, System, SystemState
+from endpoints.models import EmergencyStop, Endpoint, EndpointState, SystemState
 from endpoints.services import address_of
 from endpoints.transports import make_transport
 from endpoints.transports.base import Address, Transport
@@ -62,7 +61,7 @@ class Door:
 class Registry:
     """What `read` found: usable endpoints by interface, in order of tier and name; interfaces that have none."""
 
-    stamp: object = None
+    stamp: str | None = None  # as `Glance.registry` was before
     doors: dict[Interface, list[Door]] = field(default_factory=dict)
     unusable: set[Interface] = field(default_factory=set)
     disabled: set[Interface] = field(default_factory=set)  # of the unusable those that nobody is to enable again
@@ -76,18 +75,12 @@ class Registry:
         return is_there or self.stamp is None
 
 
-def stamp() -> object:
-    """Return a value that changes whenever anything that `read` reads does; cheap enough for every second."""
-    found = [
-        tuple(model.objects.aggregate(count=Count("pk"), last=Max("updated_at")).values())
-        for model in (System, Endpoint, Credential)
-    ]
-    return [EmergencyStop.objects.exists(), *found]
+def read(stamp: str, known: Registry, gates: Gates) -> Registry:
+    """Return the registry as it is now; doors that did not change are taken over, connections and all.
 
-
-def read(known: Registry, gates: Gates) -> Registry:
-    """Return the registry as it is now; doors that did not change are taken over, connections and all."""
-    fresh = Registry(stamp=stamp(), is_stopped=EmergencyStop.objects.exists())
+    `stamp` is that of a look before: what changes after it is a reason to read again.
+    """
+    fresh = Registry(stamp=stamp, is_stopped=EmergencyStop.objects.exists())
     enabled: set[Interface] = set()
     old = {door.id: door for doors in known.doors.values() for door in doors}
     for endpoint in Endpoint.objects.select_related("system", "credential").order_by("tier", "name"):

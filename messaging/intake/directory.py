@@ -1,17 +1,18 @@
 """Who may be a source or a target, as the registry says: remembered for under a second in each process."""
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 
+from endpoints.edge.database_threads import DatabaseThreads
 from endpoints.errors import Overloaded
 from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState, System, SystemState
+
+Found = TypeVar("Found")
 
 REMEMBER_S = 0.75
 MAX_REMEMBERED = 10_000
@@ -142,7 +143,7 @@ def _party(system: System, doors: dict[str, list[Endpoint]], *, is_stopped: bool
 
 
 DIRECTORY = Directory()
-_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="directory")
+_threads = DatabaseThreads("directory")
 
 
 async def find_parties(slugs: set[str]) -> dict[str, Party]:
@@ -150,12 +151,12 @@ async def find_parties(slugs: set[str]) -> dict[str, Party]:
     remembered = DIRECTORY.remembered_all(slugs)
     if remembered is not None:
         return remembered
-    return await asyncio.get_running_loop().run_in_executor(_pool, _on_own_connection, DIRECTORY.look_up, slugs)
+    return await _read(DIRECTORY.look_up, slugs)
 
 
 async def find_broadcast() -> list[Party]:
     """Return the parties that take broadcasts."""
-    return await asyncio.get_running_loop().run_in_executor(_pool, _on_own_connection, broadcast_parties)
+    return await _read(broadcast_parties)
 
 
 def broadcast_parties() -> list[Party]:
@@ -163,11 +164,8 @@ def broadcast_parties() -> list[Party]:
     return sorted(DIRECTORY.look_up(broadcast_slugs()).values(), key=lambda party: party.slug)
 
 
-def _on_own_connection(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Run `call` and give the thread's connection back, or PostgreSQL's pool would lose it for good."""
+async def _read(call: Callable[..., Found], *arguments: object) -> Found:
     try:
-        return call(*arguments)
+        return await _threads.run(call, *arguments)
     except DatabaseError as exc:
         raise Overloaded("the database does not answer", code="database", retry_after_s=5) from exc
-    finally:
-        connection.close()
