@@ -255,6 +255,8 @@ class Worker:
     async def _watch_pauses(self) -> None:
         """End pauses that are over, and hold what slipped in while a hold began."""
         await self._try(holding.end_pauses)
+        if paced := self._gates.paced():
+            await self._try(holding.end_drains, paced)
         self._marker.look_again()
         self._marker.limit(self._lanes.rate_bound())
 
