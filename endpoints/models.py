@@ -308,13 +308,104 @@ class Breaker(models.Model):
     tried_at = models.DateTimeField(null=True)
     last_failed = models.UUIDField(null=True)  # the delivery tried last in vain
     healed_at = models.DateTimeField(null=True)  # from here sends begin with one in flight
+    # What had waited when this was set goes at most so fast; ended once all of it went.
+    pace_per_s = models.FloatField(null=True)
+    paced_at = models.DateTimeField(null=True)
     written_at = models.DateTimeField(db_index=True)
 
     class Meta:
-        constraints = [one_of("state", BreakerState, "breaker_state")]
+        constraints = [
+            one_of("state", BreakerState, "breaker_state"),
+            models.CheckConstraint(
+                condition=Q(pace_per_s__isnull=True, paced_at__isnull=True)
+                | Q(pace_per_s__gt=0, paced_at__isnull=False),
+                name="breaker_pace",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.endpoint}: {self.state}"
+
+
+class Maintenance(models.Model):
+    """A planned time in which a system is not sent to and nobody is told of it; what comes is held."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="maintenances")
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField(db_index=True)
+    reason = models.CharField(max_length=500, blank=True)
+    created_by = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = SystemOwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["starts_at", "id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(ends_at__gt=models.F("starts_at")), name="maintenance_ends_later"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.system.slug}, {self.starts_at:%Y-%m-%d %H:%M} to {self.ends_at:%Y-%m-%d %H:%M} UTC"
+
+
+class Incident(models.Model):
+    """An opened-then-resolved period of bad health; at most one is open of each subject.
+
+    The subject is an endpoint, or one of our own processes.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    subject = models.CharField(max_length=200)  # endpoint:<id> or process:<role>@<host>
+    label = models.CharField(max_length=300)
+    system = models.ForeignKey(System, on_delete=models.CASCADE, null=True, related_name="incidents")
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.SET_NULL, null=True, related_name="incidents")
+    causes = models.JSONField(default=list)  # [{"cause", "since", "until", "detail"}], oldest first
+    summary = models.CharField(max_length=500)
+    facts = models.JSONField(default=dict)  # the numbers that it was judged by, lately
+    opened_at = models.DateTimeField()
+    resolved_at = models.DateTimeField(null=True)
+    # Another one that speaks for this: of the same host, or of a system that this one depends on.
+    parent = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="children")
+    quiet_because = models.CharField(max_length=20, blank=True)  # paused | maintenance: nobody is told
+    told_opened_at = models.DateTimeField(null=True)
+    told_resolved_at = models.DateTimeField(null=True)
+
+    objects = SystemOwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-opened_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["subject"], name="incident_one_open", condition=Q(resolved_at__isnull=True))
+        ]
+        indexes = [models.Index(fields=["-opened_at", "-id"], name="incident_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.summary}"
+
+
+class NoticeTarget(models.Model):
+    """Who is told when an incident opens and when it resolves: a registered system, or a mailbox."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    team = models.ForeignKey(Group, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    target = models.CharField(max_length=127, blank=True, help_text="A system or system/interface that gets a message.")
+    email = models.EmailField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = TeamOwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=(Q(target="") & ~Q(email="")) | (~Q(target="") & Q(email="")), name="noticetarget_one_way"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.target or self.email
 
 
 class EmergencyStop(models.Model):

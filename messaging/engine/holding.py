@@ -5,9 +5,10 @@ is still held, and still sent. All of it is sync, and each call one bounded step
 a million rows are gone through beside the sending, not before it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import structlog
 from django.db import transaction
@@ -17,7 +18,7 @@ from django.utils import timezone
 
 from endpoints import services as registry
 from endpoints.errors import ControlPlaneError
-from endpoints.models import EmergencyStop, Endpoint, EndpointState, System, SystemState
+from endpoints.models import Breaker, BreakerState, EmergencyStop, Endpoint, EndpointState, System, SystemState
 from messaging import store
 from messaging.engine.doors import Interface
 from messaging.engine.record import ENGINE
@@ -26,6 +27,7 @@ from messaging.models import WAITS_ITS_TURN, Delivery, Priority, Reason, State
 log = structlog.get_logger(__name__)
 
 BATCH = 1000
+LOOKED_AT = 20  # the first ones of a queue that moves say enough of it
 SAME = timedelta(milliseconds=1)  # SQLite keeps some times to the millisecond
 LATE = timedelta(seconds=1)
 UNTRIED = Q(attempts=0, unspent=0)
@@ -100,6 +102,17 @@ def end_pauses() -> None:
             registry.resume(paused, by=ENGINE)
         except ControlPlaneError as exc:  # deleted or disabled a moment ago
             log.warning("pause_not_ended", paused=str(paused), error=exc.detail)
+
+
+def end_drains(paced: Mapping[UUID, Interface]) -> None:
+    """End the pace of endpoints {endpoint: interface} for which nothing waits any more that waited when it began."""
+    now = store.now()
+    for row in Breaker.objects.filter(pk__in=paced, pace_per_s__isnull=False):
+        first = _waiting(paced[row.pk]).filter(due_at__lte=now).order_by("-priority", "due_at")
+        oldest = min(first.values_list("created_at", flat=True)[:LOOKED_AT], default=now)
+        if oldest >= (row.paced_at or now) and row.state == BreakerState.CLOSED:
+            ended = Breaker.objects.filter(pk=row.pk, paced_at=row.paced_at)
+            ended.update(pace_per_s=None, paced_at=None, written_at=now)
 
 
 def _waiting(interface: Interface) -> QuerySet[Delivery]:

@@ -68,8 +68,7 @@ class Worker:
         self._database = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-database")
         self._retiring = Retiring()
         self._read_again_at = 0.0
-        self._marker = Marker(self._try)
-        self._sweeper = Sweeper(self._try, self._wake.event.set)
+        self._marker, self._sweeper = Marker(self._try), Sweeper(self._try, self._wake.event.set)
 
     def stop(self) -> None:
         """Claim nothing more, let what is on its way end, then return from `run`."""
@@ -93,9 +92,8 @@ class Worker:
             self._drained = True
             self._wake.event.set()
             await turning
-            for loop in (tending, marking):
-                if loop.done():
-                    await loop
+            for loop in filter(asyncio.Task.done, (tending, marking)):
+                await loop
         finally:
             for task in (turning, tending, marking, stopping):
                 task.cancel()
@@ -258,7 +256,9 @@ class Worker:
             self._wake.event.set()
 
     async def _mark(self) -> None:
-        """Hold what slipped in while a hold began, and what a rate holds up."""
+        """End drains that are over, hold what slipped in while a hold began, and say what a rate holds up."""
+        if paced := self._gates.paced():
+            await self._try(holding.end_drains, paced)
         self._marker.look_again()
         self._marker.limit(self._lanes.rate_bound())
 
