@@ -4,13 +4,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.acceptance.link import Link
+from tests.acceptance.link import Link, seconds_between
 from tests.servers.http import HttpReceiver
 from tests.stack import ROOT, Stack
 
 STATEMENTS, IN_S = 60, 5.0  # a look and a reading of who else delivers, twice a second; a sweep now and then
+LATE_S = 1.0  # twice the poll: the machine may be busy
 
 
 class Asked:
@@ -44,3 +46,15 @@ def test_an_idle_engine_asks_the_database_little(
     stack.wait_for(lambda: len(asked.statements()) >= before + STATEMENTS, 60, "an engine that looks at all")
 
     assert time.monotonic() - began >= IN_S, "\n".join(asked.statements()[before:])
+
+
+def test_what_becomes_due_while_all_is_idle_is_noticed_within_a_poll(
+    shared_stack: Stack, http_receiver: HttpReceiver
+) -> None:
+    """Nobody hints at a time that comes; the engine's own look finds it, and is the beginning of a claim."""
+    link = Link(shared_stack, http_receiver.url)
+    due_at = (datetime.now(UTC) + timedelta(seconds=1.7)).isoformat()
+    delivery = link.ended(link.send(deliver_at=due_at))
+
+    late_s = seconds_between(due_at, delivery["attempt_list"][0]["started_at"])
+    assert (delivery["state"], 0 <= late_s <= LATE_S) == ("delivered", True), late_s
