@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
+from django.db.models.functions import Now
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, viewsets
 from rest_framework.decorators import action
@@ -24,6 +25,7 @@ from endpoints.models import (
     Endpoint,
     EndpointState,
     Health,
+    Maintenance,
     Role,
     Stage,
     System,
@@ -38,9 +40,10 @@ USES = ("deliver", "probe", "test")
 
 
 def healthy() -> Q:
-    """Return the systems one can use now: active, with an enabled endpoint, and none of those known to be ill."""
+    """Return the systems one can use now: active and not maintained, an endpoint enabled, none known to be ill."""
     enabled = Endpoint.objects.filter(system=OuterRef("pk"), state=EndpointState.ENABLED)
-    return Q(Exists(enabled), ~Exists(enabled.filter(health__in=ILL)), state=SystemState.ACTIVE)
+    held = Maintenance.objects.at(Now()).filter(system=OuterRef("pk"))
+    return Q(Exists(enabled), ~Exists(enabled.filter(health__in=ILL)), ~Exists(held), state=SystemState.ACTIVE)
 
 
 class RegistryViewSet(viewsets.ModelViewSet):

@@ -124,9 +124,9 @@ class SystemSerializer(RegistrySerializer):
             *("slug", "name", "kind", "environment", "version", "description", "tags", "capabilities"),
             *("metadata", "owner", "contact", "runbook_url", "search_keys", "accepts_from"),
             *("accepts_broadcast", "depends_on", "allow_load", "max_message_bytes", "state"),
-            *("pause_until", "pause_reason", "created_at", "updated_at"),
+            *("pause_until", "pause_reason", "retirement", "retired_at", "created_at", "updated_at"),
         )
-        read_only_fields = ("pause_until", "pause_reason", "created_at", "updated_at")
+        read_only_fields = fields[-6:]
 
 
 class EndpointSerializer(RegistrySerializer):

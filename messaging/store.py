@@ -496,14 +496,20 @@ def add_to_totals(since: datetime, until: datetime) -> None:
 
 # An emergency stop holds at once, whatever a process remembers.
 NOT_STOPPED = "NOT EXISTS (SELECT 1 FROM endpoints_emergencystop)"
-ENABLED = "e.state = 'enabled' AND s.state = 'active'"
+# Windows begin and end on whole seconds, which is what SQLite's own time is told in.
+IN_MAINTENANCE = (
+    "EXISTS (SELECT 1 FROM endpoints_maintenance w WHERE w.system_id = {0}.system_id"
+    " AND w.starts_at <= CURRENT_TIMESTAMP AND w.ends_at > CURRENT_TIMESTAMP)"
+)
+SWITCHED_ON = "e.state = 'enabled' AND (s.state = 'active' OR s.retirement = 'draining')"
+ENABLED = f"{SWITCHED_ON} AND NOT {IN_MAINTENANCE.format('e')}"
 USABLE = (
     f"{ENABLED} AND NOT EXISTS (SELECT 1 FROM endpoints_breaker b WHERE b.endpoint_id = e.id AND b.state <> 'closed')"
 )
-# Whether the interface of a delivery `d` may be sent to.
-IS_OPEN = (
+# Whether nobody paused the interface of a delivery `d`.
+IS_ON = (
     "EXISTS (SELECT 1 FROM endpoints_endpoint e JOIN endpoints_system s ON s.id = e.system_id"
-    f" WHERE e.system_id = d.system_id AND e.interface = d.interface AND {ENABLED})"
+    f" WHERE e.system_id = d.system_id AND e.interface = d.interface AND {SWITCHED_ON})"
 )
 # What waits for nothing but its time and a place; the words are those of the partial index `delivery_due`.
 WAITS_ITS_TURN = "d.state = 'pending' AND NOT (d.reason = 'blocked')"
@@ -824,6 +830,7 @@ def _lines() -> str:
 
 
 LAST_POSITION = 2**63 - 1
+HELD = ("paused", "maintenance")
 IN_LINE = "{0}.system_id = t.system_id AND {0}.interface = t.interface AND {0}.ordering_key = t.ordering_key"
 IS_BLOCKED = "n.state = 'pending' AND n.reason = 'blocked'"
 IS_HELD = f"EXISTS (SELECT 1 FROM messaging_delivery h WHERE h.holds AND {IN_LINE.format('h')})"
@@ -857,7 +864,10 @@ def held(lines: Collection[Line]) -> set[Line]:
 
 
 def release_next(lines: Collection[Line], now: datetime) -> list[tuple[int, str, int, datetime]]:
-    """Make the first of each line without a head its head; return (system id, interface, priority, due at) of each."""
+    """Make the first of each line without a head its head.
+
+    Return (system id, interface, priority, due at) of each that may go.
+    """
     if not lines:
         return []
     first = (
@@ -867,12 +877,15 @@ def release_next(lines: Collection[Line], now: datetime) -> list[tuple[int, str,
     with _cursor() as cursor:
         cursor.execute(
             "UPDATE messaging_delivery AS d SET reason ="
-            f" CASE WHEN NOT {IS_OPEN} THEN 'paused' WHEN d.due_at > %s THEN 'scheduled' ELSE 'new' END"
+            f" CASE WHEN NOT {IS_ON} THEN 'paused' WHEN {IN_MAINTENANCE.format('d')} THEN 'maintenance'"
+            " WHEN d.due_at > %s THEN 'scheduled' ELSE 'new' END"
             f" WHERE d.id IN (SELECT ({first}) FROM {_lines()} WHERE NOT {IS_HELD})"
-            " AND d.state = 'pending' AND d.reason = 'blocked' RETURNING system_id, interface, priority, due_at",
+            " AND d.state = 'pending' AND d.reason = 'blocked'"
+            " RETURNING system_id, interface, priority, due_at, reason",
             [_put(now), orjson.dumps(list(lines)).decode()],
         )
-        return [(row[0], row[1], row[2], _time(row[3]) or now) for row in cursor.fetchall()]
+        freed = [row for row in cursor.fetchall() if row[4] not in HELD]
+        return [(row[0], row[1], row[2], _time(row[3]) or now) for row in freed]
 
 
 def next_blocked(after: Line) -> tuple[Line, bool] | None:
