@@ -99,7 +99,8 @@ class SystemViewSet(RegistryViewSet):
 
     def get_queryset(self) -> QuerySet[Any]:
         visible = System.objects.visible_to(principal_of(self.request))
-        return super().get_queryset().prefetch_related(Prefetch("depends_on", visible))
+        running = Prefetch("maintenances", Maintenance.objects.at(Now()))
+        return super().get_queryset().prefetch_related(Prefetch("depends_on", visible), running)
 
     @extend_schema(request=shapes.SystemPauseSerializer, responses=shapes.SystemSerializer)
     @action(detail=True, methods=["post"])

@@ -7,6 +7,7 @@ from django.contrib.auth.models import Group
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from endpoints.access.principal import Principal
 from endpoints.ids import new_id
@@ -217,6 +218,12 @@ class System(models.Model):
         """Say whether nobody took it out of use: it is active, or retired and still gets what waited for it."""
         return self.state == SystemState.ACTIVE or self.retirement == Retirement.DRAINING
 
+    @property
+    def in_maintenance(self) -> bool:
+        """Say whether it is in a window now; asks for the windows unless they were prefetched."""
+        now = timezone.now()
+        return any(window.is_on(now) for window in self.maintenances.all())
+
 
 class Credential(models.Model):
     """A stored secret. `data` is encrypted; the plain form never leaves `access.secrets`."""
@@ -364,6 +371,10 @@ class Maintenance(models.Model):
 
     def __str__(self) -> str:
         return f"{self.system.slug}, {self.starts_at:%Y-%m-%d %H:%M} to {self.ends_at:%Y-%m-%d %H:%M} UTC"
+
+    def is_on(self, now: Any) -> bool:
+        """Say whether `now` lies in the window."""
+        return bool(self.starts_at <= now < self.ends_at)
 
 
 class Incident(models.Model):
