@@ -333,10 +333,20 @@ class Breaker(models.Model):
     tried_at = models.DateTimeField(null=True)
     last_failed = models.UUIDField(null=True)  # the delivery tried last in vain
     healed_at = models.DateTimeField(null=True)  # from here sends begin with one in flight
+    # What had waited when this was set goes at most so fast; ended once all of it went.
+    pace_per_s = models.FloatField(null=True)
+    paced_at = models.DateTimeField(null=True)
     written_at = models.DateTimeField(db_index=True)
 
     class Meta:
-        constraints = [one_of("state", BreakerState, "breaker_state")]
+        constraints = [
+            one_of("state", BreakerState, "breaker_state"),
+            models.CheckConstraint(
+                condition=Q(pace_per_s__isnull=True, paced_at__isnull=True)
+                | Q(pace_per_s__gt=0, paced_at__isnull=False),
+                name="breaker_pace",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.endpoint}: {self.state}"

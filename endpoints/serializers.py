@@ -14,7 +14,7 @@ from rest_framework import serializers
 from endpoints import services
 from endpoints.access.principal import Principal
 from endpoints.breakers import BreakerSerializer
-from endpoints.models import SLUG, ApiKey, AuditEntry, Credential, EmergencyStop, Endpoint, Role, System
+from endpoints.models import SLUG, ApiKey, AuditEntry, Credential, Endpoint, Role, System
 
 
 class Strict(serializers.Serializer):
@@ -254,35 +254,6 @@ class AuditSerializer(serializers.ModelSerializer):
             "changes",
         )
         read_only_fields = fields
-
-
-class PauseSerializer(Strict):
-    """How long and why to hold."""
-
-    until = serializers.DateTimeField(required=False, allow_null=True, default=None)
-    reason = serializers.CharField(required=False, allow_blank=True, default="", max_length=500)
-
-
-class SystemPauseSerializer(PauseSerializer):
-    interface = serializers.CharField(
-        required=False, default="", allow_blank=True, help_text="Only this door; empty: the whole system."
-    )
-
-
-class EmergencyStopSerializer(serializers.ModelSerializer[Any]):
-    """Since when nothing is sent to anybody, by whom, until when and why."""
-
-    class Meta:
-        model = EmergencyStop
-        fields = ["since", "by", "until", "reason"]
-
-
-class ResumeSerializer(Strict):
-    """Nothing to say."""
-
-
-class SystemResumeSerializer(Strict):
-    interface = serializers.CharField(required=False, default="", allow_blank=True)
 
 
 class TrialSerializer(serializers.Serializer):

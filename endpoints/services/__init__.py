@@ -5,6 +5,7 @@ Each change is checked, made and audited in one transaction, on behalf of a Prin
 
 from endpoints.services.addresses import address_of
 from endpoints.services.credentials import rotate_keys, set_secret
+from endpoints.services.drains import drain
 from endpoints.services.keys import create_api_key, revoke_api_key
 from endpoints.services.maintenance import (
     change_maintenance,
@@ -37,6 +38,7 @@ __all__ = [
     "create_api_key",
     "delete",
     "disable",
+    "drain",
     "emergency_stop",
     "enable",
     "end_all_maintenance",

@@ -5,9 +5,10 @@ is still held, and still sent. All of it is sync, and each call one bounded step
 a million rows are gone through beside the sending, not before it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import structlog
 from django.db import transaction
@@ -15,17 +16,27 @@ from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from endpoints import services as registry
+from endpoints import services
 from endpoints.errors import ControlPlaneError
-from endpoints.models import EmergencyStop, Endpoint, EndpointState, Retirement, System, SystemState
+from endpoints.models import (
+    Breaker,
+    BreakerState,
+    EmergencyStop,
+    Endpoint,
+    EndpointState,
+    Retirement,
+    System,
+    SystemState,
+)
 from messaging import store
-from messaging.engine.doors import Interface
+from messaging.engine.doors import Interface, Registry
 from messaging.engine.record import ENGINE
 from messaging.models import WAITS_ITS_TURN, Delivery, Priority, Reason, State
 
 log = structlog.get_logger(__name__)
 
 BATCH = 1000
+LOOKED_AT = 20  # the first ones of a queue that moves say enough of it
 SAME = timedelta(milliseconds=1)  # SQLite keeps some times to the millisecond
 LATE = timedelta(seconds=1)
 UNTRIED = Q(attempts=0, unspent=0)
@@ -112,17 +123,27 @@ def release_retries(interface: Interface, after: Place) -> Place:
     return _step(_waiting(interface).filter(~UNTRIED, reason=Reason.RETRYING, due_at__gt=Now()), after, _make_due)
 
 
+def holds(registry: Registry) -> dict[Interface, Callable[[Interface, Place], Place]]:
+    """Return how to mark what waits for each interface that may not be sent to; a breaker is told of elsewhere."""
+    return {
+        **dict.fromkeys(registry.unusable, hold_paused),
+        **dict.fromkeys(registry.maintained, hold_maintenance),
+        **dict.fromkeys(registry.disabled, skip_disabled),
+        **dict.fromkeys(registry.retired, cancel_retired),
+    }
+
+
 def end_pauses() -> None:
     """Resume what was to be paused until now, everything after an emergency stop; go on with retirements."""
     if EmergencyStop.objects.filter(until__lte=timezone.now()).exists():
-        registry.resume_all(by=ENGINE)
+        services.resume_all(by=ENGINE)
     over = Q(pause_until__lte=timezone.now())
     for paused in (
         *System.objects.filter(over, state=SystemState.PAUSED),
         *Endpoint.objects.filter(over, state=EndpointState.PAUSED).select_related("system"),
     ):
         try:
-            registry.resume(paused, by=ENGINE)
+            services.resume(paused, by=ENGINE)
         except ControlPlaneError as exc:  # deleted or disabled a moment ago
             log.warning("pause_not_ended", paused=str(paused), error=exc.detail)
     _settle_retired()
@@ -135,7 +156,7 @@ def _settle_retired() -> None:
             _cancel_some(system.pk)
         is_quiet = system.retired_at is None or system.retired_at <= timezone.now() - QUIET
         if is_quiet and not _is_owed(system.pk):
-            registry.end_retirement(system, by=ENGINE)
+            services.end_retirement(system, by=ENGINE)
 
 
 def _cancel_some(system_id: int) -> None:
@@ -154,6 +175,17 @@ def _is_owed(system_id: int) -> bool:
     blocked = Delivery.objects.filter(state=State.PENDING, reason=Reason.BLOCKED, system_id=system_id)
     sending = Delivery.objects.filter(state=State.SENDING, lease_until__isnull=False, system_id=system_id)
     return any(rows.order_by().exists() for rows in (waiting, blocked, sending))
+
+
+def end_drains(paced: Mapping[UUID, Interface]) -> None:
+    """End the pace of endpoints {endpoint: interface} for which nothing waits any more that waited when it began."""
+    now = store.now()
+    for row in Breaker.objects.filter(pk__in=paced, pace_per_s__isnull=False):
+        first = _waiting(paced[row.pk]).filter(due_at__lte=now).order_by("-priority", "due_at")
+        oldest = min(first.values_list("created_at", flat=True)[:LOOKED_AT], default=now)
+        if oldest >= (row.paced_at or now) and row.state == BreakerState.CLOSED:
+            ended = Breaker.objects.filter(pk=row.pk, paced_at=row.paced_at)
+            ended.update(pace_per_s=None, paced_at=None, written_at=now)
 
 
 def _waiting(interface: Interface) -> QuerySet[Delivery]:

@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('auth', '0012_alter_user_first_name_max_length'),
-        ('endpoints', '0002_incidents_and_maintenance'),
+        ('endpoints', '0003_drain_pace'),
     ]
 
     operations = [
