@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 from django.db.models.functions import Now
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, viewsets
@@ -17,6 +17,7 @@ from endpoints import serializers as shapes
 from endpoints.access.rest import principal_of
 from endpoints.edge import filters as by
 from endpoints.edge.walks import Order, Walk
+from endpoints.health import healthy
 from endpoints.models import (
     ApiKey,
     AuditEntry,
@@ -34,16 +35,8 @@ from endpoints.models import (
 )
 
 CHANGING = ("update", "partial_update")
-ILL = (Health.DEGRADED, Health.DOWN, Health.STALE)
 MAX_DEPENDENTS = 500
 USES = ("deliver", "probe", "test")
-
-
-def healthy() -> Q:
-    """Return the systems one can use now: active and not maintained, an endpoint enabled, none known to be ill."""
-    enabled = Endpoint.objects.filter(system=OuterRef("pk"), state=EndpointState.ENABLED)
-    held = Maintenance.objects.at(Now()).filter(system=OuterRef("pk"))
-    return Q(Exists(enabled), ~Exists(enabled.filter(health__in=ILL)), ~Exists(held), state=SystemState.ACTIVE)
 
 
 class RegistryViewSet(viewsets.ModelViewSet):

@@ -17,7 +17,8 @@ from endpoints import services as registry
 from endpoints.access.rest import principal_of
 from endpoints.edge import filters as by
 from endpoints.models import Maintenance, System
-from endpoints.serializers import ResumeSerializer, Strict, SystemSerializer
+from endpoints.pausing import ResumeSerializer
+from endpoints.serializers import Strict, SystemSerializer
 from messaging.services import maintenance, retirement
 
 STATES = ("upcoming", "running", "over")

@@ -16,6 +16,7 @@ BESIDE_FACE = {
     "endpoints.ids": "ids are made the same way everywhere",
     "endpoints.admin": "the pages of one site share their base classes",
     "endpoints.serializers": "every door reads as strictly as the registry's",
+    "endpoints.pausing": "what is ended alike is asked for alike",
     "endpoints.management": "commands say what they are refused in the same way",
     "messaging.admin": "the dashboard is put together at the root",
 }
