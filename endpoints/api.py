@@ -3,7 +3,8 @@
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
+from django.db.models.functions import Now
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, viewsets
 from rest_framework.decorators import action
@@ -16,6 +17,7 @@ from endpoints import serializers as shapes
 from endpoints.access.rest import principal_of
 from endpoints.edge import filters as by
 from endpoints.edge.walks import Order, Walk
+from endpoints.health import healthy
 from endpoints.models import (
     ApiKey,
     AuditEntry,
@@ -24,6 +26,7 @@ from endpoints.models import (
     Endpoint,
     EndpointState,
     Health,
+    Maintenance,
     Role,
     Stage,
     System,
@@ -32,15 +35,8 @@ from endpoints.models import (
 )
 
 CHANGING = ("update", "partial_update")
-ILL = (Health.DEGRADED, Health.DOWN, Health.STALE)
 MAX_DEPENDENTS = 500
 USES = ("deliver", "probe", "test")
-
-
-def healthy() -> Q:
-    """Return the systems one can use now: active, with an enabled endpoint, and none of those known to be ill."""
-    enabled = Endpoint.objects.filter(system=OuterRef("pk"), state=EndpointState.ENABLED)
-    return Q(Exists(enabled), ~Exists(enabled.filter(health__in=ILL)), state=SystemState.ACTIVE)
 
 
 class RegistryViewSet(viewsets.ModelViewSet):
@@ -96,7 +92,8 @@ class SystemViewSet(RegistryViewSet):
 
     def get_queryset(self) -> QuerySet[Any]:
         visible = System.objects.visible_to(principal_of(self.request))
-        return super().get_queryset().prefetch_related(Prefetch("depends_on", visible))
+        running = Prefetch("maintenances", Maintenance.objects.at(Now()))
+        return super().get_queryset().prefetch_related(Prefetch("depends_on", visible), running)
 
     @extend_schema(request=pausing.SystemPauseSerializer, responses=shapes.SystemSerializer)
     @action(detail=True, methods=["post"])

@@ -117,6 +117,7 @@ class SystemSerializer(RegistrySerializer):
     accepts_from = TextList(required=False, help_text='Teams and systems that may send here, or ["*"].')
     metadata = ObjectField(required=False)
     search_keys = ObjectList(required=False)
+    in_maintenance = serializers.BooleanField(read_only=True, help_text="Whether a window holds its deliveries now.")
 
     class Meta:
         model = System
@@ -124,9 +125,10 @@ class SystemSerializer(RegistrySerializer):
             *("slug", "name", "kind", "environment", "version", "description", "tags", "capabilities"),
             *("metadata", "owner", "contact", "runbook_url", "search_keys", "accepts_from"),
             *("accepts_broadcast", "depends_on", "allow_load", "max_message_bytes", "state"),
-            *("pause_until", "pause_reason", "created_at", "updated_at"),
+            *("pause_until", "pause_reason", "retirement", "retired_at", "in_maintenance"),
+            *("created_at", "updated_at"),
         )
-        read_only_fields = ("pause_until", "pause_reason", "created_at", "updated_at")
+        read_only_fields = fields[-7:]
 
 
 class EndpointSerializer(RegistrySerializer):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
 from endpoints.ids import new_id
-from endpoints.models import Breaker, BreakerState, Endpoint
+from endpoints.models import Breaker, BreakerState, Endpoint, Maintenance
 from messaging import store
 from messaging.engine import breaker
 from messaging.models import Outcome, Reason, State, Trigger
@@ -154,6 +155,8 @@ def take_trials(
     claims: list[Claim] = []
     tried = []
     rows = Breaker.objects.select_for_update(skip_locked=True).filter(pk__in=wanted, try_at__lte=now)
+    in_maintenance = Maintenance.objects.at(now).filter(system__endpoints=OuterRef("pk"))
+    rows = rows.filter(~Exists(in_maintenance))  # the registry may not have heard of it yet
     for row in rows.exclude(state=BreakerState.CLOSED).order_by("pk"):
         (system_id, interface), timeout_s = wanted[row.pk]
         token = new_id()

@@ -242,8 +242,7 @@ class Worker:
     def _use(self, changed: set[Interface], *, is_first: bool = False) -> None:
         """Send through what may be used; hold what waits for the rest, and let go what is in `changed`."""
         self._lanes.use({} if self._is_stopped else self._registry.doors)
-        held: dict[Interface, Step] = dict.fromkeys(self._registry.unusable, holding.hold_paused)
-        held |= dict.fromkeys(self._registry.disabled, holding.skip_disabled)
+        held: dict[Interface, Step] = holding.holds(self._registry)
         for interface, doors in self._registry.doors.items():
             if doors and all(door.gate.is_open for door in doors):
                 held[interface] = holding.hold_behind_breaker

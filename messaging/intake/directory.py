@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from django.db import DatabaseError
+from django.db.models.functions import Now
 
 from endpoints.edge.database_threads import DatabaseThreads
 from endpoints.errors import Overloaded
-from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState, System, SystemState
+from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState, Maintenance, System, SystemState
 
 Found = TypeVar("Found")
 
@@ -26,6 +27,7 @@ class Interface:
     max_attempts: int
     is_disabled: bool
     is_paused: bool
+    is_maintained: bool  # its system is in a window of maintenance
     is_broken: bool  # each endpoint that is in use has an open breaker
 
 
@@ -95,24 +97,29 @@ class Directory:
 
 
 def load(slugs: set[str]) -> dict[str, Party]:
-    """Read the parties named `slugs` from the registry, in three queries."""
+    """Read the parties named `slugs` from the registry, in four queries."""
     systems = System.objects.filter(slug__in=slugs).select_related("owner")
     is_stopped = EmergencyStop.objects.exists()
+    maintained = set(Maintenance.objects.at(Now()).filter(system__slug__in=slugs).values_list("system", flat=True))
     doors: dict[int, dict[str, list[Endpoint]]] = {}
     found = Endpoint.objects.filter(system__slug__in=slugs).select_related("breaker")
     for endpoint in found.order_by("tier", "name"):
         if "deliver" in endpoint.use:
             doors.setdefault(endpoint.system_id, {}).setdefault(endpoint.interface, []).append(endpoint)
-    return {system.slug: _party(system, doors.get(system.pk, {}), is_stopped=is_stopped) for system in systems}
+    return {
+        system.slug: _party(
+            system, doors.get(system.pk, {}), is_stopped=is_stopped, is_maintained=system.pk in maintained
+        )
+        for system in systems
+    }
 
 
 def broadcast_slugs() -> set[str]:
-    """Return the slugs of all systems that take broadcasts."""
-    active = System.objects.exclude(state=SystemState.RETIRED).filter(accepts_broadcast=True)
-    return set(active.values_list("slug", flat=True))
+    """Return the slugs of all systems that take broadcasts, or took them until they were retired."""
+    return set(System.objects.filter(accepts_broadcast=True).values_list("slug", flat=True))
 
 
-def _party(system: System, doors: dict[str, list[Endpoint]], *, is_stopped: bool) -> Party:
+def _party(system: System, doors: dict[str, list[Endpoint]], *, is_stopped: bool, is_maintained: bool) -> Party:
     return Party(
         id=system.pk,
         slug=system.slug,
@@ -131,6 +138,7 @@ def _party(system: System, doors: dict[str, list[Endpoint]], *, is_stopped: bool
                 is_paused=is_stopped
                 or system.state == SystemState.PAUSED
                 or not any(endpoint.state == EndpointState.ENABLED for endpoint in endpoints),
+                is_maintained=is_maintained,
                 is_broken=all(
                     hasattr(endpoint, "breaker") and endpoint.breaker.state != BreakerState.CLOSED
                     for endpoint in endpoints
