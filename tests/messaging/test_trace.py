@@ -55,7 +55,7 @@ def test_a_hop_says_what_became_of_it_and_how_it_was_found(viewer: Api) -> None:
     assert (first["found_by"], answer["found_by"]) == (["order=4711"], ["correlation id c-1"])
     assert (first["text"], answer["text"][:12]) == ("shop sent event 2026-01-02 03:04 UTC", "erp answered")
     assert [step["state"] for step in first["deliveries"] + last["deliveries"]] == ["delivered", "dead"]
-    assert last["deliveries"][0]["text"].startswith("erp -> billing, dead since 2026-01-02 03:04 UTC: every try")
+    assert last["deliveries"][0]["text"].startswith("erp -> billing, dead since 2026-01-02 03:04 UTC: every one")
     assert last["deliveries"][0]["text"].endswith("last 'answered 500'")
     assert body["other_keys"] == ["invoice=I-9"]
 
