@@ -19,6 +19,7 @@ router.register("deliveries", messaging.DeliveryViewSet)
 router.register("dead-letters", messaging.DeadLetterViewSet, basename="dead-letter")
 router.register("attempts", messaging.AttemptViewSet)
 router.register("systems/<slug:slug>/maintenance", registry_api.MaintenanceViewSet)
+router.register("find", messaging.FindView, basename="find")
 router.register("ledger", messaging.LedgerView, basename="ledger")
 
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -61,6 +61,7 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
         "",
         [
             ("Dashboard", "monitoring", reverse_lazy("admin:index"), "deliveries", "list"),
+            ("Find", "search", reverse_lazy("pages:find"), "find", "list"),
             ("Deliveries", "local_shipping", _list("messaging_delivery"), "deliveries", "list"),
             ("Messages", "mail", _list("messaging_message"), "messages", "list"),
             ("Send a message", "send", reverse_lazy("pages:send"), "messages", "create"),

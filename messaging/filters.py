@@ -124,3 +124,9 @@ LEDGER: dict[str, Filter] = {
     "from": moment("created_at__gte", "Accepted at or after this time; default: a day before `to`."),
     "to": moment("created_at__lt", "Accepted before this time; default: now."),
 }
+
+FIND: dict[str, Filter] = {
+    "q": text("q", "An id of a message or delivery, a correlation id, an ordering key, or `4711` or `order=4711`."),
+    "before": number("pk__lt", 1, 10**18, "Only messages of an earlier position, as `next` says."),
+    "page_size": number("size", 1, 100, "How many messages the key itself may lead to; default 50."),
+}

@@ -16,6 +16,7 @@ from endpoints.edge.model_pages import may, require
 from endpoints.errors import ControlPlaneError
 from endpoints.models import Endpoint, System
 from messaging.admin.lists import page_context
+from messaging.find import find_page
 from messaging.forms import SendForm
 from messaging.models import Delivery, Message, State
 from messaging.registry_views import maintenance_page, retire_page
@@ -132,4 +133,5 @@ urlpatterns = [
     path("systems/<slug:slug>/retire/", _page(retire_page), name="retire"),
     path("endpoints/<uuid:pk>/switch/", _page(switch_endpoint), name="switch_endpoint"),
     path("send/", _page(send_page), name="send"),
+    path("find/", _page(find_page), name="find"),
 ]

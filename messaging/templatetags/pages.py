@@ -1,16 +1,19 @@
 """Filters and tags of our page templates; what they do is in `endpoints.edge.display` and `messaging.charts`."""
 
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlencode
 
 from django import template
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from endpoints.edge import display
 from messaging.charts import traffic_chart
 from messaging.services.answer import counted
+from messaging.services.why import marks
+from messaging.services.why.facts import Action
 
 register = template.Library()
 
@@ -40,6 +43,39 @@ def deliveries_url(**filters: str) -> str:
     """Return the address of the list of deliveries that a number counts."""
     given = {name: value for name, value in filters.items() if value not in ("", None)}
     return reverse("admin:messaging_delivery_changelist") + ("?" + urlencode(given) if given else "")
+
+
+@register.filter
+def said(marked: str) -> SafeString:
+    """Return what is said as HTML; its times are the browser's to rewrite."""
+    parts = marks.pieces(marked)
+    return format_html_join("", "{}", [(display.when(part) if isinstance(part, datetime) else part,) for part in parts])
+
+
+# What a button does here, where the page can do it itself: the pattern's name, the word it posts.
+POSTS = {
+    "resend": ("admin:messaging_delivery_act_one", "resend"),
+    "resend_head": ("admin:messaging_delivery_act_one", "resend"),
+    "cancel": ("admin:messaging_delivery_act_one", "cancel"),
+    "skip": ("admin:messaging_delivery_act_one", "cancel"),
+    "skip_head": ("admin:messaging_delivery_act_one", "cancel"),
+    "resume_system": ("pages:switch_system", "resume"),
+}
+
+
+@register.inclusion_tag("controlplane/parts/why_button.html", takes_context=True)
+def why_button(context: Any, action: Action) -> dict[str, Any]:
+    """Return the button of an action: it posts where a page can do it, else it leads to where that is done."""
+    name, value = POSTS.get(action.name, ("", ""))
+    # The path names the row: /api/v1/deliveries/<id>/resend/
+    subject = action.path.split("/")[-3] if name else ""
+    return {
+        "action": action,
+        "form_url": reverse(name, args=[subject]) if name else "",
+        "value": value,
+        "is_final": value == "cancel",
+        "csrf_token": context.get("csrf_token"),
+    }
 
 
 @register.filter
