@@ -6,6 +6,7 @@ from rest_framework.routers import SimpleRouter
 
 from endpoints import api as endpoints
 from messaging import api as messaging
+from messaging import api_jobs
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -17,6 +18,7 @@ router.register("messages", messaging.MessageViewSet)
 router.register("deliveries", messaging.DeliveryViewSet)
 router.register("dead-letters", messaging.DeadLetterViewSet, basename="dead-letter")
 router.register("attempts", messaging.AttemptViewSet)
+router.register("jobs", api_jobs.JobViewSet)
 router.register("ledger", messaging.LedgerView, basename="ledger")
 
 urlpatterns: list[URLPattern | URLResolver] = [

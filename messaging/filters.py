@@ -15,11 +15,22 @@ from endpoints.edge.filters import (
     moment,
     number,
     one_of,
+    parse_uuid,
     text,
 )
 from endpoints.models import System
 from messaging.intake.fields import PRIORITIES
-from messaging.models import ERROR_CLASSES, Delivery, MessageType, Outcome, Reason, SearchKey, State
+from messaging.models import (
+    ERROR_CLASSES,
+    Delivery,
+    JobAction,
+    JobState,
+    MessageType,
+    Outcome,
+    Reason,
+    SearchKey,
+    State,
+)
 
 FOUND_BY = "An id of a message or delivery, a correlation id, or the value of a search key."
 
@@ -103,6 +114,12 @@ DELIVERIES: dict[str, Filter] = {
     "created_before": moment("created_at__lt", "Created before this time."),
     "finished_after": moment("finished_at__gte", "Ended at or after this time."),
     "finished_before": moment("finished_at__lt", "Ended before this time."),
+    "dead_group": Filter(
+        parse_uuid,
+        lambda value: Q(group_id=value, resolved_at__isnull=True),
+        "The unresolved dead letters of one cause.",
+        {"type": "string", "format": "uuid"},
+    ),
     **known_by("message_id", "message__"),
 }
 
@@ -123,4 +140,9 @@ LEDGER: dict[str, Filter] = {
     "system": text("system__slug", "Only what this system was to receive."),
     "from": moment("created_at__gte", "Accepted at or after this time; default: a day before `to`."),
     "to": moment("created_at__lt", "Accepted before this time; default: now."),
+}
+
+JOBS: dict[str, Filter] = {
+    "action": choice("action", JobAction.values),
+    "state": choice("state", JobState.values),
 }

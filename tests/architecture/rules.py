@@ -14,6 +14,7 @@ FACE = {"models", "services", "errors", "transports", "access", "edge", "egress"
 BESIDE_FACE = {
     "endpoints.addresses": "the settings name zones, and one parser reads them",
     "endpoints.ids": "ids are made the same way everywhere",
+    "endpoints.management.command": "the commands of one console share their base class",
     "endpoints.admin": "the pages of one site share their base classes",
     "messaging.admin": "the dashboard is put together at the root",
 }
@@ -30,6 +31,8 @@ ROOT_MAY = {
     "serializers",
     "filters",
     "panels",
+    "jobs",
+    "api_jobs",
 }
 
 LAYERS = (
@@ -48,9 +51,25 @@ LAYERS = (
         "edge",
         "payloads",
         "totals",
+        "moves",
+        "pace",
+        "filters",
+        "jobs",
     },
     {"services"},
-    {"api", "admin", "views", "tasks", "management", "consumers", "serializers", "forms", "filters"},
+    {
+        "api",
+        "api_jobs",
+        "admin",
+        "views",
+        "views_jobs",
+        "tasks",
+        "management",
+        "consumers",
+        "serializers",
+        "serializers_jobs",
+        "forms",
+    },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # `services` meets these in the table, never in code; and the ways in do not know of each other.
@@ -163,6 +182,7 @@ BROAD = {
     "messaging.engine.attempt": "a bug in a transport costs one attempt, not the engine",
     "messaging.engine.doors": "the opening of transports, one by one",
     "messaging.intake.writer": "the group-commit loop",
+    "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
     "messaging.consumers": "the loop that feeds the live pages",
 }
 
