@@ -63,6 +63,7 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
             ("Dashboard", "monitoring", reverse_lazy("admin:index"), "deliveries", "list"),
             ("Deliveries", "local_shipping", _list("messaging_delivery"), "deliveries", "list"),
             ("Messages", "mail", _list("messaging_message"), "messages", "list"),
+            ("Jobs", "playlist_play", reverse_lazy("pages:jobs"), "jobs", "list"),
             ("Send a message", "send", reverse_lazy("pages:send"), "messages", "create"),
         ],
     ),

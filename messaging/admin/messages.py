@@ -92,6 +92,7 @@ class MessageAdmin(RoleModelAdmin):
             curl=resend_line(message, payload) if payload is not None else "",
             lives=lives,
             may_pause=may(request, "systems", "pause"),
+            may_replay=payload is not None and may(request, self.resource, "replay"),
             link=request.build_absolute_uri(request.path),
             opts=None,
         )

@@ -188,7 +188,7 @@ def _selection(name: Any, given: Any, by: Principal, *, everything: bool) -> Sel
         raise Forbidden("this needs the role operator")
     action, lists = action_named(name), _lists(given)
     if not lists and not everything:
-        _refuse("filter", 'is empty: to mean every delivery there is, say "all": true.', code="required")
+        _refuse("filter", 'is empty; to mean every delivery there is, say so ("all": true, or --all).', "required")
     newest = Message.objects.order_by("-position").values_list("position", flat=True).first()
     selection = Selection(action, lists, by, newest or 0, store.now())
     selection.rows()  # raises for what does not parse

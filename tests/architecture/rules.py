@@ -63,12 +63,14 @@ LAYERS = (
         "admin",
         "views",
         "views_jobs",
+        "views_edit",
         "tasks",
         "management",
         "consumers",
         "serializers",
         "serializers_jobs",
         "forms",
+        "forms_edit",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
