@@ -1,7 +1,9 @@
 """Jobs in real worker processes: killed, paused, paced; each delivery is done exactly once."""
 
+import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -87,3 +89,59 @@ def test_killed_three_times_it_does_each_delivery_once(make_stack: Callable[...,
 @pytest.mark.long
 def test_killed_three_times_it_does_each_of_many_once(make_stack: Callable[..., Stack]) -> None:
     run_through_kills(make_stack, MANY)
+
+
+def test_two_operators_and_two_workers_do_each_once(make_stack: Callable[..., Stack]) -> None:
+    """Both press the button at once, by filters of their own: together they do each delivery once."""
+    stack = make_stack()
+    stack.start("web")
+    seed(stack, FEW)
+    for name in ("one", "two"):
+        stack.start("worker", "--no-beat", name=name)
+    wishes = ({"state": "dead"}, {"error_class": "timeout"})
+    with ThreadPoolExecutor(2) as operators:
+        made = list(operators.map(lambda wish: job(stack, action="redrive", filter=wish), wishes))
+    stack.wait_for(lambda: {look(stack, one)["state"] for one in made} == {"done"}, 120, "both")
+
+    assert sum(look(stack, one)["done"] for one in made) == FEW
+    rows = stack.sql('SELECT state, "trigger", max_attempts, count(*) FROM messaging_delivery GROUP BY 1, 2, 3')
+    assert rows == [("pending", "redrive", 20, FEW)]
+
+
+def test_a_rate_is_held_and_a_pause_comes_within_a_second(make_stack: Callable[..., Stack]) -> None:
+    """It goes evenly, no faster than it may; paused, resumed and cancelled it obeys before the next second is over."""
+    rate, tolerance_s = 40.0, 0.5
+    stack = make_stack()
+    stack.start("web")
+    stack.start("worker", "--no-beat")
+    seed(stack, FEW)
+    made = job(stack, action="redrive", filter={"state": "dead"}, rate_per_s=rate)
+    stack.wait_for(lambda: look(stack, made)["done"] > 0, what="the first batch")
+    began, seen = time.monotonic(), 0
+    while time.monotonic() < began + 4:
+        before = time.monotonic()
+        seen = look(stack, made)["done"]
+        assert seen <= rate * (time.monotonic() - began + tolerance_s)
+        assert seen >= rate * (before - began - tolerance_s - 0.5)
+    paused = stack.api("POST", f"jobs/{made['id']}/pause/").json()
+    stack.api("PATCH", f"jobs/{made['id']}/", json={"rate_per_s": None})
+    began = time.monotonic()
+    while time.monotonic() < began + 1:
+        assert look(stack, made)["done"] == paused["done"], "it went on"
+    resumed = time.monotonic()
+    stack.api("POST", f"jobs/{made['id']}/resume/")
+    stack.wait_for(lambda: look(stack, made)["done"] > paused["done"], 1.0, "going on within a second")
+    assert time.monotonic() - resumed < 1.0
+    ended = stack.api("POST", f"jobs/{made['id']}/cancel/")
+    assert ended.status_code in (200, 409), ended.text
+
+
+def test_the_command_waits_for_the_end(make_stack: Callable[..., Stack]) -> None:
+    stack = make_stack()
+    stack.start("web")
+    stack.start("worker", "--no-beat")
+    seed(stack, 500)
+    done = stack.command("jobs", "create", "redrive", "--filter", "state=dead", "--wait", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert (json.loads(done.stdout)["state"], json.loads(done.stdout)["done"]) == ("done", 500)
