@@ -6,7 +6,7 @@ from rest_framework.routers import SimpleRouter
 
 from endpoints import api as endpoints
 from messaging import api as messaging
-from messaging import registry_api
+from messaging import api_jobs, registry_api
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -20,6 +20,7 @@ router.register("dead-letters", messaging.DeadLetterViewSet, basename="dead-lett
 router.register("attempts", messaging.AttemptViewSet)
 router.register("systems/<slug:slug>/maintenance", registry_api.MaintenanceViewSet)
 router.register("find", messaging.FindView, basename="find")
+router.register("jobs", api_jobs.JobViewSet)
 router.register("ledger", messaging.LedgerView, basename="ledger")
 
 urlpatterns: list[URLPattern | URLResolver] = [

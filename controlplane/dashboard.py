@@ -64,6 +64,7 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
             ("Find", "search", reverse_lazy("pages:find"), "find", "list"),
             ("Deliveries", "local_shipping", _list("messaging_delivery"), "deliveries", "list"),
             ("Messages", "mail", _list("messaging_message"), "messages", "list"),
+            ("Jobs", "playlist_play", reverse_lazy("pages:jobs"), "jobs", "list"),
             ("Send a message", "send", reverse_lazy("pages:send"), "messages", "create"),
         ],
     ),

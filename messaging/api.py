@@ -37,6 +37,7 @@ from messaging.serializers import (
     MessageDetailSerializer,
     MessageSerializer,
 )
+from messaging.serializers_jobs import AcceptedSerializer
 from messaging.services import curl, deliveries, finding, ledger, lookup, order, sending
 from messaging.services.trace import SIZE, trace
 from messaging.services.why import as_json, why
@@ -118,6 +119,14 @@ class MessageViewSet(ReadViewSet):
         key = request.headers.get("Idempotency-Key")
         named = {} if key is None or not isinstance(request.data, dict) else {"idempotency_key": key}
         return Response(asdict(sending.send({**request.data, **named} if named else request.data, by=by)), status=202)
+
+    @extend_schema(request=None, responses={202: AcceptedSerializer}, parameters=documented(MESSAGE))
+    @action(detail=True, methods=["post"])
+    def replay(self, request: Request, message_id: str) -> Response:
+        """Send a message as a new one: new id, today's targets, correlation to the old one."""
+        asked = values(MESSAGE, request)
+        found = lookup.message(principal_of(request), message_id, asked.get("source_system"))
+        return Response(asdict(sending.replay(found, by=principal_of(request))), status=202)
 
 
 class DeliveryReadViewSet(ReadViewSet):

@@ -15,11 +15,22 @@ from endpoints.edge.filters import (
     moment,
     number,
     one_of,
+    parse_uuid,
     text,
 )
 from endpoints.models import System
 from messaging.intake.fields import PRIORITIES
-from messaging.models import ERROR_CLASSES, Delivery, MessageType, Outcome, Reason, SearchKey, State
+from messaging.models import (
+    ERROR_CLASSES,
+    Delivery,
+    JobAction,
+    JobState,
+    MessageType,
+    Outcome,
+    Reason,
+    SearchKey,
+    State,
+)
 
 FOUND_BY = "An id of a message or delivery, a correlation id, or the value of a search key."
 
@@ -103,6 +114,12 @@ DELIVERIES: dict[str, Filter] = {
     "created_before": moment("created_at__lt", "Created before this time."),
     "finished_after": moment("finished_at__gte", "Ended at or after this time."),
     "finished_before": moment("finished_at__lt", "Ended before this time."),
+    "dead_group": Filter(
+        parse_uuid,
+        lambda value: Q(group_id=value, resolved_at__isnull=True),
+        "The unresolved dead letters of one cause.",
+        {"type": "string", "format": "uuid"},
+    ),
     **known_by("message_id", "message__"),
 }
 
@@ -129,4 +146,9 @@ FIND: dict[str, Filter] = {
     "q": text("q", "An id of a message or delivery, a correlation id, an ordering key, or `4711` or `order=4711`."),
     "before": number("pk__lt", 1, 10**18, "Only messages of an earlier position, as `next` says."),
     "page_size": number("size", 1, 100, "How many messages the key itself may lead to; default 50."),
+}
+
+JOBS: dict[str, Filter] = {
+    "action": choice("action", JobAction.values),
+    "state": choice("state", JobState.values),
 }

@@ -413,7 +413,9 @@ class Rollup(models.Model):
 
     minute = models.DateTimeField()
     system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="+", db_index=False)
-    event = models.CharField(max_length=12)  # accepted | delivered | dead | expired | cancelled | skipped | attempt
+    event = models.CharField(
+        max_length=12
+    )  # accepted | owed | delivered | dead | expired | cancelled | skipped | purged
     error_class = models.CharField(max_length=20, blank=True)
     count = models.BigIntegerField(default=0)
     total_ms = models.FloatField(default=0)
@@ -475,6 +477,17 @@ class JobState(models.TextChoices):
 OPEN_JOBS = (JobState.RUNNING, JobState.PAUSED)
 
 
+class JobQuerySet(models.QuerySet[Any]):
+    """Jobs; who sees all rows that one goes over sees the job."""
+
+    def visible_to(self, principal: Principal) -> Self:
+        if principal.team_ids is None:
+            return self
+        scopes = self.filter(team_ids__isnull=False).order_by().values_list("team_ids", flat=True).distinct()
+        seen = [scope for scope in scopes if principal.team_ids.issuperset(scope)]
+        return self.filter(team_ids__isnull=False, team_ids__in=seen)
+
+
 class Job(models.Model):
     """One action on every delivery that a filter finds; done in order of position, each batch with the mark of it."""
 
@@ -494,12 +507,14 @@ class Job(models.Model):
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
     next_at = models.DateTimeField(help_text="When its next batch may go, as its rate allows.")
+    paused_at = models.DateTimeField(null=True)
+    paused_s = models.FloatField(default=0, help_text="How long it was paused, which says nothing of its speed.")
     finished_at = models.DateTimeField(null=True)
     lease_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
     error = models.CharField(max_length=500, blank=True)
 
-    objects = models.Manager()
+    objects = JobQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at", "-id"]
@@ -512,6 +527,11 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.id}"
+
+    @property
+    def team_id(self) -> int | None:
+        """Return the team in whose audit it stands."""
+        return self.team_ids[0] if self.team_ids else None
 
 
 class RetentionMark(models.Model):

@@ -897,6 +897,30 @@ def expire(ids: Sequence[Key], now: datetime) -> list[int]:
         return [row[0] for row in cursor.fetchall()]
 
 
+# --- dead letters --------------------------------------------------------------
+
+
+def leave_groups(ids: Sequence[uuid.UUID]) -> None:
+    """Take the unresolved dead letters among `ids` out of their groups' counts; call it before they leave, locked."""
+    if not ids:
+        return
+    condition, values = _in(ids)
+    lock = "FOR UPDATE" if is_postgresql() else ""
+    with _cursor() as cursor:
+        cursor.execute(
+            "WITH leaving AS MATERIALIZED (SELECT group_id, count(*) AS number FROM messaging_delivery"
+            f" WHERE id {condition} AND state = 'dead' AND group_id IS NOT NULL AND resolved_at IS NULL"
+            " GROUP BY group_id),"
+            # By id, so that two who leave the same groups wait for one another in turn.
+            " held AS MATERIALIZED (SELECT id FROM messaging_deadgroup"
+            f" WHERE id IN (SELECT group_id FROM leaving) ORDER BY id {lock})"
+            " UPDATE messaging_deadgroup SET count = count"
+            " - (SELECT number FROM leaving WHERE group_id = messaging_deadgroup.id)"
+            " WHERE id IN (SELECT id FROM held)",
+            values,
+        )
+
+
 # --- order ---------------------------------------------------------------------
 #
 # Of one line one delivery is the head (`holds`); those behind it wait as `blocked` and
@@ -1025,16 +1049,23 @@ def drop_payloads(positions: Sequence[int]) -> int:
         return int(cursor.rowcount)
 
 
+def delete_deliveries(ids: Sequence[uuid.UUID]) -> None:
+    """Delete deliveries with their attempts."""
+    if not ids:
+        return
+    theirs, values = _in(ids)
+    with _cursor() as cursor:
+        cursor.execute(f"DELETE FROM messaging_attempt WHERE delivery_id {theirs}", values)
+        cursor.execute(f"DELETE FROM messaging_delivery WHERE id {theirs}", values)
+
+
 def delete_messages(positions: Sequence[int], deliveries: Sequence[uuid.UUID]) -> int:
     """Delete messages with these, all their deliveries, and what hangs on both; return how many messages that were."""
     if not positions:
         return 0
     condition, values = _in(positions)
     with _cursor() as cursor:
-        if deliveries:
-            theirs, ids = _in(deliveries)
-            cursor.execute(f"DELETE FROM messaging_attempt WHERE delivery_id {theirs}", ids)
-            cursor.execute(f"DELETE FROM messaging_delivery WHERE id {theirs}", ids)
+        delete_deliveries(deliveries)
         cursor.execute(f"DELETE FROM messaging_searchkey WHERE message_id {condition}", values)
         cursor.execute(f"DELETE FROM messaging_message WHERE position {condition}", values)
         return int(cursor.rowcount)

@@ -28,6 +28,7 @@ MAY: dict[str, dict[str, str]] = {
     "messages": {**_READ, "create": "operator", "replay": "operator", "read_payload": "operator", "why": "viewer"},
     "deliveries": {**_READ, "resend": "operator", "cancel": "operator", "why": "viewer"},
     "dead-letters": {**_READ},
+    "jobs": {**_READ, **dict.fromkeys(("create", "partial_update", "pause", "resume", "cancel"), "operator")},
     "attempts": {**_READ, "curl": "operator", "read_payload": "operator"},
     "ledger": {"list": "viewer"},
     "find": {"list": "viewer"},

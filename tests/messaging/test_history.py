@@ -121,6 +121,7 @@ SAMPLES: dict[str, tuple[Mapping[str, Any], dict[str, tuple[str, ...]]]] = {
             "system": ("seed-002", "nobody", "seed-001,seed-003"),
             "interface": ("main", "orders"),
             "endpoint": (MISS,),
+            "dead_group": (MISS,),
             "error_class": ("timeout", "internal"),
             "finished_after": ("{half}", SOON),
             "finished_before": ("{half}", LONG_AGO),
