@@ -24,6 +24,7 @@ TONES = {
     "cancelling": "wait",
     "expired": "wait",
     "stale": "wait",
+    "warning": "wait",
     "lost": "wait",
     "dead": "bad",
     "down": "bad",
