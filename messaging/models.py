@@ -408,14 +408,19 @@ class Attempt(models.Model):
         return f"{self.delivery_id} #{self.number}"
 
 
+# How long an attempt took, in seconds: each is counted as `took` under the first of these that it fits in.
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+OVER = "+Inf"
+
+
 class Rollup(models.Model):
     """How much happened to a system in one minute; lists and charts count here, never in big tables."""
 
     minute = models.DateTimeField()
     system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="+", db_index=False)
-    event = models.CharField(
-        max_length=12
-    )  # accepted | owed | delivered | dead | expired | cancelled | skipped | purged
+    # accepted | owed | delivered | dead | expired | cancelled | skipped | purged | attempt
+    # | took (by its bucket, see below)
+    event = models.CharField(max_length=12)
     error_class = models.CharField(max_length=20, blank=True)
     count = models.BigIntegerField(default=0)
     total_ms = models.FloatField(default=0)
@@ -543,6 +548,21 @@ class RetentionMark(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.place}"
+
+
+class Measurement(models.Model):
+    """A number of the installation at one time: what waits, how large the database is, what a disk has left."""
+
+    name = models.CharField(max_length=10)  # tick | waiting | database | disk
+    subject = models.CharField(max_length=300, blank=True)  # waiting: system id and reason; disk: host and folder
+    at = models.DateTimeField()
+    value = models.BigIntegerField(default=0)
+
+    class Meta:
+        indexes = [models.Index(fields=["name", "at"], name="measurement_by_name")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.subject} {self.value}"
 
 
 class Process(models.Model):

@@ -236,6 +236,18 @@ def now() -> datetime:
     return found
 
 
+def database_bytes() -> int:
+    """Return how large the database is, without what waits in a log to be written to it."""
+    size = (
+        "pg_database_size(current_database())"
+        if is_postgresql()
+        else "page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+    )
+    with _cursor() as cursor:
+        cursor.execute(f"SELECT {size}", [])
+        return int(cursor.fetchone()[0])
+
+
 # --- what changed --------------------------------------------------------------
 
 

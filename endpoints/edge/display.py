@@ -25,6 +25,7 @@ TONES = {
     "cancelling": "wait",
     "expired": "wait",
     "stale": "wait",
+    "warning": "wait",
     "lost": "wait",
     "dead": "bad",
     "failed": "bad",

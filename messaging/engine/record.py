@@ -1,5 +1,6 @@
 """Writing down what the engine did, a batch a transaction; and the sweeps that no worker owns. All of it sync."""
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from messaging.intake.commit import store_planned
 from messaging.intake.directory import DIRECTORY
 from messaging.intake.envelope import Draft
 from messaging.intake.plan import Planned, plan
-from messaging.models import FINAL_STATES, MessageType, Outcome, Reason, State
+from messaging.models import BUCKETS_S, FINAL_STATES, OVER, MessageType, Outcome, Reason, State
 from messaging.store import Claim, Finish
 from messaging.totals import Folder
 
@@ -182,7 +183,13 @@ def _counts(finishes: Sequence[Finish], now: datetime) -> dict[tuple[datetime, i
             add(finish.system_id, finish.state, finish.error_class if finish.state == State.DEAD else "", 0.0)
         if finish.attempt:
             add(finish.system_id, "attempt", finish.error_class, finish.attempt["took_ms"])
+            add(finish.system_id, "took", _bucket(finish.attempt["took_ms"] / 1000), finish.attempt["took_ms"])
     return counts
+
+
+def _bucket(took_s: float) -> str:
+    place = bisect_left(BUCKETS_S, took_s)
+    return str(BUCKETS_S[place]) if place < len(BUCKETS_S) else OVER
 
 
 def _store_responses(responses: Sequence[Response]) -> None:

@@ -18,7 +18,7 @@ from endpoints.access.principal import Principal
 from endpoints.models import EmergencyStop, Endpoint, System, visible
 from endpoints.services import emergency_stop
 from messaging.models import RARE, UNSETTLED, Attempt, Delivery, Process, Reason, Rollup, State
-from messaging.services.status import is_alive
+from messaging.services.status import is_alive, warnings
 
 CAP = 5_000
 RECENT_ATTEMPTS = 2_000
@@ -103,6 +103,7 @@ class Overview:
     oldest_dead: Oldest | None = None
     systems: int = 0
     stop: EmergencyStop | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def total(self, *states: str) -> int:
         """Return how many deliveries are in these states, counted up to the cap."""
@@ -127,12 +128,14 @@ def overview(principal: Principal, now: datetime) -> Overview:
     backlog = _backlog(ids, now)
     waiting = any(row.state == State.PENDING and row.is_trouble for row in backlog)
     dead = any(row.state == State.DEAD for row in backlog)
+    processes = list(Process.objects.filter(stopped_at__isnull=True).order_by("role", "started_at"))
     return Overview(
         now=now,
         backlog=backlog,
         traffic=traffic(principal, now),
         slowest=slowest(principal),
-        processes=list(Process.objects.filter(stopped_at__isnull=True).order_by("role", "started_at")),
+        processes=processes,
+        warnings=warnings(now, processes),
         oldest_waiting=_oldest(ids, State.PENDING, now) if waiting else None,
         oldest_dead=_oldest(ids, State.DEAD, now) if dead else None,
         systems=System.objects.visible_to(principal).count(),

@@ -1,20 +1,26 @@
 """Is all well? One judgement for the command, the REST API and the pages."""
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
 
+from endpoints.edge.display import size, span
 from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState
 from endpoints.services import emergency_stop
 from messaging import store
 from messaging.models import RARE, UNSETTLED, Delivery, Process, State
-from messaging.services import retention
+from messaging.services import measuring, retention
 from messaging.services.processes import SILENT
 
 NEEDED_ROLES = ("web", "deliver")
+CLOCK_ROLE = "worker"
 LATE_S = 300.0
+FULL_SOON_S = 7 * 86400.0
+LITTLE_LEFT = 1024**3
 MOST_COUNTED = 100_000  # more says nothing more, and each look would cost more
 DYING_RESTARTS = 3
 DYING_WITHIN = timedelta(minutes=10)
@@ -26,7 +32,8 @@ def status() -> dict[str, Any]:
     """Return the state of the installation and the numbers it follows from.
 
     Shape: {"state", "reasons": [str], "processes": [{...}], "waiting", "oldest_due_s" (None: nothing
-    is due), "dead_unresolved", "retention_behind_s" (None: it keeps up), "endpoints": {"<state>" |
+    is due), "dead_unresolved", "retention_behind_s" (None: it keeps up), "warnings": [str], "database":
+    {"bytes", "grows_per_day"}, "disks": [{"host", "path", "free_bytes", "full_in_s"}], "endpoints": {"<state>" |
     "<health>" | "breaker_open": n}, "runs": {}}. A dead letter alone does not make it degraded: it
     was judged, and waits for a person. Counts end at `MOST_COUNTED`.
     """
@@ -42,6 +49,9 @@ def status() -> dict[str, Any]:
         "oldest_due_s": oldest_due_s,
         "dead_unresolved": _counted(Q(state=State.DEAD) & RARE),
         "retention_behind_s": retention.behind_s(now),
+        "warnings": warnings(now, rows),
+        "database": measuring.database(now),
+        "disks": [asdict(disk) for disk in measuring.disks(now)],
         "endpoints": endpoint_counts(),
         "runs": {},
     }
@@ -67,6 +77,26 @@ def judge(
     if oldest_due_s is not None and oldest_due_s > LATE_S:
         reasons.append(f"the oldest due delivery is {oldest_due_s:.0f} s late")
     return ("degraded" if reasons else "healthy"), reasons
+
+
+def warnings(now: datetime, rows: Sequence[Process]) -> list[str]:
+    """Return what will go wrong if nobody does anything; none of it makes the installation degraded yet."""
+    found = []
+    for disk in measuring.disks(now):
+        if disk.full_in_s is not None and disk.full_in_s < FULL_SOON_S:
+            found.append(
+                f"disk full in {span(disk.full_in_s)}: {disk.path} on {disk.host}, {size(disk.free_bytes)} left"
+            )
+        elif disk.free_bytes < LITTLE_LEFT:
+            found.append(f"only {size(disk.free_bytes)} left on the disk of {disk.path} on {disk.host}")
+    if behind_s := retention.behind_s(now):
+        found.append(f"prune is behind by {span(behind_s)}: what is older than the settings keep is still there")
+    ticked_at = measuring.ticked_at()
+    if not any(row.role == CLOCK_ROLE and is_alive(row, now) for row in rows):
+        found.append(f"no {CLOCK_ROLE} process is running: nothing is pruned, nor measured")
+    elif ticked_at is not None and now - ticked_at > measuring.STALE:
+        found.append(f"the {CLOCK_ROLE} is stale: its clock last ticked {span((now - ticked_at).total_seconds())} ago")
+    return found
 
 
 def is_alive(row: Process, now: datetime) -> bool:
