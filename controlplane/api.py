@@ -6,6 +6,7 @@ from rest_framework.routers import SimpleRouter
 
 from endpoints import api as endpoints
 from messaging import api as messaging
+from messaging import dead_letters
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -15,7 +16,8 @@ router.register("keys", endpoints.KeyViewSet)
 router.register("audit", endpoints.AuditViewSet)
 router.register("messages", messaging.MessageViewSet)
 router.register("deliveries", messaging.DeliveryViewSet)
-router.register("dead-letters", messaging.DeadLetterViewSet, basename="dead-letter")
+router.register("dead-letters", dead_letters.DeadLetterViewSet, basename="dead-letter")
+router.register("dead-letters/groups", dead_letters.DeadGroupViewSet, basename="dead-group")
 router.register("attempts", messaging.AttemptViewSet)
 router.register("ledger", messaging.LedgerView, basename="ledger")
 

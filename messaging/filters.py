@@ -10,17 +10,22 @@ from endpoints.edge.filters import (
     Filter,
     boolean,
     choice,
+    condition,
     custom,
     identifier,
     moment,
     number,
     one_of,
+    parse_boolean,
+    parse_uuid,
     text,
+    words,
 )
 from endpoints.models import System
 from messaging.intake.fields import PRIORITIES
 from messaging.models import ERROR_CLASSES, Delivery, MessageType, Outcome, Reason, SearchKey, State
 
+RESOLVED = "Dead letters only: those that a person said are done with, or (false) those that wait for one."
 FOUND_BY = "An id of a message or delivery, a correlation id, or the value of a search key."
 
 
@@ -54,6 +59,16 @@ def by_words(position: str, message: str, value: str) -> Q:
     with contextlib.suppress(ValueError):  # not the id of a delivery
         found |= Q(Exists(Delivery.objects.filter(message=OuterRef(position), pk=uuid.UUID(value))))
     return found
+
+
+def by_group(value: str) -> Q:
+    """Select what is to be done of one group of dead letters; raises ValueError for what is no id."""
+    return Q(group_id=parse_uuid(value), resolved_at__isnull=True)
+
+
+def by_resolved(yes: bool) -> Q:
+    """Select dead letters that a person is done with, or those that wait for one."""
+    return Q(state=State.DEAD, resolved_at__isnull=not yes)
 
 
 def known_by(position: str, message: str) -> dict[str, Filter]:
@@ -103,10 +118,20 @@ DELIVERIES: dict[str, Filter] = {
     "created_before": moment("created_at__lt", "Created before this time."),
     "finished_after": moment("finished_at__gte", "Ended at or after this time."),
     "finished_before": moment("finished_at__lt", "Ended before this time."),
+    "dead_group": custom(by_group, "The unresolved dead letters of one cause, by the id of their group."),
+    "resolved": Filter(parse_boolean, by_resolved, RESOLVED, {"type": "boolean"}),
     **known_by("message_id", "message__"),
 }
 
 DEAD_LETTERS = {name: found for name, found in DELIVERIES.items() if name != "state"}
+
+DEAD_GROUPS: dict[str, Filter] = {
+    "system": one_of("system__slug", "Slugs of receivers."),
+    "interface": one_of("interface"),
+    "error_class": choice("error_class", ERROR_CLASSES),
+    "resolved": condition(Q(count=0), "Whether nothing of this cause is left to be done."),
+    "q": words("signature", "note"),
+}
 
 ATTEMPTS: dict[str, Filter] = {
     "delivery": identifier("delivery_id"),

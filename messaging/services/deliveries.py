@@ -1,5 +1,7 @@
 """What a person may do with a delivery: send it again, or cancel it. Each is one compare-and-set on the row."""
 
+from typing import Any
+
 from django.db import transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
@@ -26,6 +28,7 @@ def resend(delivery: Delivery, *, by: Principal) -> Delivery:
     if delivery.message.payload is None:
         raise Conflict("the payload was removed by retention, there is nothing left to send", code="payload_removed")
     with transaction.atomic():
+        _leave_group(delivery, state__in=RESENDABLE)
         moved = Delivery.objects.filter(pk=delivery.pk, state__in=RESENDABLE).update(
             state=State.PENDING,
             reason=Reason.NEW,
@@ -36,6 +39,8 @@ def resend(delivery: Delivery, *, by: Principal) -> Delivery:
             throttled_since=None,
             losses=0,
             ack_level="",
+            group=None,
+            resolved_at=None,
             # The dead head that an order waits for goes on holding it; whatever else is sent again is outside of it.
             halting=Case(When(state=State.DEAD, then=F("halting")), default=Value(False)),
             max_attempts=F("attempts") + _budget(delivery),
@@ -59,7 +64,15 @@ def cancel(delivery: Delivery, *, by: Principal) -> Delivery:
         store.lock_lines(lines, alone=True)
         row = Delivery.objects.filter(Q(state=State.PENDING) | Q(state=State.DEAD, halting=True), pk=delivery.pk)
         before = row.values_list("state", flat=True).first()
-        moved = row.update(state=State.CANCELLED, reason=Reason.OPERATOR, finished_at=Now(), halting=False)
+        _leave_group(delivery, state=State.DEAD, halting=True)
+        moved = row.update(
+            state=State.CANCELLED,
+            reason=Reason.OPERATOR,
+            finished_at=Now(),
+            halting=False,
+            group=None,
+            resolved_at=None,
+        )
         if not moved:
             raise Conflict(_why_not(delivery, "cancelled"), code="wrong_state")
         store.release_next(lines, store.now())
@@ -67,6 +80,12 @@ def cancel(delivery: Delivery, *, by: Principal) -> Delivery:
         transaction.on_commit(_due.notify)
     delivery.refresh_from_db()
     return delivery
+
+
+def _leave_group(delivery: Delivery, **condition: Any) -> None:
+    """Take a dead letter out of its group's count, its row locked."""
+    row = Delivery.objects.select_for_update().filter(pk=delivery.pk, **condition).order_by()
+    store.leave_groups(list(row.values_list("pk", flat=True)))
 
 
 def _demand_operator(by: Principal) -> None:

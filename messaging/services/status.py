@@ -9,8 +9,8 @@ from django.db.models import Q
 from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState
 from endpoints.services import emergency_stop
 from messaging import store
-from messaging.models import RARE, UNSETTLED, Delivery, Process, State
-from messaging.services import retention
+from messaging.models import UNSETTLED, Delivery, Process, State
+from messaging.services import dead_groups, retention
 from messaging.services.processes import SILENT
 
 NEEDED_ROLES = ("web", "deliver")
@@ -40,7 +40,7 @@ def status() -> dict[str, Any]:
         "processes": [_process(row, now) for row in rows if not _is_replaced(row, rows, now)],
         "waiting": _counted(Q(state=State.PENDING) & UNSETTLED) + _counted(Q(state=State.SENDING)),
         "oldest_due_s": oldest_due_s,
-        "dead_unresolved": _counted(Q(state=State.DEAD) & RARE),
+        "dead_unresolved": dead_groups.unresolved(),
         "retention_behind_s": retention.behind_s(now),
         "endpoints": endpoint_counts(),
         "runs": {},

@@ -21,6 +21,7 @@ BESIDE_FACE = {
 ROOT_MAY = {
     "outcome",
     "api",
+    "dead_letters",
     "admin",
     "views",
     "consumers",

@@ -17,7 +17,8 @@ from endpoints.access.principal import Principal
 from endpoints.edge.walks import LOOK
 from endpoints.models import System
 from messaging import filters
-from messaging.api import DeadLetterViewSet, DeliveryViewSet, MessageViewSet
+from messaging.api import DeliveryViewSet, MessageViewSet
+from messaging.dead_letters import DeadLetterViewSet
 from messaging.models import Attempt, Delivery, Folded, Message, Reason, Rollup, SearchKey, State, Total
 from messaging.services import ledger
 from tests.messaging.api_client import Api
