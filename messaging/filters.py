@@ -61,11 +61,6 @@ def by_words(position: str, message: str, value: str) -> Q:
     return found
 
 
-def by_group(value: str) -> Q:
-    """Select what is to be done of one group of dead letters; raises ValueError for what is no id."""
-    return Q(group_id=parse_uuid(value), resolved_at__isnull=True)
-
-
 def by_resolved(yes: bool) -> Q:
     """Select dead letters that a person is done with, or those that wait for one."""
     return Q(state=State.DEAD, resolved_at__isnull=not yes)
@@ -118,7 +113,12 @@ DELIVERIES: dict[str, Filter] = {
     "created_before": moment("created_at__lt", "Created before this time."),
     "finished_after": moment("finished_at__gte", "Ended at or after this time."),
     "finished_before": moment("finished_at__lt", "Ended before this time."),
-    "dead_group": custom(by_group, "The unresolved dead letters of one cause, by the id of their group."),
+    "dead_group": Filter(
+        parse_uuid,
+        lambda value: Q(group_id=value, resolved_at__isnull=True),
+        "The unresolved dead letters of one cause.",
+        {"type": "string", "format": "uuid"},
+    ),
     "resolved": Filter(parse_boolean, by_resolved, RESOLVED, {"type": "boolean"}),
     **known_by("message_id", "message__"),
 }

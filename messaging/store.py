@@ -1058,6 +1058,13 @@ def leave_groups(ids: Sequence[uuid.UUID]) -> None:
 # --- retention -----------------------------------------------------------------
 
 
+def delete_empty_groups(before: datetime) -> int:
+    """Delete the groups that nothing is left of, and nothing died of since `before`; return how many."""
+    with _cursor() as cursor:
+        cursor.execute("DELETE FROM messaging_deadgroup WHERE count = 0 AND last_at < %s", [_put(before)])
+        return int(cursor.rowcount)
+
+
 def drop_payloads(positions: Sequence[int]) -> int:
     """Remove the payloads of messages; return how many there were."""
     if not positions:

@@ -103,11 +103,8 @@ def _of_classes(classes: list[str]) -> list[Way]:
     return [Way(Q(error_class=name) & said(~Q(error_class=""))) for name in classes]
 
 
-def _of_group(value: str) -> list[Way]:
-    """Along the index of what is dead, grouped and unresolved."""
-    with contextlib.suppress(ValueError):
-        return [Way(Q(group_id=uuid.UUID(value), resolved_at__isnull=True) & said(Q(group__isnull=False)))]
-    return []
+def _of_group(group_id: uuid.UUID) -> list[Way]:
+    return [Way(Q(group_id=group_id, resolved_at__isnull=True) & said(Q(group__isnull=False)))]
 
 
 def _to_systems(slugs: list[str]) -> list[Way]:

@@ -49,12 +49,17 @@ def examples(group: DeadGroup, principal: Principal, most: int = EXAMPLES) -> Qu
 
 def unresolved(principal: Principal | None = None, system: System | None = None) -> int:
     """Return how many dead letters wait for a person; those in no group yet are counted up to `MOST_UNGROUPED`."""
+    return in_groups(principal, system) + ungrouped(principal, system)
+
+
+def in_groups(principal: Principal | None = None, system: System | None = None) -> int:
+    """Return how many unresolved dead letters the groups count."""
     counted: Any = DeadGroup.objects.filter(count__gt=0)
     if principal is not None:
         counted = counted.filter(visible(principal, "system__owner"))
     if system is not None:
         counted = counted.filter(system=system)
-    return (counted.aggregate(sum=Sum("count"))["sum"] or 0) + ungrouped(principal, system)
+    return int(counted.aggregate(sum=Sum("count"))["sum"] or 0)
 
 
 def ungrouped(principal: Principal | None = None, system: System | None = None) -> int:

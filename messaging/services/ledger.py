@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Sum
+from django.db.models import Count, Q, Sum
 
 from endpoints.access.principal import Principal
 from endpoints.models import visible
@@ -25,6 +25,7 @@ class Balance:
     end: datetime
     expected: int
     states: dict[str, int]
+    dead_unresolved: int
     unrouted: int
 
     @property
@@ -47,13 +48,16 @@ def balance(principal: Principal, start: datetime, end: datetime, system: str | 
     if system is not None:
         owed, made = owed.filter(system__slug=system), made.filter(system__slug=system)
         unrouted = unrouted.filter(source__slug=system)
-    counts = dict(made.order_by().values_list("state").annotate(Count("pk")))
+    waits = Count("pk", filter=Q(state=State.DEAD, resolved_at__isnull=True))
+    rows = list(made.order_by().values_list("state").annotate(all=Count("pk"), waits=waits))
+    counts = {state: count for state, count, _ in rows}
     return Balance(
         system=system,
         start=start,
         end=end,
         expected=owed.aggregate(sum=Sum("count"))["sum"] or 0,
         states={state.value: counts.get(state.value, 0) for state in State},
+        dead_unresolved=sum(count for *_, count in rows),
         unrouted=unrouted.count(),
     )
 

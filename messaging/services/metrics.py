@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from endpoints.access.principal import Principal
 from endpoints.models import visible
 from messaging import store
-from messaging.models import Delivery, Folded, Process, Rollup, State, Total
+from messaging.models import DeadGroup, Delivery, Folded, Process, Rollup, State, Total
 from messaging.services.status import is_alive
 
 PREFIX = "controlplane_"
@@ -35,6 +35,7 @@ def families(principal: Principal) -> list[Metric]:
     return [
         _oldest_due(principal, now),
         _waiting(principal),
+        _dead_unresolved(principal),
         *_totals(principal),
         _attempt_seconds(principal),
         _process_up(now),
@@ -83,6 +84,16 @@ def _waiting(principal: Principal) -> Metric:
     family = GaugeMetricFamily(PREFIX + "waiting", "Deliveries that wait, and for what.", labels=["system", "reason"])
     for slug, reason, count in _pending(principal).values_list("system__slug", "reason").annotate(Count("pk")):
         family.add_metric([slug, reason], count)
+    return family
+
+
+def _dead_unresolved(principal: Principal) -> Metric:
+    family = GaugeMetricFamily(
+        PREFIX + "dead_unresolved", "Dead letters that wait for a person.", labels=["system", "error_class"]
+    )
+    groups = DeadGroup.objects.filter(visible(principal, "system__owner"), count__gt=0).order_by()
+    for slug, error_class, count in groups.values_list("system__slug", "error_class").annotate(Sum("count")):
+        family.add_metric([slug, error_class], count)
     return family
 
 
