@@ -34,6 +34,7 @@ IDENTIFYING = listed(
 )
 NAMED = listed("customer user recipient name patient contact person client account employee owner driver kunde nutzer")
 PARTICLES = listed("van von der den de del della di da dos du la le bin ibn al el y zu")
+STATUS_LINE = re.compile(r"([1-5]\d\d) [A-Z]")  # `404 Not Found`
 UNITS = listed(
     "ms s sec secs second seconds us µs ns min minute minutes h hour hours byte bytes kb kib mb mib gb gib %"
 )
@@ -78,6 +79,8 @@ def _signed(text: str, depth: int) -> list[str]:
     key, last = "", ""  # the JSON key or `name=` that a value belongs to; the word before
     hopeless: set[str] = set()  # quotes that nothing closes from here on
     place = 0
+    if status := STATUS_LINE.match(text):
+        found, place = [status[1]], status.end(1)
     while place < len(text):
         token = TOKEN.match(text, place)
         assert token is not None  # it matches any character

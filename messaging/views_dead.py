@@ -1,6 +1,7 @@
 """The workplace of dead letters: every cause with what is known of it; try one, then all, or be done with them."""
 
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -24,6 +25,7 @@ from messaging.services import dead_groups
 
 RESOURCE = "dead-groups"
 LONGEST_NOTE = 2000
+SHOWN_BYTES = 1500
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,10 @@ def group_page(request: HttpRequest, pk: UUID) -> HttpResponse:
     _hide(group, principal)
     context = page_context(
         request,
-        f"{group.system.slug}/{group.interface}",
-        subtitle="Dead letters",
+        f"Dead letters of {group.system.slug}/{group.interface}",
         group=group,
         examples=examples,
+        answer=_answer(examples, principal),
         tried=_tried(request, group, principal),
         longest_note=LONGEST_NOTE,
         now=timezone.now(),
@@ -155,6 +157,14 @@ def _tried(request: HttpRequest, group: DeadGroup, principal: Principal) -> Trie
     if delivery is None:
         return None
     return Tried(delivery, Attempt.objects.filter(delivery=delivery).order_by("-number", "-id").first())
+
+
+def _answer(examples: list[Any], principal: Principal) -> str:
+    """Return the beginning of what the receiver said to the newest of them, for those who may read payloads."""
+    if not examples or not principal.may("operator"):
+        return ""
+    last = Attempt.objects.filter(delivery=examples[0]).order_by("-number", "-id").first()
+    return bytes(last.response_body or b"")[:SHOWN_BYTES].decode("utf-8", "replace") if last else ""
 
 
 def _hide(group: DeadGroup, principal: Principal) -> None:
