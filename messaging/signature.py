@@ -34,6 +34,7 @@ IDENTIFYING = listed(
 )
 NAMED = listed("customer user recipient name patient contact person client account employee owner driver kunde nutzer")
 PARTICLES = listed("van von der den de del della di da dos du la le bin ibn al el y zu")
+NUMBERING = ("code", "status", "errno")  # keys whose number names the cause
 STATUS_LINE = re.compile(r"([1-5]\d\d) [A-Z]")  # `404 Not Found`
 UNITS = listed(
     "ms s sec secs second seconds us µs ns min minute minutes h hour hours byte bytes kb kib mb mib gb gib %"
@@ -95,9 +96,10 @@ def _signed(text: str, depth: int) -> list[str]:
             if text[place : place + 1] == ":" or text[place : place + 2] == " :":
                 key = inner.lower()
                 _put(found, f'"{word_of(inner, "")}"')
+                last = "code" if key.endswith(NUMBERING) else ""
             else:
                 _put(found, _quoted(inner, key, last, depth))
-            last = ""
+                last = ""
         elif piece.isspace():
             _put(found, " ")
         elif len(piece) == 1 and not piece.isalnum():
