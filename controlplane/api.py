@@ -6,7 +6,7 @@ from rest_framework.routers import SimpleRouter
 
 from endpoints import api as endpoints
 from messaging import api as messaging
-from messaging import api_jobs, registry_api
+from messaging import api_jobs, dead_letters, registry_api
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -16,7 +16,8 @@ router.register("keys", endpoints.KeyViewSet)
 router.register("audit", endpoints.AuditViewSet)
 router.register("messages", messaging.MessageViewSet)
 router.register("deliveries", messaging.DeliveryViewSet)
-router.register("dead-letters", messaging.DeadLetterViewSet, basename="dead-letter")
+router.register("dead-letters", dead_letters.DeadLetterViewSet, basename="dead-letter")
+router.register("dead-letters/groups", dead_letters.DeadGroupViewSet, basename="dead-group")
 router.register("attempts", messaging.AttemptViewSet)
 router.register("systems/<slug:slug>/maintenance", registry_api.MaintenanceViewSet)
 router.register("find", messaging.FindView, basename="find")

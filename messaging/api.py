@@ -23,7 +23,7 @@ from endpoints.edge.renderers import ExactJSONRenderer, PlainTextRenderer
 from endpoints.edge.walks import Order, Walk
 from endpoints.errors import Malformed, TooLarge
 from messaging import store, walks
-from messaging.filters import ATTEMPTS, DEAD_LETTERS, DELIVERIES, FIND, LEDGER, MESSAGE, MESSAGES
+from messaging.filters import ATTEMPTS, DELIVERIES, FIND, LEDGER, MESSAGE, MESSAGES
 from messaging.intake.answers import summary
 from messaging.intake.http import MAX_BATCH_ITEMS
 from messaging.models import Attempt, Delivery, Message, State
@@ -183,18 +183,6 @@ class DeliveryViewSet(DeliveryReadViewSet):
 
     def _accepted(self, delivery: Delivery) -> Response:
         return Response(self.get_serializer(delivery).data, status=202)
-
-
-class DeadLetterViewSet(DeliveryReadViewSet):
-    """Deliveries whose policy gave up, with the reason."""
-
-    resource = "dead-letters"
-    filters = DEAD_LETTERS
-    always = {"state": [State.DEAD]}
-    orderings = {"created_at": "message_id", "finished_at": "finished_at"}
-
-    def get_queryset(self) -> QuerySet[Delivery]:
-        return super().get_queryset().filter(state=State.DEAD)
 
 
 class AttemptViewSet(ReadViewSet):

@@ -10,13 +10,16 @@ from endpoints.edge.filters import (
     Filter,
     boolean,
     choice,
+    condition,
     custom,
     identifier,
     moment,
     number,
     one_of,
+    parse_boolean,
     parse_uuid,
     text,
+    words,
 )
 from endpoints.models import System
 from messaging.intake.fields import PRIORITIES
@@ -32,6 +35,7 @@ from messaging.models import (
     State,
 )
 
+RESOLVED = "Dead letters only: those that a person said are done with, or (false) those that wait for one."
 FOUND_BY = "An id of a message or delivery, a correlation id, or the value of a search key."
 
 
@@ -65,6 +69,11 @@ def by_words(position: str, message: str, value: str) -> Q:
     with contextlib.suppress(ValueError):  # not the id of a delivery
         found |= Q(Exists(Delivery.objects.filter(message=OuterRef(position), pk=uuid.UUID(value))))
     return found
+
+
+def by_resolved(yes: bool) -> Q:
+    """Select dead letters that a person is done with, or those that wait for one."""
+    return Q(state=State.DEAD, resolved_at__isnull=not yes)
 
 
 def known_by(position: str, message: str) -> dict[str, Filter]:
@@ -120,10 +129,19 @@ DELIVERIES: dict[str, Filter] = {
         "The unresolved dead letters of one cause.",
         {"type": "string", "format": "uuid"},
     ),
+    "resolved": Filter(parse_boolean, by_resolved, RESOLVED, {"type": "boolean"}),
     **known_by("message_id", "message__"),
 }
 
 DEAD_LETTERS = {name: found for name, found in DELIVERIES.items() if name != "state"}
+
+DEAD_GROUPS: dict[str, Filter] = {
+    "system": one_of("system__slug", "Slugs of receivers."),
+    "interface": one_of("interface"),
+    "error_class": choice("error_class", ERROR_CLASSES),
+    "resolved": condition(Q(count=0), "Whether nothing of this cause is left to be done."),
+    "q": words("signature", "note"),
+}
 
 ATTEMPTS: dict[str, Filter] = {
     "delivery": identifier("delivery_id"),

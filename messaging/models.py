@@ -104,6 +104,7 @@ class MessageQuerySet(models.QuerySet[Any]):
 RARE = ~Q(state="delivered") & ~Q(state="sending") & ~Q(state="pending")
 UNSETTLED = ~Q(state="delivered") & ~Q(state="sending")
 TELLING_REASON = ~Q(reason="new") & ~Q(reason="sent")
+UNGROUPED = Q(state="dead", group__isnull=True, resolved_at__isnull=True)
 FAILED_ANSWER = 300  # from this status code on, attempts are indexed by it
 
 
@@ -233,6 +234,8 @@ class DeadGroup(models.Model):
     note = models.TextField(max_length=2000, blank=True)
     noted_by = models.CharField(max_length=200, blank=True)
     noted_at = models.DateTimeField(null=True)
+    resolved_at = models.DateTimeField(null=True, help_text="When all there were had been resolved, the last time.")
+    resolved_by = models.CharField(max_length=200, blank=True)
 
     objects = SystemOwnedQuerySet.as_manager()
 
@@ -245,6 +248,11 @@ class DeadGroup(models.Model):
 
     def __str__(self) -> str:
         return f"{self.system_id}/{self.interface} {self.error_class} {self.signature}"
+
+    @property
+    def came_back(self) -> bool:
+        """Say whether it died again of what a person had resolved."""
+        return self.count > 0 and self.resolved_at is not None
 
 
 class Delivery(models.Model):
@@ -362,6 +370,12 @@ class Delivery(models.Model):
                 fields=["group", "message"],
                 name="delivery_by_group",
                 condition=Q(group__isnull=False, resolved_at__isnull=True),
+            ),
+            # Empty but for what was dead before there were groups: they are made up for in steps.
+            models.Index(fields=["message"], name="delivery_ungrouped", condition=UNGROUPED),
+            # Retention finds here what it may remove now.
+            models.Index(
+                fields=["resolved_at", "message"], name="delivery_resolved", condition=Q(resolved_at__isnull=False)
             ),
         ]
 

@@ -15,7 +15,7 @@ from endpoints import services as registry
 from endpoints.edge.model_pages import may, require
 from endpoints.errors import ControlPlaneError
 from endpoints.models import Endpoint, System
-from messaging import views_edit, views_jobs
+from messaging import views_dead, views_edit, views_jobs
 from messaging.admin.lists import page_context
 from messaging.find import find_page
 from messaging.forms import SendForm
@@ -137,4 +137,5 @@ urlpatterns = [
     path("find/", _page(find_page), name="find"),
     *views_jobs.urlpatterns,
     *views_edit.urlpatterns,
+    *views_dead.urlpatterns,
 ]

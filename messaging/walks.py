@@ -126,7 +126,7 @@ def _of_classes(classes: list[str]) -> list[Way]:
 
 
 def _of_group(group_id: uuid.UUID) -> list[Way]:
-    return [Way(Q(group_id=group_id, group__isnull=False, resolved_at__isnull=True))]
+    return [Way(Q(group_id=group_id, resolved_at__isnull=True) & said(Q(group__isnull=False)))]
 
 
 def _to_systems(slugs: list[str]) -> list[Way]:
@@ -178,6 +178,7 @@ DELIVERIES: Table = (
     (("error_class",), _of_classes),
     (("reason",), _for_reasons),
     (("state",), _in_states),
+    (("resolved",), lambda _: [Way(Q(state=State.DEAD) & said(UNSETTLED))]),
     (("endpoint",), _of_endpoint),
     (("system",), _to_systems),
     (("source_system",), _from_systems),

@@ -17,6 +17,7 @@ from endpoints.ids import id_at, new_id
 from endpoints.models import Breaker, Endpoint
 from messaging import store
 from messaging.engine import judging
+from messaging.engine.burial import Grouper, bury_finished, bury_lost
 from messaging.engine.judging import Tally
 from messaging.engine.order import Mender, move_on
 from messaging.engine.sharing import Sharing, Target
@@ -37,6 +38,7 @@ SWEEP = 500  # rows a sweep takes at once: bounded, so that it never holds the d
 SHARING = Sharing()
 MENDER = Mender()
 FOLDER = Folder()
+GROUPER = Grouper()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ def _finish(ended: Sequence[Ended], now: datetime) -> tuple[list[Ended], list[Ta
     kept = [item for item in ended if item.finish.id in ours]
     store.insert_attempts(item.finish.attempt for item in kept if item.finish.attempt)
     store.add_rollups(_counts([item.finish for item in kept], now))
+    bury_finished(item.finish for item in kept)
     responses = [item.response for item in kept if item.response]
     if responses:
         _store_responses(responses)
@@ -249,7 +252,7 @@ def release(claims: Sequence[Claim]) -> None:
 def sweep() -> int:
     """Take back what lost its worker, end what is past its time, let go whom nobody holds; return how many rows."""
     FOLDER.step()
-    return _recover() + _expire() + MENDER.step()
+    return _recover() + _expire() + MENDER.step() + GROUPER.step()
 
 
 def _recover() -> int:
@@ -260,6 +263,7 @@ def _recover() -> int:
         dead = [row for row in lost if row.state == State.DEAD]
         move_on({row.line for row in dead if row.line}, now)
         _count([(row.system_id, State.DEAD.value, "lost") for row in dead], now)
+        bury_lost(dead)
     if lost:
         log.warning("leases_recovered", count=len(lost), poison=len(dead))
     return len(lost)

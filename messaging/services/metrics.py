@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from endpoints.access.principal import Principal
 from endpoints.models import Maintenance, System, visible
 from messaging import store
-from messaging.models import BUCKETS_S, OVER, UNSETTLED, Delivery, Folded, Process, Rollup, State, Total
+from messaging.models import BUCKETS_S, OVER, UNSETTLED, DeadGroup, Delivery, Folded, Process, Rollup, State, Total
 from messaging.services import measuring, retention
 from messaging.services.status import is_alive
 
@@ -43,6 +43,7 @@ def families(principal: Principal) -> list[Metric]:
     return [
         _oldest_due(slugs, now),
         _waiting(slugs, principal, now),
+        _dead_unresolved(principal),
         *_totals(events),
         _attempt_seconds(events),
         _in_maintenance(slugs, now),
@@ -110,6 +111,16 @@ def _count_some(principal: Principal) -> dict[tuple[int, str], int]:
     first = Delivery.objects.filter(pk__in=rows.order_by("message_id").values("pk")[:MOST_COUNTED]).order_by()
     counted = first.values_list("system", "reason").annotate(Count("pk"))
     return {(system_id, reason): count for system_id, reason, count in counted}
+
+
+def _dead_unresolved(principal: Principal) -> Metric:
+    family = GaugeMetricFamily(
+        PREFIX + "dead_unresolved", "Dead letters that wait for a person.", labels=["system", "error_class"]
+    )
+    groups = DeadGroup.objects.filter(visible(principal, "system__owner"), count__gt=0).order_by()
+    for slug, error_class, count in groups.values_list("system__slug", "error_class").annotate(Sum("count")):
+        family.add_metric([slug, error_class], count)
+    return family
 
 
 def _totals(events: Events) -> Iterator[Metric]:

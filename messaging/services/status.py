@@ -12,8 +12,8 @@ from endpoints.edge.display import size, span
 from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState
 from endpoints.services import emergency_stop
 from messaging import store
-from messaging.models import RARE, UNSETTLED, Delivery, Process, State
-from messaging.services import measuring, retention
+from messaging.models import UNSETTLED, Delivery, Process, State
+from messaging.services import dead_groups, measuring, retention
 from messaging.services.processes import SILENT
 
 NEEDED_ROLES = ("web", "deliver")
@@ -47,7 +47,7 @@ def status() -> dict[str, Any]:
         "processes": [_process(row, now) for row in rows if not _is_replaced(row, rows, now)],
         "waiting": _counted(Q(state=State.PENDING) & UNSETTLED) + _counted(Q(state=State.SENDING)),
         "oldest_due_s": oldest_due_s,
-        "dead_unresolved": _counted(Q(state=State.DEAD) & RARE),
+        "dead_unresolved": dead_groups.unresolved(),
         "retention_behind_s": retention.behind_s(now),
         "warnings": warnings(now, rows),
         "database": measuring.database(now),

@@ -25,6 +25,7 @@ ROOT_MAY = {
     "outcome",
     "api",
     "registry_api",
+    "dead_letters",
     "admin",
     "views",
     "consumers",

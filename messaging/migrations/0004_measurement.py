@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('messaging', '0002_dead_groups_and_jobs'),
+        ('messaging', '0003_job_pauses'),
     ]
 
     operations = [
