@@ -5,7 +5,9 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 from rest_framework.routers import SimpleRouter
 
 from endpoints import api as endpoints
+from endpoints.notice_api import NoticeTargetViewSet
 from messaging import api as messaging
+from messaging.incident_api import IncidentViewSet
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -17,6 +19,8 @@ router.register("messages", messaging.MessageViewSet)
 router.register("deliveries", messaging.DeliveryViewSet)
 router.register("dead-letters", messaging.DeadLetterViewSet, basename="dead-letter")
 router.register("attempts", messaging.AttemptViewSet)
+router.register("incidents", IncidentViewSet)
+router.register("notice-targets", NoticeTargetViewSet)
 router.register("ledger", messaging.LedgerView, basename="ledger")
 
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -6,10 +6,10 @@ from typing import Any
 from django.template.loader import render_to_string
 
 from endpoints.access.principal import Principal
+from messaging.liveness import is_alive
 from messaging.models import Process, State
 from messaging.services.answer import answer
 from messaging.services.overview import Overview, grouped, overview
-from messaging.services.status import is_alive
 
 PANELS = ("answer", "numbers", "traffic", "oldest", "waiting", "dead", "slowest", "processes")
 MOST_ROWS = 6

@@ -28,6 +28,8 @@ MAY: dict[str, dict[str, str]] = {
     "dead-letters": {**_READ},
     "attempts": {**_READ, "curl": "operator", "read_payload": "operator"},
     "ledger": {"list": "viewer"},
+    "incidents": {**_READ},
+    "notice-targets": {**_READ, **_WRITE, "test": "editor"},
     "metrics": {"list": "viewer"},
     "services": {"list": "viewer"},
     "health": {"list": "viewer"},

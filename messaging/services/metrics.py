@@ -17,8 +17,8 @@ from prometheus_client.registry import Collector
 from endpoints.access.principal import Principal
 from endpoints.models import visible
 from messaging import store
+from messaging.liveness import is_alive
 from messaging.models import Delivery, Folded, Process, Rollup, State, Total
-from messaging.services.status import is_alive
 
 PREFIX = "controlplane_"
 # Name, the event that is counted, its labels beside `system`, what it says.

@@ -17,8 +17,8 @@ from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet, Sum
 from endpoints.access.principal import Principal
 from endpoints.models import EmergencyStop, Endpoint, System, visible
 from endpoints.services import emergency_stop
+from messaging.liveness import is_alive
 from messaging.models import RARE, UNSETTLED, Attempt, Delivery, Process, Reason, Rollup, State
-from messaging.services.status import is_alive
 
 CAP = 5_000
 RECENT_ATTEMPTS = 2_000

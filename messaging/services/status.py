@@ -1,7 +1,7 @@
 """Is all well? One judgement for the command, the REST API and the pages."""
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Q
@@ -9,15 +9,13 @@ from django.db.models import Q
 from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState
 from endpoints.services import emergency_stop
 from messaging import store
+from messaging.liveness import dies, is_alive, is_replaced
 from messaging.models import RARE, UNSETTLED, Delivery, Process, State
 from messaging.services import retention
-from messaging.services.processes import SILENT
 
 NEEDED_ROLES = ("web", "deliver")
 LATE_S = 300.0
 MOST_COUNTED = 100_000  # more says nothing more, and each look would cost more
-DYING_RESTARTS = 3
-DYING_WITHIN = timedelta(minutes=10)
 
 EXIT_CODES = {"healthy": 0, "degraded": 1, "down": 2}
 
@@ -37,7 +35,7 @@ def status() -> dict[str, Any]:
     return {
         "state": state,
         "reasons": reasons,
-        "processes": [_process(row, now) for row in rows if not _is_replaced(row, rows, now)],
+        "processes": [_process(row, now) for row in rows if not is_replaced(row, rows, now)],
         "waiting": _counted(Q(state=State.PENDING) & UNSETTLED) + _counted(Q(state=State.SENDING)),
         "oldest_due_s": oldest_due_s,
         "dead_unresolved": _counted(Q(state=State.DEAD) & RARE),
@@ -58,20 +56,15 @@ def judge(
     reasons = [
         f"{row.role} on {row.host} (pid {row.pid}) is gone"
         for row in rows
-        if row not in alive and not _is_replaced(row, rows, now)
+        if row not in alive and not is_replaced(row, rows, now)
     ]
     if stop is not None:
         said = f": {stop.reason}" if stop.reason else ""
         reasons.append(f"everything is paused since {stop.since:%Y-%m-%d %H:%M:%S} UTC by {stop.by}{said}")
-    reasons += [f"{row.role} on {row.host} keeps dying: {row.restarts} restarts" for row in alive if _dies(row, now)]
+    reasons += [f"{row.role} on {row.host} keeps dying: {row.restarts} restarts" for row in alive if dies(row, now)]
     if oldest_due_s is not None and oldest_due_s > LATE_S:
         reasons.append(f"the oldest due delivery is {oldest_due_s:.0f} s late")
     return ("degraded" if reasons else "healthy"), reasons
-
-
-def is_alive(row: Process, now: datetime) -> bool:
-    """Say whether the process has beaten lately."""
-    return row.stopped_at is None and now - row.seen_at < SILENT
 
 
 def oldest_due(now: datetime) -> float | None:
@@ -100,17 +93,6 @@ def endpoint_counts() -> dict[str, int]:
     if is_open := held.exclude(breaker__state=BreakerState.CLOSED).count():
         counts["breaker_open"] = is_open
     return dict(counts)
-
-
-def _is_replaced(row: Process, rows: list[Process], now: datetime) -> bool:
-    """Say whether a silent process has a living one in its place: a restart is no news."""
-    if is_alive(row, now):
-        return False
-    return any(other.role == row.role and other.host == row.host and is_alive(other, now) for other in rows)
-
-
-def _dies(row: Process, now: datetime) -> bool:
-    return row.restarts >= DYING_RESTARTS and now - row.started_at < DYING_WITHIN
 
 
 def _process(row: Process, now: datetime) -> dict[str, Any]:

@@ -20,6 +20,8 @@ BESIDE_FACE = {
 # The composition root puts the apps together: it names their ways in.
 ROOT_MAY = {
     "outcome",
+    "notice_api",
+    "incident_api",
     "api",
     "admin",
     "views",
@@ -139,6 +141,7 @@ OPENERS = {
 MAY_OPEN = {
     "controlplane.runfile": "asks whether our own port is free or taken",
     "controlplane.web": "binds our own port",
+    "messaging.monitor.mail": "smtplib speaks SMTP, over an address that egress has checked",
     "messaging.wakeups": "a datagram on loopback from one process of ours to another",
 }
 
@@ -163,6 +166,7 @@ BROAD = {
     "messaging.engine.attempt": "a bug in a transport costs one attempt, not the engine",
     "messaging.engine.doors": "the opening of transports, one by one",
     "messaging.intake.writer": "the group-commit loop",
+    "messaging.monitor.loop": "the loop that watches everything else",
     "messaging.consumers": "the loop that feeds the live pages",
 }
 

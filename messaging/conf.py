@@ -1,0 +1,4 @@
+"""Figures and words that several parts of this app agree on."""
+
+# Why the engine pauses an endpoint that answered 410; incidents know it by this.
+GONE = "it answered that it is gone for good (410); see the dead letter"
