@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from endpoints.edge.model_pages import may, principal_of
 from messaging import panels
+from messaging.services import incidents
 
 TONES = {"development": "info", "staging": "warning", "production": "danger"}
 
@@ -47,8 +48,18 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     return [group for group in groups if group["items"]]
 
 
+def open_incidents(request: HttpRequest) -> str:
+    """Return the mark beside the menu's row: how many are open, nothing when all is well."""
+    count = incidents.count_open(principal_of(request))
+    return str(count) if count else ""
+
+
 def _item(title: str, icon: str, link: Any) -> dict[str, Any]:
-    return {"title": title, "icon": icon, "link": link}
+    badge = {"badge": BADGES[title], "badge_variant": "danger"} if title in BADGES else {}
+    return {"title": title, "icon": icon, "link": link, **badge}
+
+
+BADGES = {"Incidents": "controlplane.dashboard.open_incidents"}
 
 
 def _list(model: str) -> Any:
@@ -61,6 +72,7 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
         "",
         [
             ("Dashboard", "monitoring", reverse_lazy("admin:index"), "deliveries", "list"),
+            ("Incidents", "notification_important", reverse_lazy("pages:incidents"), "incidents", "list"),
             ("Deliveries", "local_shipping", _list("messaging_delivery"), "deliveries", "list"),
             ("Messages", "mail", _list("messaging_message"), "messages", "list"),
             ("Send a message", "send", reverse_lazy("pages:send"), "messages", "create"),

@@ -10,6 +10,7 @@ from endpoints.edge.filters import (
     Filter,
     boolean,
     choice,
+    condition,
     custom,
     identifier,
     moment,
@@ -18,6 +19,7 @@ from endpoints.edge.filters import (
     text,
 )
 from endpoints.models import System
+from messaging.conf import CAUSES
 from messaging.intake.fields import PRIORITIES
 from messaging.models import ERROR_CLASSES, Delivery, MessageType, Outcome, Reason, SearchKey, State
 
@@ -123,4 +125,23 @@ LEDGER: dict[str, Filter] = {
     "system": text("system__slug", "Only what this system was to receive."),
     "from": moment("created_at__gte", "Accepted at or after this time; default: a day before `to`."),
     "to": moment("created_at__lt", "Accepted before this time; default: now."),
+}
+
+
+def by_cause(value: str) -> Q:
+    """Select incidents that have, or had, this cause."""
+    if value not in CAUSES:
+        raise ValueError(f"must be one of {', '.join(CAUSES)}.")
+    return Q(causes__icontains=f'"cause": "{value}"')
+
+
+INCIDENTS: dict[str, Filter] = {
+    "open": condition(Q(resolved_at__isnull=True), "Only open ones, or only resolved ones."),
+    "system": one_of("system__slug", "The system's slug."),
+    "endpoint": identifier("endpoint_id"),
+    "cause": custom(by_cause, f"One of {', '.join(CAUSES)}."),
+    "quiet": condition(~Q(quiet_because=""), "Those that nobody is told of, or the others."),
+    "parent": identifier("parent_id", "Those that this incident speaks for."),
+    "created_after": moment("opened_at__gte", "Opened at or after this time."),
+    "created_before": moment("opened_at__lt", "Opened before this time."),
 }

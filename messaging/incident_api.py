@@ -3,26 +3,17 @@
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from endpoints.access.rest import principal_of
-from endpoints.edge import filters as by
 from endpoints.edge.walks import Order, Walk
 from endpoints.models import Incident, Notice
+from messaging.filters import INCIDENTS
 from messaging.services import incidents
-
-CAUSES = ("breaker", "late", "dead", "gone", "dying", "silent")
-
-
-def by_cause(value: str) -> Q:
-    """Select incidents that had this cause; the words of the summary are not looked at."""
-    if value not in CAUSES:
-        raise ValueError(f"must be one of {', '.join(CAUSES)}")
-    return Q(causes__icontains=f'"cause": "{value}"')
 
 
 class NoticeRowSerializer(serializers.ModelSerializer[Notice]):
@@ -128,16 +119,7 @@ class IncidentViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
     queryset = Incident.objects.all()
     serializer_class = IncidentSerializer
     lookup_value_converter = "uuid"
-    filters = {
-        "open": by.condition(Q(resolved_at__isnull=True), "Only open ones, or only resolved ones."),
-        "system": by.one_of("system__slug", "The system's slug."),
-        "endpoint": by.identifier("endpoint_id"),
-        "cause": by.custom(by_cause, f"One of {', '.join(CAUSES)}."),
-        "quiet": by.condition(~Q(quiet_because=""), "Those that nobody is told of, or the others."),
-        "parent": by.identifier("parent_id", "Those that another one speaks for."),
-        "created_after": by.moment("opened_at__gte", "Opened at or after this time."),
-        "created_before": by.moment("opened_at__lt", "Opened before this time."),
-    }
+    filters = INCIDENTS
     orderings = {"opened_at": "opened_at"}
     default_ordering = "-opened_at"
 

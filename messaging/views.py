@@ -15,6 +15,7 @@ from endpoints import services as registry
 from endpoints.edge.model_pages import may, require
 from endpoints.errors import ControlPlaneError
 from endpoints.models import Endpoint, System
+from messaging import incident_views
 from messaging.admin.lists import page_context
 from messaging.forms import SendForm
 from messaging.models import Delivery, Message, State
@@ -126,4 +127,7 @@ urlpatterns = [
     path("systems/<slug:slug>/switch/", _page(switch_system), name="switch_system"),
     path("endpoints/<uuid:pk>/switch/", _page(switch_endpoint), name="switch_endpoint"),
     path("send/", _page(send_page), name="send"),
+    path("incidents/", _page(incident_views.incidents_page), name="incidents"),
+    path("incidents/<uuid:pk>/", _page(incident_views.incident_page), name="incident"),
+    path("notice-targets/<uuid:pk>/test/", _page(incident_views.test_target), name="notice-test"),
 ]

@@ -12,6 +12,7 @@ TONES = {
     "active": "ok",
     "healthy": "ok",
     "running": "ok",
+    "resolved": "ok",
     "pending": "wait",
     "sending": "info",
     "retry": "wait",
@@ -24,6 +25,7 @@ TONES = {
     "dead": "bad",
     "down": "bad",
     "gone": "bad",
+    "open": "bad",
     "revoked": "bad",
 }
 SPANS = ((86400, "d"), (3600, "h"), (60, "min"))

@@ -15,7 +15,7 @@ from messaging.monitor.judgement import Limits
 
 log = structlog.get_logger(__name__)
 
-GRACE_S = 60.0  # what depends on something that healed gets so long to heal, too, before it speaks for itself
+GRACE = 2.0  # settle times that what depends on something healed gets to heal, too, before it speaks for itself
 
 
 def update(facts: Facts, limits: Limits, now: datetime) -> None:
@@ -92,7 +92,7 @@ def join(open_rows: Sequence[Incident], facts: Facts, limits: Limits, now: datet
     heads |= {row.pk: row for row in open_rows if row.parent_id is None}
     for row in sorted(open_rows, key=lambda one: (one.opened_at, str(one.pk))):
         if row.parent_id is not None:
-            _leave_healed(row, heads.get(row.parent_id), now)
+            _leave_healed(row, heads.get(row.parent_id), limits, now)
             if row.parent_id is None:
                 heads[row.pk] = row
             continue
@@ -107,11 +107,11 @@ def join(open_rows: Sequence[Incident], facts: Facts, limits: Limits, now: datet
             del heads[row.pk]
 
 
-def _leave_healed(row: Incident, head: Incident | None, now: datetime) -> None:
+def _leave_healed(row: Incident, head: Incident | None, limits: Limits, now: datetime) -> None:
     """Let an incident speak for itself when what it depends on healed a while ago and it did not."""
     if head is None or (row.parent_because not in (DEPENDENCY, PROCESS)):
         return
-    if head.resolved_at is not None and now - head.resolved_at >= timedelta(seconds=GRACE_S):
+    if head.resolved_at is not None and now - head.resolved_at >= timedelta(seconds=GRACE * limits.settle_s):
         _save(row, {"parent": None, "parent_because": "", "told_opened_at": None, "speak_at": now})
 
 

@@ -175,7 +175,7 @@ def _own_troubles(endpoint: Endpoint) -> Iterable[Trouble]:
     if breaker is not None and breaker.state != BreakerState.CLOSED:
         since = breaker.opened_at or breaker.written_at
         error = ": ".join(filter(None, (breaker.error_class.replace("_", " "), breaker.error))) or "an unknown error"
-        yield Trouble("breaker", since, f"sends are held back, the last try ended with {error}")
+        yield Trouble("breaker", since, f"the last try ended with {error}")
     if endpoint.state == EndpointState.PAUSED and endpoint.pause_reason == GONE:
         yield Trouble("gone", endpoint.updated_at, "it answered 410, so it is paused until a person resumes it")
 
@@ -208,4 +208,6 @@ def _subject(
         quiet = "dependency"
     ended = DISABLED if endpoint.state == EndpointState.DISABLED else ""
     ended = RETIRED if system.state == SystemState.RETIRED else ended
-    return Subject(f"endpoint:{endpoint.pk}", str(endpoint), endpoint, quiet, is_held, ended)
+    name = "" if endpoint.name == "main" else f":{endpoint.name}"
+    label = f"{system.slug}/{endpoint.interface}{name}"
+    return Subject(f"endpoint:{endpoint.pk}", label, endpoint, quiet, is_held, ended)

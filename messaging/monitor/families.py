@@ -47,7 +47,8 @@ def bond(member: Member, roots: Sequence[Member], above: Mapping[int, Collection
 def _why(member: Member, root: Member, above: Mapping[int, Collection[int]]) -> str:
     if root.sends and root.is_open and member.causes == {"late"}:
         return PROCESS
-    if member.host and member.host == root.host and member.owner_id == root.owner_id:
+    is_later = (root.opened_at, root.id) < (member.opened_at, member.id)  # of two that opened at once one speaks
+    if is_later and member.host and member.host == root.host and member.owner_id == root.owner_id:
         return HOST
     if member.system_id is None or member.system_id == root.system_id or not root.is_open:
         return ""

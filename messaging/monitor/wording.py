@@ -14,6 +14,7 @@ from messaging.models import RARE, UNSETTLED, Delivery, State
 
 MOST_COUNTED = 10_000
 MOST_NAMED = 20
+MOST_IN_TEXT = 5
 EVENTS = {NoticeKind.OPENED: "incident.opened", NoticeKind.RESOLVED: "incident.resolved"}
 DIGEST = "incident.digest"
 TEST = "incident.test"
@@ -112,7 +113,7 @@ def _opened(row: Incident, others: int, found: dict[str, Any]) -> str:
     parts = [
         f"OPEN: {row.summary}.{again}",
         f"Since {row.opened_at.astimezone(UTC):%H:%M} UTC" + (f"; {', '.join(counts)}." if counts else "."),
-        _others(others, "stand behind it") if others else "",
+        _others(found["also"], others),
         f"{', '.join(told)}." if told else "",
         found["url"],
     ]
@@ -123,15 +124,19 @@ def _resolved(row: Incident, others: int, found: dict[str, Any]) -> str:
     how = row.facts.get("ended") or "it is well again"
     parts = [
         f"RESOLVED: {row.label}, {how} after {span(found['lasted_s'])}.",
-        _others(others, "are resolved with it") if others else "",
+        _others(found["also"], others),
         f"{_count(found['dead'])} dead letters stay until somebody sees to them." if found["dead"] else "",
         found["url"],
     ]
     return "\n".join(part for part in parts if part)
 
 
-def _others(count: int, verb: str) -> str:
-    return f"{count} {'other' if count == 1 else 'others'} {verb}."
+def _others(labels: Sequence[str], count: int) -> str:
+    """Name the first of those that one incident speaks for."""
+    if not count:
+        return ""
+    shown = ", ".join(labels[:MOST_IN_TEXT])
+    return f"With it: {shown}" + (f" and {count - MOST_IN_TEXT} more." if count > MOST_IN_TEXT else ".")
 
 
 def _count(value: int) -> str:

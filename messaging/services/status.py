@@ -11,7 +11,7 @@ from endpoints.services import emergency_stop
 from messaging import store
 from messaging.liveness import dies, is_alive, is_replaced
 from messaging.models import RARE, UNSETTLED, Delivery, Process, State
-from messaging.services import retention
+from messaging.services import incidents, retention
 
 NEEDED_ROLES = ("web", "deliver")
 LATE_S = 300.0
@@ -24,7 +24,7 @@ def status() -> dict[str, Any]:
     """Return the state of the installation and the numbers it follows from.
 
     Shape: {"state", "reasons": [str], "processes": [{...}], "waiting", "oldest_due_s" (None: nothing
-    is due), "dead_unresolved", "retention_behind_s" (None: it keeps up), "endpoints": {"<state>" |
+    is due), "dead_unresolved", "retention_behind_s" (None: it keeps up), "incidents_open", "endpoints": {"<state>" |
     "<health>" | "breaker_open": n}, "runs": {}}. A dead letter alone does not make it degraded: it
     was judged, and waits for a person. Counts end at `MOST_COUNTED`.
     """
@@ -40,6 +40,7 @@ def status() -> dict[str, Any]:
         "oldest_due_s": oldest_due_s,
         "dead_unresolved": _counted(Q(state=State.DEAD) & RARE),
         "retention_behind_s": retention.behind_s(now),
+        "incidents_open": incidents.count_open(),
         "endpoints": endpoint_counts(),
         "runs": {},
     }

@@ -1,10 +1,11 @@
 """Filters and tags of our page templates; what they do is in `endpoints.edge.display` and `messaging.charts`."""
 
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlencode
 
 from django import template
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -42,6 +43,17 @@ def deliveries_url(**filters: str) -> str:
     return reverse("admin:messaging_delivery_changelist") + ("?" + urlencode(given) if given else "")
 
 
+@register.simple_tag
+def page_link(name: str, *args: object, **query: object) -> str:
+    """Return the address of a page of ours with its query, "" when there is no such page."""
+    try:
+        address = reverse(name, args=args)
+    except NoReverseMatch:
+        return ""
+    given = {key: value for key, value in query.items() if value not in ("", None)}
+    return address + ("?" + urlencode(given) if given else "")
+
+
 @register.filter
 def thousands(value: int) -> str:
     """Return a count with separators: `1,204`."""
@@ -64,3 +76,15 @@ def clock(at: datetime) -> SafeString:
 def tone(word: str) -> str:
     """Return the tone of a word of ours, for parts that are coloured without being a badge."""
     return display.TONES.get(word, "muted")
+
+
+@register.filter
+def lasted(row: Any, until: datetime) -> str:
+    """Return how long an incident lasted until then."""
+    return display.span((until - row.opened_at).total_seconds())
+
+
+@register.filter
+def after_label(summary: str, label: str) -> str:
+    """Return a summary without the name it begins with, which stands beside it."""
+    return summary.removeprefix(f"{label} ")
