@@ -165,7 +165,7 @@ VARIABLES = (
         "CONTROLPLANE_INCIDENT_REOPEN_S",
         "incident_reopen_s",
         types.number(0, 86400),
-        "300",
+        "3600",
         "What breaks again so soon after it was resolved is the same incident.",
     ),
     Variable(

@@ -32,7 +32,7 @@ def update(facts: Facts, limits: Limits, now: datetime) -> None:
 def _open(subject: Subject, facts: Facts, limits: Limits, now: datetime) -> Incident:
     """Open an incident, or the one again that resolved a moment ago."""
     last = Incident.objects.filter(subject=subject.name).select_related("system").order_by("-opened_at").first()
-    if last is not None and last.resolved_at and judgement.comes_back(last.resolved_at, last.returns, limits, now):
+    if last is not None and last.resolved_at and judgement.comes_back(last.resolved_at, limits, now):
         last.resolved_at, last.returns = None, last.returns + 1
         last.speak_at = now + timedelta(seconds=limits.gather_s)
         if last.told_resolved_at is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 LONGEST_SETTLE_S = 3600.0
 MOST_DOUBLINGS = 10
+RETURN_SETTLE = 10.0  # settle times, for one that came back once
 LONGEST_DETAIL = 300
 
 Cause = dict[str, Any]  # as in Incident.causes: cause, since, until, detail, times
@@ -25,7 +26,7 @@ class Limits:
     late_s: float = 300.0
     dead: int = 100
     settle_s: float = 30.0
-    reopen_s: float = 300.0
+    reopen_s: float = 3600.0
     gather_s: float = 5.0
 
 
@@ -65,7 +66,8 @@ def settle_s(returns: int, limits: Limits) -> float:
     """Return for how long all must be well before the incident resolves: longer each time that it came back."""
     if returns == 0:
         return limits.settle_s
-    return min(max(LONGEST_SETTLE_S, limits.settle_s), limits.reopen_s * 2.0 ** min(returns - 1, MOST_DOUBLINGS))
+    longest = max(LONGEST_SETTLE_S, limits.settle_s)
+    return min(longest, limits.settle_s * RETURN_SETTLE * 2.0 ** min(returns - 1, MOST_DOUBLINGS))
 
 
 def well_since(causes: list[Cause]) -> datetime | None:
@@ -81,9 +83,9 @@ def is_over(causes: list[Cause], returns: int, limits: Limits, now: datetime) ->
     return since is not None and now - since >= timedelta(seconds=settle_s(returns, limits))
 
 
-def comes_back(resolved_at: datetime, returns: int, limits: Limits, now: datetime) -> bool:
+def comes_back(resolved_at: datetime, limits: Limits, now: datetime) -> bool:
     """Say whether what breaks now is the incident that resolved then."""
-    return now - resolved_at < timedelta(seconds=max(limits.reopen_s, settle_s(returns, limits)))
+    return now - resolved_at < timedelta(seconds=limits.reopen_s)
 
 
 SAYS = {
