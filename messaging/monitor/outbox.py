@@ -84,7 +84,8 @@ def _accept(notice: Notice) -> None:
         "priority": "high",
         "ordering_key": "notices",  # a resolved one never overtakes the opened one
         "ttl": TTL_S,
-        "payload": notice.payload,
+        # The text first, whatever order the database kept: that is where a reader of raw messages looks.
+        "payload": {"text": notice.payload["text"], **notice.payload},
     }
     draft = read_message(message)
     [answer] = store_planned([plan(draft, MONITOR, DIRECTORY.look_up(slugs_of(draft, MONITOR)), [])])
