@@ -7,6 +7,7 @@ from rest_framework.routers import SimpleRouter
 from endpoints import api as endpoints
 from endpoints.notice_api import NoticeTargetViewSet
 from messaging import api as messaging
+from messaging import registry_api
 from messaging.incident_api import IncidentViewSet
 
 router = SimpleRouter(use_regex_path=False)
@@ -21,10 +22,15 @@ router.register("dead-letters", messaging.DeadLetterViewSet, basename="dead-lett
 router.register("attempts", messaging.AttemptViewSet)
 router.register("incidents", IncidentViewSet)
 router.register("notice-targets", NoticeTargetViewSet)
+router.register("systems/<slug:slug>/maintenance", registry_api.MaintenanceViewSet)
 router.register("ledger", messaging.LedgerView, basename="ledger")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *router.urls,
+    *(
+        path(f"systems/<slug:slug>/{action}/", registry_api.RetirementViewSet.as_view({"post": action}))
+        for action in ("retire", "unretire")
+    ),
     path("schema/", SpectacularJSONAPIView.as_view(permission_classes=[]), name="schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", permission_classes=[]), name="docs"),
 ]

@@ -13,7 +13,8 @@ from endpoints.access.rest import principal_of
 from endpoints.api import RegistryViewSet
 from endpoints.edge import filters as by
 from endpoints.models import Notice, NoticeTarget
-from endpoints.serializers import ResumeSerializer, Strict
+from endpoints.pausing import ResumeSerializer
+from endpoints.serializers import Strict
 from endpoints.services import notices
 
 

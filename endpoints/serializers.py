@@ -14,7 +14,7 @@ from rest_framework import serializers
 from endpoints import services
 from endpoints.access.principal import Principal
 from endpoints.breakers import BreakerSerializer
-from endpoints.models import SLUG, ApiKey, AuditEntry, Credential, EmergencyStop, Endpoint, Role, System
+from endpoints.models import SLUG, ApiKey, AuditEntry, Credential, Endpoint, Role, System
 
 
 class Strict(serializers.Serializer):
@@ -117,6 +117,7 @@ class SystemSerializer(RegistrySerializer):
     accepts_from = TextList(required=False, help_text='Teams and systems that may send here, or ["*"].')
     metadata = ObjectField(required=False)
     search_keys = ObjectList(required=False)
+    in_maintenance = serializers.BooleanField(read_only=True, help_text="Whether a window holds its deliveries now.")
 
     class Meta:
         model = System
@@ -124,9 +125,10 @@ class SystemSerializer(RegistrySerializer):
             *("slug", "name", "kind", "environment", "version", "description", "tags", "capabilities"),
             *("metadata", "owner", "contact", "runbook_url", "search_keys", "accepts_from"),
             *("accepts_broadcast", "depends_on", "allow_load", "max_message_bytes", "state"),
-            *("pause_until", "pause_reason", "created_at", "updated_at"),
+            *("pause_until", "pause_reason", "retirement", "retired_at", "in_maintenance"),
+            *("created_at", "updated_at"),
         )
-        read_only_fields = ("pause_until", "pause_reason", "created_at", "updated_at")
+        read_only_fields = fields[-7:]
 
 
 class EndpointSerializer(RegistrySerializer):
@@ -252,35 +254,6 @@ class AuditSerializer(serializers.ModelSerializer):
             "changes",
         )
         read_only_fields = fields
-
-
-class PauseSerializer(Strict):
-    """How long and why to hold."""
-
-    until = serializers.DateTimeField(required=False, allow_null=True, default=None)
-    reason = serializers.CharField(required=False, allow_blank=True, default="", max_length=500)
-
-
-class SystemPauseSerializer(PauseSerializer):
-    interface = serializers.CharField(
-        required=False, default="", allow_blank=True, help_text="Only this door; empty: the whole system."
-    )
-
-
-class EmergencyStopSerializer(serializers.ModelSerializer[Any]):
-    """Since when nothing is sent to anybody, by whom, until when and why."""
-
-    class Meta:
-        model = EmergencyStop
-        fields = ["since", "by", "until", "reason"]
-
-
-class ResumeSerializer(Strict):
-    """Nothing to say."""
-
-
-class SystemResumeSerializer(Strict):
-    interface = serializers.CharField(required=False, default="", allow_blank=True)
 
 
 class TrialSerializer(serializers.Serializer):

@@ -56,7 +56,7 @@ class Facts:
     troubles: Troubles = field(default_factory=lambda: defaultdict(dict))
     subjects: dict[str, Subject] = field(default_factory=dict)
     above: dict[int, set[int]] = field(default_factory=dict)
-    known: set[str] = field(default_factory=set)  # subjects with an open incident
+    known: dict[str, set[str]] = field(default_factory=dict)  # subjects with an open incident, and its causes
 
     def add(self, subject: str, trouble: Trouble) -> None:
         self.troubles[subject][trouble.cause] = trouble
@@ -88,7 +88,8 @@ def read(limits: Limits, now: datetime) -> Facts:
     behind, died = late(limits, now), dead(limits, now)
     endpoints = _endpoints({*behind, *died})
     stop = EmergencyStop.objects.exists()
-    facts.known = set(Incident.objects.filter(resolved_at__isnull=True).values_list("subject", flat=True))
+    open_rows = Incident.objects.filter(resolved_at__isnull=True).values_list("subject", "causes")
+    facts.known = {name: {entry["cause"] for entry in causes if not entry["until"]} for name, causes in open_rows}
     facts.above = ancestors(list(System.depends_on.through.objects.values_list("from_system_id", "to_system_id")))
     quiet_systems = _quiet_systems(now)
     for endpoint in endpoints:
@@ -97,7 +98,10 @@ def read(limits: Limits, now: datetime) -> Facts:
         if not subject.ended:
             for trouble in _own_troubles(endpoint):
                 facts.add(subject.name, trouble)
+    catching_up = _catching_up(facts, endpoints, limits, now)
     for interface, since in behind.items():
+        if interface in catching_up:
+            continue
         waits = span((now - since).total_seconds())
         _give(facts, endpoints, interface, Trouble("late", since, f"the oldest due delivery has waited for {waits}"))
     for interface, count in died.items():
@@ -189,6 +193,17 @@ def _give(facts: Facts, endpoints: list[Endpoint], interface: Interface, trouble
         facts.add(f"endpoint:{endpoint.pk}", trouble)
 
 
+def _catching_up(facts: Facts, endpoints: list[Endpoint], limits: Limits, now: datetime) -> set[Interface]:
+    """Return the interfaces that were let go lately: what waited there is old, and on its way.
+
+    One that was known to be late before is late until it has caught up.
+    """
+    lately = now - timedelta(seconds=limits.late_s)
+    healed = [e for e in endpoints if (row := getattr(e, "breaker", None)) and row.healed_at and row.healed_at > lately]
+    late_ones = {name for name, causes in facts.known.items() if "late" in causes}
+    return {(e.system_id, e.interface) for e in healed if f"endpoint:{e.pk}" not in late_ones}
+
+
 def _quiet_systems(now: datetime) -> dict[int, str]:
     """Return {system: why nobody is told of it}."""
     maintained = Maintenance.objects.filter(starts_at__lte=now, ends_at__gt=now).order_by()
@@ -207,7 +222,8 @@ def _subject(
     if not quiet and any(upper in quiet_systems for upper in above.get(system.pk, ())):
         quiet = "dependency"
     ended = DISABLED if endpoint.state == EndpointState.DISABLED else ""
-    ended = RETIRED if system.state == SystemState.RETIRED else ended
+    if system.state == SystemState.RETIRED and not system.may_be_sent_to:
+        ended = RETIRED
     name = "" if endpoint.name == "main" else f":{endpoint.name}"
     label = f"{system.slug}/{endpoint.interface}{name}"
     return Subject(f"endpoint:{endpoint.pk}", label, endpoint, quiet, is_held, ended)

@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 from endpoints.access import audit
 from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, Forbidden
-from endpoints.models import EndpointState
+from endpoints.models import EndpointState, SystemState
 from messaging import store
 from messaging.models import Delivery, Reason, State, Trigger
 from messaging.wakeups import DUE, Notifier
@@ -20,11 +20,14 @@ def resend(delivery: Delivery, *, by: Principal) -> Delivery:
     """Send a finished delivery again with its original bytes and webhook-id, outside of any order.
 
     It gets a fresh budget of attempts, and no time to live: a person wants it sent.
-    Raises Forbidden, or Conflict when it is not finished or its payload was removed by retention.
+    Raises Forbidden, or Conflict when it is not finished, its payload was removed by retention, or its
+    target is retired.
     """
     _demand_operator(by)
     if delivery.message.payload is None:
         raise Conflict("the payload was removed by retention, there is nothing left to send", code="payload_removed")
+    if delivery.system.state == SystemState.RETIRED:
+        raise Conflict(f"{delivery.system.slug} is retired: nothing is sent to it any more", code="retired")
     with transaction.atomic():
         moved = Delivery.objects.filter(pk=delivery.pk, state__in=RESENDABLE).update(
             state=State.PENDING,

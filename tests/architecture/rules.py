@@ -15,6 +15,9 @@ BESIDE_FACE = {
     "endpoints.addresses": "the settings name zones, and one parser reads them",
     "endpoints.ids": "ids are made the same way everywhere",
     "endpoints.admin": "the pages of one site share their base classes",
+    "endpoints.serializers": "every door reads as strictly as the registry's",
+    "endpoints.pausing": "what is ended alike is asked for alike",
+    "endpoints.management": "commands say what they are refused in the same way",
     "messaging.admin": "the dashboard is put together at the root",
 }
 # The composition root puts the apps together: it names their ways in.
@@ -23,6 +26,7 @@ ROOT_MAY = {
     "notice_api",
     "incident_api",
     "api",
+    "registry_api",
     "admin",
     "views",
     "consumers",
@@ -52,7 +56,19 @@ LAYERS = (
         "totals",
     },
     {"services"},
-    {"api", "admin", "views", "tasks", "management", "consumers", "serializers", "forms", "filters"},
+    {
+        "api",
+        "registry_api",
+        "admin",
+        "views",
+        "registry_views",
+        "tasks",
+        "management",
+        "consumers",
+        "serializers",
+        "forms",
+        "filters",
+    },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # `services` meets these in the table, never in code; and the ways in do not know of each other.

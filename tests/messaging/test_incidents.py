@@ -158,6 +158,18 @@ def test_what_is_late_opens_an_incident_and_resolves_by_itself(night: Night, cha
     assert incident().causes[0]["cause"] == "late"
 
 
+def test_what_was_let_go_a_moment_ago_is_not_late(night: Night, chat: NoticeTarget) -> None:
+    """After a pause the oldest has waited for an hour, and is on its way: only if it still is later, that is news."""
+    erp = endpoint("erp")
+    Breaker.objects.create(endpoint=erp, healed_at=night.time(0), written_at=night.time(0))
+    make_delivery(system=erp.system, state="pending", due_at=night.time(-3600))
+    night.passes(0, 10)
+    assert not Incident.objects.exists()
+    night.passes(300, 310)
+
+    assert told() == [("opened", "chat")]
+
+
 def test_many_dead_letters_open_an_incident_until_somebody_sees_to_them(night: Night, chat: NoticeTarget) -> None:
     """Only those of the last ten minutes that nobody resolved; the rollups say where to look."""
     erp = endpoint("erp")

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('endpoints', '0002_incidents_and_maintenance'),
+        ('endpoints', '0004_retirement'),
     ]
 
     operations = [
