@@ -22,6 +22,7 @@ from endpoints.edge.filters import (
     words,
 )
 from endpoints.models import System
+from messaging.conf import CAUSES
 from messaging.intake.fields import PRIORITIES
 from messaging.models import (
     ERROR_CLASSES,
@@ -169,4 +170,23 @@ FIND: dict[str, Filter] = {
 JOBS: dict[str, Filter] = {
     "action": choice("action", JobAction.values),
     "state": choice("state", JobState.values),
+}
+
+
+def by_cause(value: str) -> Q:
+    """Select incidents that have, or had, this cause."""
+    if value not in CAUSES:
+        raise ValueError(f"must be one of {', '.join(CAUSES)}.")
+    return Q(causes__icontains=f'"cause": "{value}"')
+
+
+INCIDENTS: dict[str, Filter] = {
+    "open": condition(Q(resolved_at__isnull=True), "Only open ones, or only resolved ones."),
+    "system": one_of("system__slug", "The system's slug."),
+    "endpoint": identifier("endpoint_id"),
+    "cause": custom(by_cause, f"One of {', '.join(CAUSES)}."),
+    "quiet": condition(~Q(quiet_because=""), "Those that nobody is told of, or the others."),
+    "parent": identifier("parent_id", "Those that this incident speaks for."),
+    "created_after": moment("opened_at__gte", "Opened at or after this time."),
+    "created_before": moment("opened_at__lt", "Opened before this time."),
 }

@@ -22,6 +22,8 @@ from django.db import connection
 INTAKE_LOCK = 0x1C9_0001
 ORDER_LOCK = 0x1C9_0002  # the first of two numbers; the second stands for the interface
 
+MONITOR_LOCK = 0x1C9_0003
+
 Row = Sequence[Any]
 Line = tuple[int, str, str]  # system id, interface, ordering key: what has the same is sent one after the other
 Key = Any  # an id as the database keeps it: from `claim` to `load_claims` it is only handed on
@@ -339,6 +341,13 @@ def lock_intake() -> None:
     if is_postgresql():
         with _cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [INTAKE_LOCK])
+
+
+def lock_monitor() -> None:
+    """Let one monitor at a time judge, until this transaction ends; SQLite's transaction is that lock already."""
+    if is_postgresql():
+        with _cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [MONITOR_LOCK])
 
 
 def begin_intake(count: int) -> tuple[datetime, Sequence[int]]:

@@ -33,6 +33,8 @@ MAY: dict[str, dict[str, str]] = {
     "attempts": {**_READ, "curl": "operator", "read_payload": "operator"},
     "ledger": {"list": "viewer"},
     "find": {"list": "viewer"},
+    "incidents": {**_READ},
+    "notice-targets": {**_READ, **_WRITE, "test": "editor"},
     "metrics": {"list": "viewer"},
     "services": {"list": "viewer"},
     "health": {"list": "viewer"},

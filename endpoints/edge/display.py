@@ -13,6 +13,7 @@ TONES = {
     "healthy": "ok",
     "running": "ok",
     "done": "ok",
+    "resolved": "ok",
     "pending": "wait",
     "sending": "info",
     "retry": "wait",
@@ -31,6 +32,7 @@ TONES = {
     "failed": "bad",
     "down": "bad",
     "gone": "bad",
+    "open": "bad",
     "revoked": "bad",
 }
 SPANS = ((86400, "d"), (3600, "h"), (60, "min"))

@@ -16,6 +16,7 @@ from endpoints.errors import ControlPlaneError
 from endpoints.ids import id_at, new_id
 from endpoints.models import Breaker, Endpoint
 from messaging import store
+from messaging.conf import GONE
 from messaging.engine import judging
 from messaging.engine.burial import Grouper, bury_finished, bury_lost
 from messaging.engine.judging import Tally
@@ -229,7 +230,7 @@ def _pause_gone(endpoint_id: UUID) -> None:
     if endpoint is None:
         return
     try:
-        registry.pause(endpoint, by=ENGINE, reason="it answered that it is gone for good (410); see the dead letter")
+        registry.pause(endpoint, by=ENGINE, reason=GONE)
     except ControlPlaneError as exc:
         log.warning("pause_failed", endpoint=str(endpoint), error=exc.detail)
 

@@ -18,9 +18,9 @@ from prometheus_client.registry import Collector
 from endpoints.access.principal import Principal
 from endpoints.models import Maintenance, System, visible
 from messaging import store
+from messaging.liveness import is_alive
 from messaging.models import BUCKETS_S, OVER, UNSETTLED, DeadGroup, Delivery, Folded, Process, Rollup, State, Total
 from messaging.services import measuring, retention
-from messaging.services.status import is_alive
 
 PREFIX = "controlplane_"
 # Name, the event that is counted, its labels beside `system`, what it says.

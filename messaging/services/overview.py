@@ -17,8 +17,9 @@ from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet, Sum
 from endpoints.access.principal import Principal
 from endpoints.models import EmergencyStop, Endpoint, System, visible
 from endpoints.services import emergency_stop
+from messaging.liveness import is_alive
 from messaging.models import RARE, UNGROUPED, UNSETTLED, Attempt, DeadGroup, Delivery, Process, Reason, Rollup, State
-from messaging.services.status import is_alive, warnings
+from messaging.services.status import warnings
 
 CAP = 5_000
 RECENT_ATTEMPTS = 2_000

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Q
@@ -12,9 +12,9 @@ from endpoints.edge.display import size, span
 from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState
 from endpoints.services import emergency_stop
 from messaging import store
+from messaging.liveness import dies, is_alive, is_replaced
 from messaging.models import UNSETTLED, Delivery, Process, State
-from messaging.services import dead_groups, measuring, retention
-from messaging.services.processes import SILENT
+from messaging.services import dead_groups, incidents, measuring, retention
 
 NEEDED_ROLES = ("web", "deliver")
 CLOCK_ROLE = "worker"
@@ -22,8 +22,6 @@ LATE_S = 300.0
 FULL_SOON_S = 7 * 86400.0
 LITTLE_LEFT = 1024**3
 MOST_COUNTED = 100_000  # more says nothing more, and each look would cost more
-DYING_RESTARTS = 3
-DYING_WITHIN = timedelta(minutes=10)
 
 EXIT_CODES = {"healthy": 0, "degraded": 1, "down": 2}
 
@@ -32,10 +30,10 @@ def status() -> dict[str, Any]:
     """Return the state of the installation and the numbers it follows from.
 
     Shape: {"state", "reasons": [str], "processes": [{...}], "waiting", "oldest_due_s" (None: nothing
-    is due), "dead_unresolved", "retention_behind_s" (None: it keeps up), "warnings": [str], "database":
-    {"bytes", "grows_per_day"}, "disks": [{"host", "path", "free_bytes", "full_in_s"}], "endpoints": {"<state>" |
-    "<health>" | "breaker_open": n}, "runs": {}}. A dead letter alone does not make it degraded: it
-    was judged, and waits for a person. Counts end at `MOST_COUNTED`.
+    is due), "dead_unresolved", "retention_behind_s" (None: it keeps up), "incidents_open", "warnings": [str],
+    "database": {"bytes", "grows_per_day"}, "disks": [{"host", "path", "free_bytes", "full_in_s"}],
+    "endpoints": {"<state>" | "<health>" | "breaker_open": n}, "runs": {}}. A dead letter alone does not
+    make it degraded: it was judged, and waits for a person. Counts end at `MOST_COUNTED`.
     """
     now = store.now()
     rows = list(Process.objects.filter(stopped_at__isnull=True))
@@ -44,7 +42,7 @@ def status() -> dict[str, Any]:
     return {
         "state": state,
         "reasons": reasons,
-        "processes": [_process(row, now) for row in rows if not _is_replaced(row, rows, now)],
+        "processes": [_process(row, now) for row in rows if not is_replaced(row, rows, now)],
         "waiting": _counted(Q(state=State.PENDING) & UNSETTLED) + _counted(Q(state=State.SENDING)),
         "oldest_due_s": oldest_due_s,
         "dead_unresolved": dead_groups.unresolved(),
@@ -52,6 +50,7 @@ def status() -> dict[str, Any]:
         "warnings": warnings(now, rows),
         "database": measuring.database(now),
         "disks": [asdict(disk) for disk in measuring.disks(now)],
+        "incidents_open": incidents.count_open(),
         "endpoints": endpoint_counts(),
         "runs": {},
     }
@@ -68,12 +67,12 @@ def judge(
     reasons = [
         f"{row.role} on {row.host} (pid {row.pid}) is gone"
         for row in rows
-        if row not in alive and not _is_replaced(row, rows, now)
+        if row not in alive and not is_replaced(row, rows, now)
     ]
     if stop is not None:
         said = f": {stop.reason}" if stop.reason else ""
         reasons.append(f"everything is paused since {stop.since:%Y-%m-%d %H:%M:%S} UTC by {stop.by}{said}")
-    reasons += [f"{row.role} on {row.host} keeps dying: {row.restarts} restarts" for row in alive if _dies(row, now)]
+    reasons += [f"{row.role} on {row.host} keeps dying: {row.restarts} restarts" for row in alive if dies(row, now)]
     if oldest_due_s is not None and oldest_due_s > LATE_S:
         reasons.append(f"the oldest due delivery is {oldest_due_s:.0f} s late")
     return ("degraded" if reasons else "healthy"), reasons
@@ -97,11 +96,6 @@ def warnings(now: datetime, rows: Sequence[Process]) -> list[str]:
     elif ticked_at is not None and now - ticked_at > measuring.STALE:
         found.append(f"the {CLOCK_ROLE} is stale: its clock last ticked {span((now - ticked_at).total_seconds())} ago")
     return found
-
-
-def is_alive(row: Process, now: datetime) -> bool:
-    """Say whether the process has beaten lately."""
-    return row.stopped_at is None and now - row.seen_at < SILENT
 
 
 def oldest_due(now: datetime) -> float | None:
@@ -130,17 +124,6 @@ def endpoint_counts() -> dict[str, int]:
     if is_open := held.exclude(breaker__state=BreakerState.CLOSED).count():
         counts["breaker_open"] = is_open
     return dict(counts)
-
-
-def _is_replaced(row: Process, rows: list[Process], now: datetime) -> bool:
-    """Say whether a silent process has a living one in its place: a restart is no news."""
-    if is_alive(row, now):
-        return False
-    return any(other.role == row.role and other.host == row.host and is_alive(other, now) for other in rows)
-
-
-def _dies(row: Process, now: datetime) -> bool:
-    return row.restarts >= DYING_RESTARTS and now - row.started_at < DYING_WITHIN
 
 
 def _process(row: Process, now: datetime) -> dict[str, Any]:

@@ -96,6 +96,17 @@ def why_button(context: Any, action: Action) -> dict[str, Any]:
     }
 
 
+@register.simple_tag
+def page_link(name: str, *args: object, **query: object) -> str:
+    """Return the address of a page of ours with its query, "" when there is no such page."""
+    try:
+        address = reverse(name, args=args)
+    except NoReverseMatch:
+        return ""
+    given = {key: value for key, value in query.items() if value not in ("", None)}
+    return address + ("?" + urlencode(given) if given else "")
+
+
 @register.filter
 def thousands(value: int) -> str:
     """Return a count with separators: `1,204`."""
@@ -118,3 +129,15 @@ def clock(at: datetime) -> SafeString:
 def tone(word: str) -> str:
     """Return the tone of a word of ours, for parts that are coloured without being a badge."""
     return display.TONES.get(word, "muted")
+
+
+@register.filter
+def lasted(row: Any, until: datetime) -> str:
+    """Return how long an incident lasted until then."""
+    return display.span((until - row.opened_at).total_seconds())
+
+
+@register.filter
+def after_label(summary: str, label: str) -> str:
+    """Return a summary without the name it begins with, which stands beside it."""
+    return summary.removeprefix(f"{label} ")

@@ -37,7 +37,7 @@ def read() -> dict[str, Any]:
         return status()
     except DatabaseError as error:
         empty: dict[str, Any] = {"processes": [], "waiting": None, "oldest_due_s": None, "dead_unresolved": None}
-        empty |= {"retention_behind_s": None, "warnings": [], "database": {}, "disks": []}
+        empty |= {"retention_behind_s": None, "warnings": [], "database": {}, "disks": [], "incidents_open": None}
         reason = f"the database does not answer: {str(error).splitlines()[0]}"
         return {"state": "down", "reasons": [reason], **empty, "endpoints": {}, "runs": {}}
 
@@ -59,6 +59,8 @@ def show(found: dict[str, Any]) -> None:
     oldest = found["oldest_due_s"]
     console.print(f"oldest due   {'nothing is due' if oldest is None else f'{oldest:.0f} s'}")
     console.print(f"dead letters {_number(found['dead_unresolved'])}")
+    if found["incidents_open"]:
+        console.print(f"incidents    {found['incidents_open']} open")
     if behind := found["retention_behind_s"]:
         console.print(f"retention    behind by {behind / 86400:.1f} days; the worker prunes, or: controlplane prune")
     if bytes_ := found["database"].get("bytes"):
