@@ -23,7 +23,7 @@ from endpoints.edge.renderers import ExactJSONRenderer, PlainTextRenderer
 from endpoints.edge.walks import Order, Walk
 from endpoints.errors import Malformed, TooLarge
 from messaging import store, walks
-from messaging.filters import ATTEMPTS, DEAD_LETTERS, DELIVERIES, FIND, LEDGER, MESSAGE, MESSAGES
+from messaging.filters import ATTEMPTS, DELIVERIES, FIND, LEDGER, MESSAGE, MESSAGES
 from messaging.intake.answers import summary
 from messaging.intake.http import MAX_BATCH_ITEMS
 from messaging.models import Attempt, Delivery, Message, State
@@ -37,6 +37,7 @@ from messaging.serializers import (
     MessageDetailSerializer,
     MessageSerializer,
 )
+from messaging.serializers_jobs import AcceptedSerializer
 from messaging.services import curl, deliveries, finding, ledger, lookup, order, sending
 from messaging.services.trace import SIZE, trace
 from messaging.services.why import as_json, why
@@ -119,6 +120,14 @@ class MessageViewSet(ReadViewSet):
         named = {} if key is None or not isinstance(request.data, dict) else {"idempotency_key": key}
         return Response(asdict(sending.send({**request.data, **named} if named else request.data, by=by)), status=202)
 
+    @extend_schema(request=None, responses={202: AcceptedSerializer}, parameters=documented(MESSAGE))
+    @action(detail=True, methods=["post"])
+    def replay(self, request: Request, message_id: str) -> Response:
+        """Send a message as a new one: new id, today's targets, correlation to the old one."""
+        asked = values(MESSAGE, request)
+        found = lookup.message(principal_of(request), message_id, asked.get("source_system"))
+        return Response(asdict(sending.replay(found, by=principal_of(request))), status=202)
+
 
 class DeliveryReadViewSet(ReadViewSet):
     """Deliveries, of any or of one state."""
@@ -174,18 +183,6 @@ class DeliveryViewSet(DeliveryReadViewSet):
 
     def _accepted(self, delivery: Delivery) -> Response:
         return Response(self.get_serializer(delivery).data, status=202)
-
-
-class DeadLetterViewSet(DeliveryReadViewSet):
-    """Deliveries whose policy gave up, with the reason."""
-
-    resource = "dead-letters"
-    filters = DEAD_LETTERS
-    always = {"state": [State.DEAD]}
-    orderings = {"created_at": "message_id", "finished_at": "finished_at"}
-
-    def get_queryset(self) -> QuerySet[Delivery]:
-        return super().get_queryset().filter(state=State.DEAD)
 
 
 class AttemptViewSet(ReadViewSet):

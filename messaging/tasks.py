@@ -2,7 +2,9 @@
 
 from celery import shared_task
 
-from messaging.services import indexing, retention
+from messaging.services import indexing, measuring, retention
+
+PACE = measuring.Pace()
 
 
 @shared_task(name="messaging.tasks.prune")
@@ -15,3 +17,9 @@ def prune() -> None:
 def index_keys() -> None:
     """Index business keys backwards where they were declared after the messages came."""
     indexing.sweep()
+
+
+@shared_task(name="messaging.tasks.measure")
+def measure() -> None:
+    """Write down what waits, and now and then how large the database and how full the disk is."""
+    measuring.measure(PACE)

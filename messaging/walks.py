@@ -125,6 +125,10 @@ def _of_classes(classes: list[str]) -> list[Way]:
     return [Way(Q(error_class=name) & said(~Q(error_class=""))) for name in classes]
 
 
+def _of_group(group_id: uuid.UUID) -> list[Way]:
+    return [Way(Q(group_id=group_id, resolved_at__isnull=True) & said(Q(group__isnull=False)))]
+
+
 def _to_systems(slugs: list[str]) -> list[Way]:
     return [_to(id) for id in _ids(slugs)]
 
@@ -169,10 +173,12 @@ DELIVERIES: Table = (
     (("search_key",), _by_key),
     (("correlation_id",), _messages_with("correlation_id")),
     (("ordering_key",), _messages_with("ordering_key")),
+    (("dead_group",), _of_group),
     (("state", "system"), _in_rare_states_of),
     (("error_class",), _of_classes),
     (("reason",), _for_reasons),
     (("state",), _in_states),
+    (("resolved",), lambda _: [Way(Q(state=State.DEAD) & said(UNSETTLED))]),
     (("endpoint",), _of_endpoint),
     (("system",), _to_systems),
     (("source_system",), _from_systems),

@@ -12,6 +12,8 @@ TONES = {
     "active": "ok",
     "healthy": "ok",
     "running": "ok",
+    "done": "ok",
+    "resolved": "ok",
     "pending": "wait",
     "sending": "info",
     "retry": "wait",
@@ -24,10 +26,13 @@ TONES = {
     "cancelling": "wait",
     "expired": "wait",
     "stale": "wait",
+    "warning": "wait",
     "lost": "wait",
     "dead": "bad",
+    "failed": "bad",
     "down": "bad",
     "gone": "bad",
+    "open": "bad",
     "revoked": "bad",
 }
 SPANS = ((86400, "d"), (3600, "h"), (60, "min"))

@@ -99,6 +99,7 @@ class MessageAdmin(RoleModelAdmin):
             lives=lives,
             why=None if rows else why_message(message, principal, timezone.now()),
             may_pause=may(request, "systems", "pause"),
+            may_replay=payload is not None and may(request, self.resource, "replay"),
             link=request.build_absolute_uri(request.path),
             opts=None,
         )

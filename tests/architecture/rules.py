@@ -23,8 +23,11 @@ BESIDE_FACE = {
 # The composition root puts the apps together: it names their ways in.
 ROOT_MAY = {
     "outcome",
+    "notice_api",
+    "incident_api",
     "api",
     "registry_api",
+    "dead_letters",
     "admin",
     "views",
     "consumers",
@@ -34,6 +37,8 @@ ROOT_MAY = {
     "serializers",
     "filters",
     "panels",
+    "jobs",
+    "api_jobs",
 }
 
 LAYERS = (
@@ -52,6 +57,10 @@ LAYERS = (
         "edge",
         "payloads",
         "totals",
+        "moves",
+        "pace",
+        "filters",
+        "jobs",
     },
     {"services"},
     {
@@ -60,12 +69,16 @@ LAYERS = (
         "admin",
         "views",
         "registry_views",
+        "api_jobs",
+        "views_jobs",
+        "views_edit",
         "tasks",
         "management",
         "consumers",
         "serializers",
         "forms",
-        "filters",
+        "serializers_jobs",
+        "forms_edit",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -155,6 +168,7 @@ OPENERS = {
 MAY_OPEN = {
     "controlplane.runfile": "asks whether our own port is free or taken",
     "controlplane.web": "binds our own port",
+    "messaging.monitor.mail": "smtplib speaks SMTP, over an address that egress has checked",
     "messaging.wakeups": "a datagram on loopback from one process of ours to another",
 }
 
@@ -179,6 +193,8 @@ BROAD = {
     "messaging.engine.attempt": "a bug in a transport costs one attempt, not the engine",
     "messaging.engine.doors": "the opening of transports, one by one",
     "messaging.intake.writer": "the group-commit loop",
+    "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
+    "messaging.monitor.loop": "the loop that watches everything else",
     "messaging.consumers": "the loop that feeds the live pages",
 }
 

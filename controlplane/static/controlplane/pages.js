@@ -170,6 +170,44 @@
     setTimeout(look, 1000);
   }
 
+  // Shows anew, once a second, a part of the page that moves; the whole page once its state is another.
+  function refresh(part) {
+    const look = async () => {
+      const answer = document.hidden ? null : await fetch(part.dataset.refresh).catch(() => null);
+      if (answer && answer.ok) {
+        const html = await answer.text();
+        const found = new DOMParser().parseFromString(html, "text/html").querySelector("[data-version]");
+        if (!found) return; // signed out: another page came
+        if (found.dataset.version !== part.dataset.version) {
+          location.reload();
+          return;
+        }
+        // A bar that is kept moves on smoothly.
+        const width = (root) => root.querySelector(".cp-progress i");
+        const before = width(part) && width(part).style.width;
+        part.innerHTML = html;
+        localTimes(part);
+        const bar = width(part);
+        if (bar && before) {
+          const after = bar.style.width;
+          bar.style.width = before;
+          requestAnimationFrame(() => requestAnimationFrame(() => (bar.style.width = after)));
+        }
+      }
+      setTimeout(look, 1000);
+    };
+    setTimeout(look, 1000);
+  }
+
+  // A form that is sent once, however often its button is pressed.
+  function once(form) {
+    form.addEventListener("submit", (event) => {
+      if (form.dataset.sent) event.preventDefault();
+      form.dataset.sent = "1";
+    });
+    window.addEventListener("pageshow", () => delete form.dataset.sent);
+  }
+
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-copy], [data-copy-from]");
     if (button) {
@@ -213,6 +251,8 @@
     document.querySelectorAll("form[data-chooser]").forEach(chooser);
     document.querySelectorAll("form[data-filters]").forEach(filters);
     document.querySelectorAll("form[data-utc-times]").forEach(utcTimes);
+    document.querySelectorAll("[data-refresh]").forEach(refresh);
+    document.querySelectorAll("form[data-once]").forEach(once);
     const page = document.getElementById("cp-live");
     if (page) live(page);
     const open = [...document.querySelectorAll("[data-delivery]")];
