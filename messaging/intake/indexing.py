@@ -1,14 +1,13 @@
 """Business keys that were declared after the messages came: taken out of what is stored, as intake would have.
 
-One step is one transaction over a bounded number of messages in order of position, and
-where it ended is told with what it did: cut off anywhere, the next goes on there, and
-what was done twice is there once.
+A job does so a batch a transaction, in order of position: cut off anywhere, the next goes
+on where the last was committed, and what was done twice is there once.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import transaction
+from django.db.models import QuerySet
 
 from endpoints.edge import strict_json
 from endpoints.errors import Malformed
@@ -17,28 +16,27 @@ from endpoints.transports.bodies import is_json
 from messaging import store
 from messaging.intake.envelope import Draft
 from messaging.intake.plan import extract
-from messaging.models import Job, Message
+from messaging.models import Message
 
 Keys = Sequence[tuple[str, str]]  # (name, from) as a system declares them
 
 
-def index_step(job: Job, place: str, limit: int) -> tuple[str, int]:
-    """Index the next `limit` messages of the job's system behind `place`; return where that ended, and how many it was.
+def messages_of(system: System | None, place: str, upto: int) -> QuerySet[Message] | None:
+    """Return the messages that a system sent behind `place` up to position `upto`, in order; None of no system."""
+    if system is None:
+        return None
+    found: Any = Message.objects.filter(source=system, pk__gt=int(place or 0), pk__lte=upto).order_by("pk")
+    rows: QuerySet[Message] = found
+    return rows
 
-    Fewer than `limit` means that nothing is left. What is to be indexed is what the
-    system declares now, so that a second change needs no second look.
-    """
-    [slug] = job.filter["source_system"]
-    system = System.objects.filter(slug=slug).first()
-    keys = [(key["name"], key["from"]) for key in system.search_keys] if system else []
-    if system is None or not keys:
-        return place, 0
-    ahead = Message.objects.filter(source=system, pk__gt=int(place or 0), pk__lte=job.upto).order_by("pk")
-    with transaction.atomic():
-        # Locked, so that retention takes none of them away meanwhile; in order, as it does.
-        rows = list(ahead.select_for_update().only(*FIELDS)[:limit])
-        _index(rows, keys)
-    return (str(rows[-1].pk) if rows else place), len(rows)
+
+def index_messages(positions: Sequence[int], keys: Keys) -> int:
+    """Add the keys that these messages lack; return at how many it looked. Runs within a transaction."""
+    # Locked, so that retention takes none of them away meanwhile; in order, as it does.
+    locked = Message.objects.select_for_update().filter(pk__in=positions).order_by("pk")
+    rows = list(locked.only(*FIELDS))
+    _index(rows, keys)
+    return len(rows)
 
 
 FIELDS = ("position", "payload", "content_type", "headers", "search_keys")

@@ -22,7 +22,9 @@ from django.db.models.functions import Coalesce, Now
 
 from endpoints.access import audit
 from messaging import store
-from messaging.jobs.selection import Ahead, Selection, principal_of, selection_of
+from messaging.jobs.ahead import Ahead
+from messaging.jobs.keys import KeySelection
+from messaging.jobs.selection import Selection, principal_of, selection_of
 from messaging.models import Job, JobState
 from messaging.pace import Pace
 from messaging.wakeups import DUE, JOBS, Listener, Notifier
@@ -103,6 +105,14 @@ class Runner:
             is_held = _do_batch(pk, token, pace, is_last=is_last)
 
 
+def work_off(pk: uuid.UUID) -> None:
+    """Do one job here and now, to its end; leaves alone what is paused, or what another runner has."""
+    token, pace = uuid.uuid4(), Pace()
+    if _lease(pk, token):
+        while _do_batch(pk, token, pace, is_last=False):
+            pass
+
+
 def _lease(pk: uuid.UUID, token: uuid.UUID) -> bool:
     started = Coalesce(F("started_at"), Now())
     free = Job.objects.filter(IS_FREE, pk=pk)
@@ -141,7 +151,7 @@ def _size(job: Job, pace: Pace) -> int:
     return min(pace.rows, max(1, int(job.rate_per_s / BATCHES_PER_S)))
 
 
-def _act(job: Job, selection: Selection, ahead: Ahead, *, is_last: bool) -> bool:
+def _act(job: Job, selection: Selection | KeySelection, ahead: Ahead, *, is_last: bool) -> bool:
     """Do the action to what is ahead and move the job behind it; return whether it is still ours."""
     acted = selection.action.act(ahead.ids, selection.before, selection.principal) if ahead.ids else 0
     now = store.now()

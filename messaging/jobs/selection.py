@@ -1,7 +1,7 @@
 """Which deliveries a job is for: what its filter finds of those its action applies to, in order of position."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -17,19 +17,12 @@ from endpoints.edge.walks import read as read_along
 from messaging import walks
 from messaging.filters import DELIVERIES
 from messaging.jobs.actions import ACTIONS, Action
-from messaging.models import Delivery, Job
+from messaging.jobs.ahead import Ahead
+from messaging.jobs.keys import KeySelection
+from messaging.models import Delivery, Job, JobAction
 
 ORDER = Order("created_at", "message_id", descending=False)
 Lists = Mapping[str, list[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """The next deliveries, and where they end; without `more`, nothing lies behind it."""
-
-    ids: Sequence[uuid.UUID]
-    place: str
-    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +91,14 @@ class Selection:
         return self.rows().filter(reduce(or_, found)).order_by() if found else self.rows().none()
 
 
-def selection_of(job: Job) -> Selection:
+# Actions on something else than deliveries that a filter finds.
+OTHERS = {JobAction.INDEX: KeySelection}
+
+
+def selection_of(job: Job) -> Selection | KeySelection:
     """Return what a job is for."""
+    if other := OTHERS.get(JobAction(job.action)):
+        return other(job, principal_of(job))
     return Selection(ACTIONS[job.action], job.filter, principal_of(job), job.upto, job.created_at)
 
 

@@ -1,8 +1,6 @@
-"""Jobs that index business keys backwards: made when a system's keys were changed, worked off in bounded steps."""
+"""Jobs that index business keys backwards: made when a system's keys were changed, worked off by the runner."""
 
 import hashlib
-import uuid
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import orjson
@@ -14,13 +12,12 @@ from endpoints.access.principal import COMMAND, Principal
 from endpoints.errors import Forbidden
 from endpoints.models import AuditEntry, System
 from messaging import store
-from messaging.intake.indexing import index_step
-from messaging.models import OPEN_JOBS, Job, JobAction, JobState, Message
+from messaging.jobs.runner import work_off
+from messaging.models import OPEN_JOBS, Job, JobAction, Message
+from messaging.wakeups import JOBS, Notifier
 
-BATCH = 200
-LEASE = timedelta(seconds=60)
 LOOK_BACK = timedelta(days=7)  # for so long the worker may have been down
-Told = Callable[[Job], None]
+_jobs = Notifier(JOBS)
 
 
 def wanted() -> list[tuple[System, AuditEntry]]:
@@ -63,58 +60,29 @@ def start(system: System, *, by: Principal) -> Job:
             job.save(force_insert=True)
             told = {"action": [None, job.action], "filter": [None, job.filter]}
             audit.record(by, "job_create", job, told)
+            transaction.on_commit(_jobs.notify)
     except IntegrityError:
         return Job.objects.get(fingerprint=fingerprint, state__in=OPEN_JOBS)
     return job
 
 
 def sweep() -> int:
-    """Make the jobs that are wanted, and work off what is open and nobody works at; return how many jobs ended."""
-    for system, entry in wanted():
+    """Make the jobs that are wanted; return how many. The runner works them off like any other."""
+    found = wanted()
+    for system, entry in found:
         start(system, by=Principal(label=entry.actor, role="operator", via="job"))
-    waiting = Job.objects.filter(action=JobAction.INDEX, state=JobState.RUNNING).order_by("created_at")
-    return sum(work(job) for job in waiting)
+    return len(found)
 
 
-def work(job: Job, told: Told = lambda job: None) -> bool:
-    """Do a job to its end, unless somebody else is at it or pauses it; return whether it is done."""
-    token, now = uuid.uuid4(), store.now()
-    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
-    mine = Job.objects.filter(free, pk=job.pk, state=JobState.RUNNING)
-    if not mine.update(lease_token=token, lease_until=now + LEASE, started_at=job.started_at or now):
-        return False
-    while _step(job, token):
-        told(job)
-    return job.state == JobState.DONE
-
-
-def _step(job: Job, token: uuid.UUID) -> bool:
-    """Do one batch and move the job on in the same transaction; return whether there is more of it for us."""
-    with transaction.atomic():
-        held = Job.objects.select_for_update().filter(pk=job.pk, lease_token=token, state=JobState.RUNNING).first()
-        if held is None:
-            job.refresh_from_db()
-            return False
-        job.place, looked_at = index_step(held, held.place, BATCH)
-        job.done, now = held.done + looked_at, store.now()
-        job.lease_token, job.lease_until = token, now + LEASE
-        if looked_at < BATCH:
-            job.state, job.finished_at = JobState.DONE, now
-            job.total, job.lease_token, job.lease_until = job.done, None, None
-            by = Principal(label=held.created_by, role="operator", via="job")
-            audit.record(by, "job_done", job, {"done": [0, job.done]})
-        job.save(update_fields=["place", "done", "total", "state", "finished_at", "lease_token", "lease_until"])
-    return job.state == JobState.RUNNING
+def index_now(system: System) -> Job:
+    """Make the job, do it here, and return it as it is then."""
+    job = start(system, by=COMMAND)
+    work_off(job.pk)
+    job.refresh_from_db()
+    return job
 
 
 def _fingerprint(system: System) -> str:
     """Return what two jobs have alike that would do the same."""
     mark = orjson.dumps([JobAction.INDEX.value, system.slug, system.search_keys], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(mark).hexdigest()
-
-
-def index_now(system: System, told: Told) -> Job:
-    """Make the job and do it here."""
-    job = start(system, by=COMMAND)
-    work(job, told)
-    return job

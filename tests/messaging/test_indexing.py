@@ -8,7 +8,8 @@ from django.utils import timezone
 
 from endpoints.access.principal import COMMAND
 from endpoints.models import AuditEntry, System
-from messaging.intake.indexing import index_step
+from messaging.jobs.runner import work_off
+from messaging.jobs.selection import selection_of
 from messaging.models import Job, Message, SearchKey
 from messaging.services import indexing
 from tests.messaging.api_client import Api
@@ -27,6 +28,12 @@ def found(value: str) -> list[str]:
     return [f"{key.name}:{key.message.message_id}" for key in rows.select_related("message")]
 
 
+def work() -> None:
+    """Do what the worker does: make the jobs that are wanted, and work them off."""
+    assert indexing.sweep() == 1
+    work_off(Job.objects.get(state="running").pk)
+
+
 def history() -> None:
     make_message("shop", message_id="m-1", payload=as_json({"order": {"id": 4711}}), headers={"x-trace": "t-1"})
     make_message("shop", message_id="m-2", payload=None, headers={"x-trace": "t-2"})
@@ -40,7 +47,7 @@ def test_a_key_that_is_declared_later_is_found_in_older_messages(admin: Api) -> 
     """In bodies and headers, not where the sender gave its own, not where the body is gone, nor of other systems."""
     history()
     declare(admin, "shop", KEYS)
-    assert indexing.sweep() == 1
+    work()
 
     assert found("4711") == ["order:m-1"]
     assert (found("t-1"), found("t-2"), found("own")) == (["trace:m-1"], ["trace:m-2"], ["order:m-4"])
@@ -57,32 +64,36 @@ def test_what_did_not_change_is_indexed_once(admin: Api) -> None:
     history()
     make_system("quiet", search_keys=KEYS)  # declared from the start
     declare(admin, "shop", KEYS)
-    assert [indexing.sweep() for _ in range(3)] == [1, 0, 0]
+    work()
+    assert [indexing.sweep() for _ in range(3)] == [0, 0, 0]
     admin.client.patch("/api/v1/systems/shop/", {"version": "2"}, content_type="application/json")
     assert indexing.sweep() == 0
 
     declare(admin, "shop", KEYS[:1])
-    assert (indexing.sweep(), Job.objects.count()) == (1, 2)
+    work()
+    assert Job.objects.count() == 2
     assert SearchKey.objects.filter(message__message_id="m-1").count() == 2
 
 
-def test_a_job_that_was_cut_off_goes_on_where_it_was(admin: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("batches", [0, 1, 2])
+def test_a_job_that_was_cut_off_goes_on_where_it_was(admin: Api, batches: int) -> None:
     """A place is committed with what was done up to it, so nothing is left out and nothing is there twice."""
     make_system("shop")
-    for number in range(25):
+    for number in range(125):
         make_message("shop", payload=as_json({"order": {"id": number % 5}}))
     declare(admin, "shop", KEYS)
     job = indexing.start(System.objects.get(slug="shop"), by=COMMAND)
-    place, looked_at = index_step(job, "", 10)
-    assert (looked_at, SearchKey.objects.count()) == (10, 10)
-    again, _ = index_step(job, "", 10)  # as after a crash between the two
-    assert (again, SearchKey.objects.count()) == (place, 10)
-    Job.objects.update(place=place, done=10)
+    selection, place = selection_of(job), ""
+    for number in range(batches):  # what was done but for the last is committed with its place
+        if number < batches - 1:
+            Job.objects.update(place=place)
+        ahead = selection.ahead(place, 50)
+        assert selection.action.act(ahead.ids, job.created_at, COMMAND) == 50
+        place = ahead.place
+    work_off(job.pk)
 
-    monkeypatch.setattr(indexing, "BATCH", 4)
     job.refresh_from_db()
-    assert indexing.work(job)
-    assert (SearchKey.objects.count(), Job.objects.get().done) == (25, 25)
+    assert (SearchKey.objects.count(), job.state) == (125, "done")
 
 
 def test_a_job_that_somebody_holds_or_paused_is_left_alone(admin: Api) -> None:
@@ -92,10 +103,12 @@ def test_a_job_that_somebody_holds_or_paused_is_left_alone(admin: Api) -> None:
     Job.objects.update(
         lease_token="01890000-0000-7000-8000-000000000000", lease_until=timezone.now().replace(year=9000)
     )
-    assert not indexing.work(job)
+    work_off(job.pk)
+    assert Job.objects.get().done == 0
     Job.objects.update(lease_token=None, lease_until=None, state="paused")
 
-    assert (indexing.work(job), indexing.sweep(), found("4711")) == (False, 0, [])
+    work_off(job.pk)
+    assert (indexing.sweep(), found("4711")) == (0, [])
 
 
 def test_the_command_indexes_at_once(admin: Api, capsys: Any) -> None:

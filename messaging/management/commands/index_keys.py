@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from endpoints.models import System
-from messaging.models import Job, JobState
+from messaging.models import JobState
 from messaging.services.indexing import index_now
 
 
@@ -28,12 +28,8 @@ class Command(BaseCommand):
             raise CommandError(f"there is no system '{options['system']}'", returncode=2)
         if not system.search_keys:
             raise CommandError(f"{system.slug} declares no search keys", returncode=2)
-        job = index_now(system, self._told)
+        job = index_now(system)
         if job.state != JobState.DONE:
             self.stderr.write(f"job {job.pk} is {job.state}, and somebody else is at it")
             sys.exit(1)
         self.stdout.write(f"{job.done:,} messages of {system.slug} looked at")
-
-    def _told(self, job: Job) -> None:
-        if self.stderr.isatty():
-            self.stderr.write(f"\r{job.done:,}", ending="")
