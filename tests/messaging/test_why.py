@@ -7,6 +7,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.urls import resolve
 from django.utils import timezone
 
 from endpoints.models import EmergencyStop, Maintenance
@@ -280,3 +281,36 @@ def test_a_count_has_an_end(admin: Api, monkeypatch: pytest.MonkeyPatch) -> None
 
     assert "; 4+ others wait for the same reason; " in why(admin, first)["text"]
     assert "; 4+ others are dead for the same reason; " in why(admin, dead)["text"]
+
+
+# --- what to do ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "fields"),
+    [
+        (State.PENDING, {}),
+        (State.PENDING, {"reason": Reason.PAUSED}),
+        (State.PENDING, {"reason": Reason.MAINTENANCE}),
+        (State.DEAD, {"reason": Reason.POISON}),
+        (State.SKIPPED, {}),
+        (State.DELIVERED, {}),
+    ],
+)
+def test_each_action_leads_somewhere(admin: Api, state: State, fields: dict[str, Any]) -> None:
+    """Its request and its page exist, and its job is one that may be made."""
+    EmergencyStop.objects.create(since=ago(minutes=5), by="user:ben")
+    Maintenance.objects.create(system=erp(), starts_at=ago(minutes=5), ends_at=timezone.now() + timedelta(hours=1))
+    erp().endpoints.update(state="disabled" if state == State.SKIPPED else "paused")
+    delivery = owed(state, **fields)
+    owed(state, **fields)
+    actions = why(admin, delivery)["actions"]
+
+    assert actions
+    for action in actions:
+        for address in (action["path"], action["url"]):
+            if address:
+                resolve(address.partition("?")[0].partition("#")[0])
+        if action["path"] == "/api/v1/jobs/":
+            status, body = admin.post("jobs/", {**action["body"], "dry_run": True})
+            assert (status, body["count"] > 0) == (200, True), body

@@ -7,6 +7,7 @@ Facts are read with a bounded number of queries (`reading`), a table says them
 from datetime import datetime
 from typing import Any
 
+from endpoints.access import roles
 from endpoints.access.principal import Principal
 from messaging.models import Delivery, Message, State
 from messaging.services.why import actions, marks, reading, words
@@ -52,6 +53,8 @@ def why_message(message: Message, principal: Principal, now: datetime) -> Why:
     marked = words.of_message(facts)
     page = actions.message_url(facts.position)
     todo = [Action("see_message", "see the message", "GET", f"{actions.API}/messages/{facts.message_id}/", url=page)]
+    if roles.may(principal, "messages", "replay") and not facts.is_removed:
+        todo.append(actions.send_as_new(facts.position, facts.message_id, facts.source))
     return Why(marked, marked, state, state, facts.created_at, shown, tuple(todo), "", facts.position)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from endpoints.access import roles
 from endpoints.access.principal import Principal
@@ -139,10 +139,10 @@ def _start(facts: Facts) -> Action | None:
 
 
 def _group(facts: Facts) -> Action | None:
-    if not facts.dead_group:
+    if not facts.dead_group or not facts.owner.is_seen:
         return None
     page = f"/admin/dead-letters/{facts.dead_group}/"
-    path = f"{API}/dead-letters/?dead_group={facts.dead_group}"
+    path = f"{API}/dead-letters/groups/{facts.dead_group}/"
     return Action("dead_group", "see all of this cause", "GET", path, url=page)
 
 
@@ -168,6 +168,24 @@ def _maintenance(facts: Facts) -> Action | None:
     return Action("end_maintenance", "end the maintenance", "POST", path, {}, command, page)
 
 
+def _resolve(facts: Facts) -> Action | None:
+    if facts.resolved_at or not facts.owner.is_seen:
+        return None
+    page, path = message_url(facts.position, facts.delivery), f"{API}/dead-letters/{facts.delivery}/resolve/"
+    job = _job("resolve", "resolve", _one(facts))
+    return Action("resolve", "resolve", "POST", path, {}, job.command, page)
+
+
+def send_as_new(position: int, message_id: str, source: str) -> Action:
+    """Return the action that edits a message and sends it as a new one."""
+    path = f"{API}/messages/{quote(message_id, safe='')}/replay/?{urlencode({'source_system': source})}"
+    return Action("send_as_new", "edit, send as new", "POST", path, url=f"/admin/messages/{position}/send-as-new/")
+
+
+def _as_new(facts: Facts) -> Action | None:
+    return None if facts.is_removed else send_as_new(facts.position, facts.message_id, facts.source)
+
+
 def _resend(facts: Facts) -> Action | None:
     return None if facts.is_removed or facts.is_retired else _on_delivery("resend", "resend", "send again", facts)
 
@@ -189,7 +207,8 @@ ACTIONS: dict[str, tuple[str, str, Callable[[Facts], Action | None]]] = {
         lambda f: _on_delivery("skip", "cancel", "skip it", f) if f.is_halting else None,
     ),
     "resend": ("deliveries", "resend", _resend),
-    "resolve": ("jobs", "create", lambda f: None if f.resolved_at else _job("resolve", "resolve", _one(f))),
+    "resolve": ("dead-letters", "resolve", _resolve),
+    "send_as_new": ("messages", "replay", _as_new),
     "why_head": ("deliveries", "why", _why_head),
     "retry_head": ("jobs", "create", _retry_head),
     "resend_head": ("deliveries", "resend", _on_head("resend_head", "resend", "send the head again", (State.DEAD,))),
@@ -223,7 +242,7 @@ ACTIONS: dict[str, tuple[str, str, Callable[[Facts], Action | None]]] = {
     "enable": ("endpoints", "enable", _enable),
     "register_endpoint": ("endpoints", "create", _register),
     "start": ("deliveries", "list", _start),
-    "dead_group": ("dead-letters", "list", _group),
+    "dead_group": ("dead-groups", "retrieve", _group),
 }
 
 

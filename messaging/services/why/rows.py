@@ -113,27 +113,27 @@ PENDING: dict[str, Row] = {
 DEAD: dict[str, Row] = {
     Reason.REFUSED: Row(
         lambda f: f"dead since {at(f.finished_at)} {tries(f)}: {f.target} refused it",
-        ("resend", "dead_group", "skip", "resolve"),
+        ("resend", "dead_group", "skip", "send_as_new", "resolve"),
         counts="is dead",
     ),
     Reason.EXHAUSTED: Row(
         lambda f: f"dead since {at(f.finished_at)}: {exhausted(f)}",
-        ("resend", "dead_group", "skip", "resolve"),
+        ("resend", "dead_group", "skip", "send_as_new", "resolve"),
         counts="is dead",
     ),
     Reason.POISON: Row(
         lambda f: f"dead since {at(f.finished_at)}: each worker that sent it was lost, so it is sent no more",
-        ("see_message", "resend", "dead_group", "skip", "resolve"),
+        ("see_message", "resend", "dead_group", "skip", "send_as_new", "resolve"),
         counts="is dead",
     ),
     Reason.ADDRESS: Row(
         lambda f: f"dead since {at(f.finished_at)}: the address of {f.target} is not allowed",
-        ("see_endpoint", "resend", "dead_group", "skip", "resolve"),
+        ("see_endpoint", "resend", "dead_group", "skip", "send_as_new", "resolve"),
         counts="is dead",
     ),
     Reason.TRANSFORM: Row(
         lambda f: f"dead since {at(f.finished_at)}: it could not be made into what {f.target} takes",
-        ("see_endpoint", "resend", "dead_group", "skip", "resolve"),
+        ("see_endpoint", "resend", "dead_group", "skip", "send_as_new", "resolve"),
         counts="is dead",
     ),
 }
