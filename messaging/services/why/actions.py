@@ -91,7 +91,8 @@ def _retry_head(facts: Facts) -> Action | None:
     head = facts.behind
     if head is None or not head.message_id or head.state != State.PENDING:
         return None
-    found = _job("retry_now", "retry the head now", {**_one(facts), "message_id": head.message_id})
+    wanted = {"message_id": head.message_id, "system": facts.system, "interface": facts.interface}
+    found = _job("retry_now", "retry the head now", wanted)
     return Action("retry_head", found.label, found.method, found.path, found.body, found.command, found.url)
 
 
