@@ -24,13 +24,15 @@ from endpoints.access import audit
 from messaging import store
 from messaging.jobs.selection import Ahead, Selection, principal_of, selection_of
 from messaging.models import Job, JobState
-from messaging.pace import Pace
+from messaging.pace import MOST, Pace
 from messaging.wakeups import DUE, JOBS, Listener, Notifier
 
 log = structlog.get_logger(__name__)
 
 IDLE_S = 1.0
 TURN_S = 1.0  # one job's, while others wait
+FEWEST = 200  # rows a transaction: what it costs beside them is as much as so many
+SEEN_FOR_S = 5.0  # what was found is not looked for again; in what state it is, each batch looks anyway
 SHORTEST_S = 0.05
 LONGEST_LEASE_S = 10.0
 BATCHES_PER_S = 5  # of a job with a rate: small ones, evenly
@@ -45,6 +47,7 @@ class Runner:
         self._is_stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener = Listener(JOBS)
+        self._turn: Turn | None = None
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
 
     def start(self) -> None:
@@ -86,21 +89,19 @@ class Runner:
         token = uuid.uuid4()
         if not _lease(pk, token):
             return SHORTEST_S  # another runner has it
+        if self._turn is None or self._turn.pk != pk:
+            self._turn = Turn(pk)
+        turn, until = self._turn, time.monotonic() + TURN_S
+        turn.begin(token)
         try:
-            self._work(pk, token)
+            while turn.do_batch(is_last=time.monotonic() > until or self._is_stopping.is_set()):
+                pass
         except DatabaseError:
             raise  # it may pass; the lease runs out and the job goes on
         except Exception as exc:
             _fail(pk, token, exc)
             raise
         return 0.0
-
-    def _work(self, pk: uuid.UUID, token: uuid.UUID) -> None:
-        pace, until = Pace(), time.monotonic() + TURN_S
-        is_held = True
-        while is_held:
-            is_last = time.monotonic() > until or self._is_stopping.is_set()
-            is_held = _do_batch(pk, token, pace, is_last=is_last)
 
 
 def _lease(pk: uuid.UUID, token: uuid.UUID) -> bool:
@@ -113,32 +114,61 @@ def _lease_length() -> timedelta:
     return timedelta(seconds=min(LONGEST_LEASE_S, settings.ENV.lease_s))
 
 
-def _do_batch(pk: uuid.UUID, token: uuid.UUID, pace: Pace, *, is_last: bool) -> bool:
-    """Do the next batch; return whether the job is still ours to go on with."""
-    job = Job.objects.filter(pk=pk, lease_token=token, state=JobState.RUNNING).first()
-    if job is None:
-        return False
-    selection = selection_of(job)
-    if job.total is None:  # too many to be counted while somebody waited
-        Job.objects.filter(pk=pk).update(total=job.done + job.passed_over + selection.count(None))
-    ahead = selection.ahead(job.place, _size(job, pace))
-    started = time.monotonic()
-    with transaction.atomic():
-        locked = Job.objects.select_for_update().filter(pk=pk, lease_token=token, state=JobState.RUNNING)
-        held = locked.first()
-        if held is None or held.place != job.place:
+class Turn:
+    """What one runner does of one job before others have theirs: it looks far ahead, and goes in short transactions."""
+
+    def __init__(self, pk: uuid.UUID) -> None:
+        self.pk = pk
+        self._pace = Pace(FEWEST)
+        self._selection: Selection | None = None
+        self._place = ""
+        self._rest: Ahead | None = None  # seen behind the place
+        self._seen_at = 0.0
+
+    def begin(self, token: uuid.UUID) -> None:
+        """Go on under another lease; what was seen long ago is looked at anew."""
+        self._ours = Job.objects.filter(pk=self.pk, lease_token=token, state=JobState.RUNNING)
+        if time.monotonic() - self._seen_at > SEEN_FOR_S:
+            self._rest = None
+
+    def do_batch(self, *, is_last: bool) -> bool:
+        """Do the next batch; return whether the job is still ours to go on with."""
+        if self._rest is None and not self._look():
             return False
-        is_held = _act(held, selection, ahead, is_last=is_last)
-    if selection.action.wakes and ahead.ids:
-        _due.notify()
-    pace.took(time.monotonic() - started)
-    return is_held
+        assert self._selection is not None
+        assert self._rest is not None
+        selection = self._selection
+        with transaction.atomic():
+            started = time.monotonic()  # what it waited for the lock before is no reason to go slower
+            held = self._ours.select_for_update().first()
+            if held is None or held.place != self._place:
+                self._rest = None
+                return False
+            whole = selection.action.whole_messages
+            part, self._rest = self._rest.split(_size(held, self._pace.rows), whole_messages=whole)
+            self._place = part.place
+            is_held = _act(held, selection, part, is_last=is_last)
+        if selection.action.wakes and part.rows:
+            _due.notify()
+        self._pace.took(time.monotonic() - started)
+        return is_held
+
+    def _look(self) -> bool:
+        """See what is behind the place, outside of any transaction; return whether the job is ours."""
+        job = self._ours.first()
+        if job is None:
+            return False
+        self._selection, self._place, self._seen_at = selection_of(job), job.place, time.monotonic()
+        if job.total is None:  # too many to be counted while somebody waited
+            Job.objects.filter(pk=job.pk).update(total=job.done + job.passed_over + self._selection.count(None))
+        self._rest = self._selection.ahead(job.place, _size(job, MOST))
+        return True
 
 
-def _size(job: Job, pace: Pace) -> int:
+def _size(job: Job, most: int) -> int:
     if job.rate_per_s is None:
-        return pace.rows
-    return min(pace.rows, max(1, int(job.rate_per_s / BATCHES_PER_S)))
+        return most
+    return min(most, max(1, int(job.rate_per_s / BATCHES_PER_S)))
 
 
 def _act(job: Job, selection: Selection, ahead: Ahead, *, is_last: bool) -> bool:
@@ -156,7 +186,7 @@ def _act(job: Job, selection: Selection, ahead: Ahead, *, is_last: bool) -> bool
     job.lease_until = now + _lease_length() if is_held else None
     job.save(
         update_fields=[
-            *("done", "passed_over", "place", "next_at", "state", "finished_at", "total"),
+            *("done", "passed_over", "place", "next_at", "state", "finished_at"),
             *("lease_token", "lease_until"),
         ]
     )
