@@ -6,7 +6,7 @@ from rest_framework.routers import SimpleRouter
 
 from endpoints import api as endpoints
 from messaging import api as messaging
-from messaging import api_jobs
+from messaging import jobs_api, registry_api
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -18,11 +18,16 @@ router.register("messages", messaging.MessageViewSet)
 router.register("deliveries", messaging.DeliveryViewSet)
 router.register("dead-letters", messaging.DeadLetterViewSet, basename="dead-letter")
 router.register("attempts", messaging.AttemptViewSet)
-router.register("jobs", api_jobs.JobViewSet)
+router.register("jobs", jobs_api.JobViewSet)
+router.register("systems/<slug:slug>/maintenance", registry_api.MaintenanceViewSet)
 router.register("ledger", messaging.LedgerView, basename="ledger")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *router.urls,
+    *(
+        path(f"systems/<slug:slug>/{action}/", registry_api.RetirementViewSet.as_view({"post": action}))
+        for action in ("retire", "unretire")
+    ),
     path("schema/", SpectacularJSONAPIView.as_view(permission_classes=[]), name="schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", permission_classes=[]), name="docs"),
 ]

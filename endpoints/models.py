@@ -7,6 +7,7 @@ from django.contrib.auth.models import Group
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from endpoints.access.principal import Principal
 from endpoints.ids import new_id
@@ -53,6 +54,13 @@ class SystemState(models.TextChoices):
     ACTIVE = "active"
     PAUSED = "paused"
     RETIRED = "retired"
+
+
+class Retirement(models.TextChoices):
+    """What a retired system still has to do; nothing once all that waited for it has ended."""
+
+    DRAINING = "draining"  # what waits is delivered
+    CANCELLING = "cancelling"  # what waits is cancelled, a batch at a time
 
 
 class EndpointState(models.TextChoices):
@@ -182,6 +190,8 @@ class System(models.Model):
     state = models.CharField(max_length=10, choices=SystemState, default=SystemState.ACTIVE)
     pause_until = models.DateTimeField(null=True, blank=True)
     pause_reason = models.CharField(max_length=500, blank=True)
+    retirement = models.CharField(max_length=10, choices=Retirement, blank=True, default="", db_default="")
+    retired_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -190,6 +200,10 @@ class System(models.Model):
     class Meta:
         ordering = ["slug"]
         constraints = [
+            models.CheckConstraint(
+                condition=Q(retirement="") | Q(state="retired", retirement__in=Retirement.values),
+                name="system_retirement",
+            ),
             one_of("kind", SystemKind, "system_kind"),
             one_of("environment", Stage, "system_environment"),
             one_of("state", SystemState, "system_state"),
@@ -198,6 +212,17 @@ class System(models.Model):
 
     def __str__(self) -> str:
         return self.slug
+
+    @property
+    def may_be_sent_to(self) -> bool:
+        """Say whether nobody took it out of use: it is active, or retired and still gets what waited for it."""
+        return self.state == SystemState.ACTIVE or self.retirement == Retirement.DRAINING
+
+    @property
+    def in_maintenance(self) -> bool:
+        """Say whether it is in a window now; asks for the windows unless they were prefetched."""
+        now = timezone.now()
+        return any(window.is_on(now) for window in self.maintenances.all())
 
 
 class Credential(models.Model):
@@ -308,13 +333,31 @@ class Breaker(models.Model):
     tried_at = models.DateTimeField(null=True)
     last_failed = models.UUIDField(null=True)  # the delivery tried last in vain
     healed_at = models.DateTimeField(null=True)  # from here sends begin with one in flight
+    # What had waited when this was set goes at most so fast; ended once all of it went.
+    pace_per_s = models.FloatField(null=True)
+    paced_at = models.DateTimeField(null=True)
     written_at = models.DateTimeField(db_index=True)
 
     class Meta:
-        constraints = [one_of("state", BreakerState, "breaker_state")]
+        constraints = [
+            one_of("state", BreakerState, "breaker_state"),
+            models.CheckConstraint(
+                condition=Q(pace_per_s__isnull=True, paced_at__isnull=True)
+                | Q(pace_per_s__gt=0, paced_at__isnull=False),
+                name="breaker_pace",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.endpoint}: {self.state}"
+
+
+class MaintenanceQuerySet(SystemOwnedQuerySet):
+    """Windows; they may overlap, and a system is held as long as it is in any of them."""
+
+    def at(self, now: Any) -> Self:
+        """Return the windows that `now` (a time, or the database's own) lies in."""
+        return self.filter(starts_at__lte=now, ends_at__gt=now)
 
 
 class Maintenance(models.Model):
@@ -328,7 +371,7 @@ class Maintenance(models.Model):
     created_by = models.CharField(max_length=200)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = SystemOwnedQuerySet.as_manager()
+    objects = MaintenanceQuerySet.as_manager()
 
     class Meta:
         ordering = ["starts_at", "id"]
@@ -338,6 +381,10 @@ class Maintenance(models.Model):
 
     def __str__(self) -> str:
         return f"{self.system.slug}, {self.starts_at:%Y-%m-%d %H:%M} to {self.ends_at:%Y-%m-%d %H:%M} UTC"
+
+    def is_on(self, now: Any) -> bool:
+        """Say whether `now` lies in the window."""
+        return bool(self.starts_at <= now < self.ends_at)
 
 
 class Incident(models.Model):

@@ -46,6 +46,10 @@ class Listener(asyncio.DatagramProtocol):
         self._file.touch()
 
     def datagram_received(self, data: bytes, addr: object) -> None:
+        self.hint()
+
+    def hint(self) -> None:
+        """Take it as if a hint had come."""
         self._is_hinted = True
         self.event.set()
 

@@ -6,6 +6,7 @@ from django.db.models import Q
 from endpoints.access import audit
 from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, Forbidden
+from endpoints.models import SystemState
 from messaging import moves, store
 from messaging.models import Delivery, State, Trigger
 from messaging.wakeups import DUE, Notifier
@@ -18,11 +19,14 @@ def resend(delivery: Delivery, *, by: Principal) -> Delivery:
     """Send a finished delivery again with its original bytes and webhook-id, outside of any order.
 
     It gets a fresh budget of attempts, and no time to live: a person wants it sent.
-    Raises Forbidden, or Conflict when it is not finished or its payload was removed by retention.
+    Raises Forbidden, or Conflict when it is not finished, its payload was removed by retention, or its
+    target is retired.
     """
     _demand_operator(by)
     if delivery.message.payload is None:
         raise Conflict("the payload was removed by retention, there is nothing left to send", code="payload_removed")
+    if delivery.system.state == SystemState.RETIRED:
+        raise Conflict(f"{delivery.system.slug} is retired: nothing is sent to it any more", code="retired")
     with transaction.atomic():
         moved = moves.send_again([delivery.pk], Q(state__in=RESENDABLE), Trigger.MANUAL)
         if not moved:

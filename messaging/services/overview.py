@@ -25,7 +25,7 @@ RECENT_ATTEMPTS = 2_000
 MINUTES = 60
 LATE_S = 5.0  # what is due for less than this is on its way, not late
 SHOWN_EVENTS = ("accepted", "delivered", "dead")
-WAITS_BY_PLAN = (Reason.SCHEDULED,)
+WAITS_BY_PLAN = (Reason.SCHEDULED, Reason.MAINTENANCE)
 # Each state in the words of its index.
 ALONG = {
     State.PENDING: Q(state=State.PENDING) & UNSETTLED,

@@ -14,14 +14,17 @@ FACE = {"models", "services", "errors", "transports", "access", "edge", "egress"
 BESIDE_FACE = {
     "endpoints.addresses": "the settings name zones, and one parser reads them",
     "endpoints.ids": "ids are made the same way everywhere",
-    "endpoints.management.command": "the commands of one console share their base class",
     "endpoints.admin": "the pages of one site share their base classes",
+    "endpoints.serializers": "every door reads as strictly as the registry's",
+    "endpoints.pausing": "what is ended alike is asked for alike",
+    "endpoints.management": "commands say what they are refused in the same way",
     "messaging.admin": "the dashboard is put together at the root",
 }
 # The composition root puts the apps together: it names their ways in.
 ROOT_MAY = {
     "outcome",
     "api",
+    "registry_api",
     "admin",
     "views",
     "consumers",
@@ -32,7 +35,7 @@ ROOT_MAY = {
     "filters",
     "panels",
     "jobs",
-    "api_jobs",
+    "jobs_api",
 }
 
 LAYERS = (
@@ -59,18 +62,20 @@ LAYERS = (
     {"services"},
     {
         "api",
-        "api_jobs",
+        "jobs_api",
+        "registry_api",
         "admin",
         "views",
-        "views_jobs",
-        "views_edit",
+        "jobs_views",
+        "edit_views",
+        "registry_views",
         "tasks",
         "management",
         "consumers",
         "serializers",
-        "serializers_jobs",
+        "jobs_serializers",
         "forms",
-        "forms_edit",
+        "edit_forms",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}

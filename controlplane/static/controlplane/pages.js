@@ -1,4 +1,4 @@
-// What pages do in the browser: local times, live panels, copying, tabs, choosing rows, the "/" key.
+// What pages do in the browser: local times (also in forms), live panels, copying, tabs, choosing rows, the "/" key.
 // No framework and no inline script, so the content security policy can stay strict.
 "use strict";
 
@@ -21,6 +21,24 @@
       const day = `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
       element.textContent = `${date.toDateString() === today ? "" : `${day} `}${clock} ${zoneName(date)}`;
     }
+  }
+
+  // Shows a form's UTC times in the reader's zone, and sends them as UTC beside what was typed.
+  function utcTimes(form) {
+    const inputs = [...form.querySelectorAll("input[data-utc]")];
+    const local = (date) => new Date(date.getTime() - date.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+    for (const input of inputs) {
+      const date = new Date(`${input.value}Z`);
+      if (!Number.isNaN(date.getTime())) input.value = local(date);
+    }
+    form.querySelector("[data-zone]").textContent = zoneName(new Date()) || "local time";
+    form.addEventListener("submit", () => {
+      for (const input of inputs) {
+        const date = new Date(input.value);
+        const utc = form.elements[`${input.name}_utc`];
+        utc.value = Number.isNaN(date.getTime()) ? "" : date.toISOString().slice(0, 16);
+      }
+    });
   }
 
   // Replaces the panels that the server pushes; says so when the line is down.
@@ -224,6 +242,7 @@
     document.querySelectorAll("form[data-filters]").forEach(filters);
     document.querySelectorAll("[data-refresh]").forEach(refresh);
     document.querySelectorAll("form[data-once]").forEach(once);
+    document.querySelectorAll("form[data-utc-times]").forEach(utcTimes);
     const page = document.getElementById("cp-live");
     if (page) live(page);
     const open = [...document.querySelectorAll("[data-delivery]")];
