@@ -22,6 +22,7 @@ from django.db.models.functions import Coalesce, Now
 
 from endpoints.access import audit
 from messaging import store
+from messaging.jobs.actions import ACTIONS
 from messaging.jobs.selection import Ahead, Selection, principal_of, selection_of
 from messaging.models import Job, JobState
 from messaging.pace import MOST, Pace
@@ -33,10 +34,12 @@ IDLE_S = 1.0
 TURN_S = 1.0  # one job's, while others wait
 FEWEST = 200  # rows a transaction: what it costs beside them is as much as so many
 SEEN_FOR_S = 5.0  # what was found is not looked for again; in what state it is, each batch looks anyway
+STOP_S = 10.0  # a database that hangs must not hold the end of this process; it takes back what is not committed
 SHORTEST_S = 0.05
 LONGEST_LEASE_S = 10.0
 BATCHES_PER_S = 5  # of a job with a rate: small ones, evenly
-IS_FREE = Q(state=JobState.RUNNING) & (Q(lease_until__isnull=True) | Q(lease_until__lt=Now()))
+# Of what is no action of the table somebody else takes care.
+IS_FREE = Q(state=JobState.RUNNING, action__in=list(ACTIONS)) & (Q(lease_until__isnull=True) | Q(lease_until__lt=Now()))
 _due = Notifier(DUE)
 
 
@@ -55,12 +58,13 @@ class Runner:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the batch in hand; blocks until that is committed."""
+        """End after the batch in hand; blocks until that is committed, or for STOP_S."""
         assert self._loop is not None
         self._is_stopping.set()
         self._loop.call_soon_threadsafe(self._listener.event.set)
-        self._thread.join()
-        self._loop.close()
+        self._thread.join(STOP_S)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     def _run(self) -> None:
         assert self._loop is not None
@@ -68,8 +72,12 @@ class Runner:
         while not self._is_stopping.is_set():
             try:
                 wait_s = self.step()
+            except DatabaseError as exc:  # it may come back
+                log.warning("jobs_wait_for_database", error=str(exc))
+                connection.close()
+                wait_s = IDLE_S
             except Exception as exc:  # whatever it was, the other jobs go on
-                log.exception("jobs_failed", error=str(exc))
+                log.exception("job_failed", error=str(exc))
                 connection.close()
                 wait_s = IDLE_S
             if wait_s > 0:

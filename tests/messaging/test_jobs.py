@@ -211,6 +211,16 @@ def test_a_paused_job_does_nothing_and_goes_on_where_it_was(operator: Api) -> No
     assert actions == ["job_create", "job_pause", "job_rate", "job_resume", "job_done"]
 
 
+def test_a_job_that_is_somebody_elses_is_left_alone(operator: Api) -> None:
+    """Search keys are indexed by a task of their own; such a job is shown here, and not worked."""
+    now = store.now()
+    own = {"action": "index", "filter": {"source_system": ["shop"]}, "fingerprint": "f", "created_by": "user:anna"}
+    Job.objects.create(**own, upto=1, created_at=now, next_at=now)
+    work()
+
+    assert [(job["action"], job["state"]) for job in operator.results("jobs/")] == [("index", "running")]
+
+
 def test_a_cancelled_job_leaves_the_rest(operator: Api) -> None:
     dead(2)
     job = operator.post("jobs/", {"action": "redrive", "filter": {"state": "dead"}})[1]
