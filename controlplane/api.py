@@ -6,7 +6,7 @@ from rest_framework.routers import SimpleRouter
 
 from endpoints import api as endpoints
 from messaging import api as messaging
-from messaging import jobs_api, registry_api
+from messaging import api_jobs, registry_api
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -18,7 +18,7 @@ router.register("messages", messaging.MessageViewSet)
 router.register("deliveries", messaging.DeliveryViewSet)
 router.register("dead-letters", messaging.DeadLetterViewSet, basename="dead-letter")
 router.register("attempts", messaging.AttemptViewSet)
-router.register("jobs", jobs_api.JobViewSet)
+router.register("jobs", api_jobs.JobViewSet)
 router.register("systems/<slug:slug>/maintenance", registry_api.MaintenanceViewSet)
 router.register("ledger", messaging.LedgerView, basename="ledger")
 

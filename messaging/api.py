@@ -26,7 +26,7 @@ from messaging import walks
 from messaging.filters import ATTEMPTS, DEAD_LETTERS, DELIVERIES, LEDGER, MESSAGE, MESSAGES
 from messaging.intake.answers import summary
 from messaging.intake.http import MAX_BATCH_ITEMS
-from messaging.jobs_serializers import AcceptedSerializer
+from messaging.serializers_jobs import AcceptedSerializer
 from messaging.models import Attempt, Delivery, Message, State
 from messaging.openapi import IDEMPOTENCY_KEY, REQUEST, RESPONSES, WAIT
 from messaging.serializers import (

@@ -15,7 +15,7 @@ from endpoints import services as registry
 from endpoints.edge.model_pages import may, require
 from endpoints.errors import ControlPlaneError
 from endpoints.models import Endpoint, System
-from messaging import edit_views, jobs_views
+from messaging import views_edit, views_jobs
 from messaging.admin.lists import page_context
 from messaging.forms import SendForm
 from messaging.models import Delivery, Message, State
@@ -133,6 +133,6 @@ urlpatterns = [
     path("systems/<slug:slug>/retire/", _page(retire_page), name="retire"),
     path("endpoints/<uuid:pk>/switch/", _page(switch_endpoint), name="switch_endpoint"),
     path("send/", _page(send_page), name="send"),
-    *jobs_views.urlpatterns,
-    *edit_views.urlpatterns,
+    *views_jobs.urlpatterns,
+    *views_edit.urlpatterns,
 ]

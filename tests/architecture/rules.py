@@ -35,7 +35,7 @@ ROOT_MAY = {
     "filters",
     "panels",
     "jobs",
-    "jobs_api",
+    "api_jobs",
 }
 
 LAYERS = (
@@ -62,20 +62,20 @@ LAYERS = (
     {"services"},
     {
         "api",
-        "jobs_api",
+        "api_jobs",
         "registry_api",
         "admin",
         "views",
-        "jobs_views",
-        "edit_views",
+        "views_jobs",
+        "views_edit",
         "registry_views",
         "tasks",
         "management",
         "consumers",
         "serializers",
-        "jobs_serializers",
+        "serializers_jobs",
         "forms",
-        "edit_forms",
+        "forms_edit",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}

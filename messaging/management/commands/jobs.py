@@ -12,7 +12,7 @@ from endpoints.errors import Malformed
 from endpoints.management.command import RegistryCommand, add_json
 from messaging import store
 from messaging.jobs.actions import ACTIONS
-from messaging.jobs_serializers import JobSerializer
+from messaging.serializers_jobs import JobSerializer
 from messaging.models import OPEN_JOBS, Job, JobState
 from messaging.serializers import DeliverySerializer
 from messaging.services import jobs

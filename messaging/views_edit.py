@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods
 from endpoints.edge.model_pages import require
 from endpoints.errors import ControlPlaneError
 from messaging.admin.lists import page_context
-from messaging.edit_forms import EditForm
+from messaging.forms_edit import EditForm
 from messaging.models import Message
 from messaging.services import lookup, sending
 

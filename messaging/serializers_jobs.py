@@ -5,7 +5,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from endpoints.serializers import Strict
+from endpoints.edge.strict_shape import Strict
 from messaging.jobs.actions import ACTIONS
 from messaging.models import Job, JobAction, JobState
 from messaging.serializers import DeliverySerializer, TextOrNull
