@@ -394,18 +394,21 @@ class Incident(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    subject = models.CharField(max_length=200)  # endpoint:<id> or process:<role>@<host>
+    subject = models.CharField(max_length=300)  # endpoint:<id> or process:<role>@<host>
     label = models.CharField(max_length=300)
     system = models.ForeignKey(System, on_delete=models.CASCADE, null=True, related_name="incidents")
     endpoint = models.ForeignKey(Endpoint, on_delete=models.SET_NULL, null=True, related_name="incidents")
-    causes = models.JSONField(default=list)  # [{"cause", "since", "until", "detail"}], oldest first
+    causes = models.JSONField(default=list)  # [{"cause", "since", "until", "detail", "times"}], oldest first
     summary = models.CharField(max_length=500)
     facts = models.JSONField(default=dict)  # the numbers that it was judged by, lately
     opened_at = models.DateTimeField()
     resolved_at = models.DateTimeField(null=True)
     # Another one that speaks for this: of the same host, or of a system that this one depends on.
     parent = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="children")
-    quiet_because = models.CharField(max_length=20, blank=True)  # paused | maintenance: nobody is told
+    parent_because = models.CharField(max_length=20, blank=True)  # host | dependency | process
+    quiet_because = models.CharField(max_length=20, blank=True)  # paused | maintenance | dependency: nobody is told
+    returns = models.PositiveIntegerField(default=0, help_text="How often it came back shortly after it resolved.")
+    speak_at = models.DateTimeField(default=timezone.now, help_text="Nobody is told of it before.")
     told_opened_at = models.DateTimeField(null=True)
     told_resolved_at = models.DateTimeField(null=True)
 
@@ -416,7 +419,15 @@ class Incident(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["subject"], name="incident_one_open", condition=Q(resolved_at__isnull=True))
         ]
-        indexes = [models.Index(fields=["-opened_at", "-id"], name="incident_by_time")]
+        indexes = [
+            models.Index(fields=["-opened_at", "-id"], name="incident_by_time"),
+            models.Index(fields=["subject", "-opened_at"], name="incident_by_subject"),
+            models.Index(
+                fields=["told_opened_at"],
+                name="incident_half_told",
+                condition=Q(told_opened_at__isnull=False, told_resolved_at__isnull=True),
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.label}: {self.summary}"
@@ -443,6 +454,59 @@ class NoticeTarget(models.Model):
 
     def __str__(self) -> str:
         return self.target or self.email
+
+
+class NoticeKind(models.TextChoices):
+    OPENED = "opened"
+    RESOLVED = "resolved"
+    TEST = "test"
+
+
+class NoticeState(models.TextChoices):
+    PENDING = "pending"
+    SENT = "sent"  # accepted by our own intake, or taken by the mail server
+    FAILED = "failed"
+
+
+class Notice(models.Model):
+    """That one target is told one thing of one incident, once; several of them may go out as one digest.
+
+    Written in the transaction that decides it, sent afterwards: a crash in between loses and repeats nothing.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    incident = models.ForeignKey(Incident, on_delete=models.CASCADE, null=True, related_name="notices")
+    target = models.ForeignKey(NoticeTarget, on_delete=models.SET_NULL, null=True, related_name="notices")
+    told = models.CharField(max_length=254)  # the target by name, for when it is gone
+    kind = models.CharField(max_length=10, choices=NoticeKind)
+    round = models.PositiveIntegerField(default=0)  # the incident's `returns`: it may open and resolve again
+    carrier = models.ForeignKey("self", on_delete=models.CASCADE, null=True, related_name="carried")  # a digest
+    payload = models.JSONField(default=dict)  # of the carrier only
+    state = models.CharField(max_length=10, choices=NoticeState, default=NoticeState.PENDING)
+    tries = models.PositiveIntegerField(default=0)
+    next_at = models.DateTimeField()
+    error = models.CharField(max_length=500, blank=True)
+    created_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        constraints = [
+            one_of("kind", NoticeKind, "notice_kind"),
+            one_of("state", NoticeState, "notice_state"),
+            models.UniqueConstraint(
+                fields=["target", "incident", "kind", "round"], name="notice_once", condition=~Q(kind=NoticeKind.TEST)
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_at"], name="notice_due", condition=Q(state=NoticeState.PENDING, carrier__isnull=True)
+            ),
+            models.Index(fields=["target", "-created_at"], name="notice_by_target"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} to {self.told}"
 
 
 class EmergencyStop(models.Model):

@@ -12,8 +12,8 @@ from rest_framework.response import Response
 from endpoints.access.rest import principal_of
 from messaging import store
 from messaging.filters import JOBS
-from messaging.serializers_jobs import JobChangeSerializer, JobSerializer, JobWishSerializer, PreviewSerializer
 from messaging.models import Job
+from messaging.serializers_jobs import JobChangeSerializer, JobSerializer, JobWishSerializer, PreviewSerializer
 from messaging.services import jobs
 
 

@@ -104,6 +104,7 @@ class MessageQuerySet(models.QuerySet[Any]):
 RARE = ~Q(state="delivered") & ~Q(state="sending") & ~Q(state="pending")
 UNSETTLED = ~Q(state="delivered") & ~Q(state="sending")
 TELLING_REASON = ~Q(reason="new") & ~Q(reason="sent")
+UNGROUPED = Q(state="dead", group__isnull=True, resolved_at__isnull=True)
 FAILED_ANSWER = 300  # from this status code on, attempts are indexed by it
 
 
@@ -233,6 +234,8 @@ class DeadGroup(models.Model):
     note = models.TextField(max_length=2000, blank=True)
     noted_by = models.CharField(max_length=200, blank=True)
     noted_at = models.DateTimeField(null=True)
+    resolved_at = models.DateTimeField(null=True, help_text="When all there were had been resolved, the last time.")
+    resolved_by = models.CharField(max_length=200, blank=True)
 
     objects = SystemOwnedQuerySet.as_manager()
 
@@ -245,6 +248,11 @@ class DeadGroup(models.Model):
 
     def __str__(self) -> str:
         return f"{self.system_id}/{self.interface} {self.error_class} {self.signature}"
+
+    @property
+    def came_back(self) -> bool:
+        """Say whether it died again of what a person had resolved."""
+        return self.count > 0 and self.resolved_at is not None
 
 
 class Delivery(models.Model):
@@ -363,6 +371,12 @@ class Delivery(models.Model):
                 name="delivery_by_group",
                 condition=Q(group__isnull=False, resolved_at__isnull=True),
             ),
+            # Empty but for what was dead before there were groups: they are made up for in steps.
+            models.Index(fields=["message"], name="delivery_ungrouped", condition=UNGROUPED),
+            # Retention finds here what it may remove now.
+            models.Index(
+                fields=["resolved_at", "message"], name="delivery_resolved", condition=Q(resolved_at__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -408,14 +422,19 @@ class Attempt(models.Model):
         return f"{self.delivery_id} #{self.number}"
 
 
+# How long an attempt took, in seconds: each is counted as `took` under the first of these that it fits in.
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+OVER = "+Inf"
+
+
 class Rollup(models.Model):
     """How much happened to a system in one minute; lists and charts count here, never in big tables."""
 
     minute = models.DateTimeField()
     system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="+", db_index=False)
-    event = models.CharField(
-        max_length=12
-    )  # accepted | owed | delivered | dead | expired | cancelled | skipped | purged
+    # accepted | owed | delivered | dead | expired | cancelled | skipped | purged | attempt
+    # | took (by its bucket, see below)
+    event = models.CharField(max_length=12)
     error_class = models.CharField(max_length=20, blank=True)
     count = models.BigIntegerField(default=0)
     total_ms = models.FloatField(default=0)
@@ -543,6 +562,21 @@ class RetentionMark(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.place}"
+
+
+class Measurement(models.Model):
+    """A number of the installation at one time: what waits, how large the database is, what a disk has left."""
+
+    name = models.CharField(max_length=10)  # tick | waiting | database | disk
+    subject = models.CharField(max_length=300, blank=True)  # waiting: system id and reason; disk: host and folder
+    at = models.DateTimeField()
+    value = models.BigIntegerField(default=0)
+
+    class Meta:
+        indexes = [models.Index(fields=["name", "at"], name="measurement_by_name")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.subject} {self.value}"
 
 
 class Process(models.Model):

@@ -13,6 +13,7 @@ TONES = {
     "healthy": "ok",
     "running": "ok",
     "done": "ok",
+    "resolved": "ok",
     "pending": "wait",
     "sending": "info",
     "retry": "wait",
@@ -25,11 +26,13 @@ TONES = {
     "cancelling": "wait",
     "expired": "wait",
     "stale": "wait",
+    "warning": "wait",
     "lost": "wait",
     "dead": "bad",
     "failed": "bad",
     "down": "bad",
     "gone": "bad",
+    "open": "bad",
     "revoked": "bad",
 }
 SPANS = ((86400, "d"), (3600, "h"), (60, "min"))

@@ -37,7 +37,7 @@ SEEN_FOR_S = 5.0  # what was found is not looked for again; in what state it is,
 STOP_S = 10.0  # a database that hangs must not hold the end of this process; it takes back what is not committed
 SHORTEST_S = 0.05
 LONGEST_LEASE_S = 10.0
-BATCHES_PER_S = 5  # of a job with a rate: small ones, evenly
+BATCH_S = 0.2  # of a job with a rate: small batches, evenly
 # Of what is no action of the table somebody else takes care.
 IS_FREE = Q(state=JobState.RUNNING, action__in=list(ACTIONS)) & (Q(lease_until__isnull=True) | Q(lease_until__lt=Now()))
 _due = Notifier(DUE)
@@ -105,6 +105,7 @@ class Runner:
             while turn.do_batch(is_last=time.monotonic() > until or self._is_stopping.is_set()):
                 pass
         except DatabaseError:
+            self._turn = None
             raise  # it may pass; the lease runs out and the job goes on
         except Exception as exc:
             _fail(pk, token, exc)
@@ -150,10 +151,10 @@ class Turn:
             started = time.monotonic()  # what it waited for the lock before is no reason to go slower
             held = self._ours.select_for_update().first()
             if held is None or held.place != self._place:
-                self._rest = None
-                return False
+                self._rest = None  # paused or taken over; or another runner had a turn since
+                return held is not None
             whole = selection.action.whole_messages
-            part, self._rest = self._rest.split(_size(held, self._pace.rows), whole_messages=whole)
+            part, self._rest = self._rest.split(_allowed(held, BATCH_S, self._pace.rows), whole_messages=whole)
             self._place = part.place
             is_held = _act(held, selection, part, is_last=is_last)
         if selection.action.wakes and part.rows:
@@ -169,14 +170,13 @@ class Turn:
         self._selection, self._place, self._seen_at = selection_of(job), job.place, time.monotonic()
         if job.total is None:  # too many to be counted while somebody waited
             Job.objects.filter(pk=job.pk).update(total=job.done + job.passed_over + self._selection.count(None))
-        self._rest = self._selection.ahead(job.place, _size(job, MOST))
+        self._rest = self._selection.ahead(job.place, _allowed(job, SEEN_FOR_S, MOST))
         return True
 
 
-def _size(job: Job, most: int) -> int:
-    if job.rate_per_s is None:
-        return most
-    return min(most, max(1, int(job.rate_per_s / BATCHES_PER_S)))
+def _allowed(job: Job, seconds: float, most: int) -> int:
+    """Return how many rows a job may do in so many seconds, `most` at most and one at least."""
+    return most if job.rate_per_s is None else min(most, max(1, int(job.rate_per_s * seconds)))
 
 
 def _act(job: Job, selection: Selection, ahead: Ahead, *, is_last: bool) -> bool:
@@ -205,7 +205,7 @@ def _next_at(job: Job, acted: int, now: datetime) -> datetime:
     """Return when the next batch may go: what `acted` takes at the job's rate, from when this one might have gone."""
     if job.rate_per_s is None:
         return now
-    return max(job.next_at, now - timedelta(seconds=1 / BATCHES_PER_S)) + timedelta(seconds=acted / job.rate_per_s)
+    return max(job.next_at, now - timedelta(seconds=BATCH_S)) + timedelta(seconds=acted / job.rate_per_s)
 
 
 def _finish(job: Job, now: datetime) -> None:

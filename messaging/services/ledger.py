@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Sum
+from django.db.models import Count, Q, Sum
 
 from endpoints.access.principal import Principal
 from endpoints.models import visible
@@ -27,6 +27,7 @@ class Balance:
     expected: int
     states: dict[str, int]
     purged: int
+    dead_unresolved: int
     unrouted: int
 
     @property
@@ -49,7 +50,9 @@ def balance(principal: Principal, start: datetime, end: datetime, system: str | 
     if system is not None:
         booked, made = booked.filter(system__slug=system), made.filter(system__slug=system)
         unrouted = unrouted.filter(source__slug=system)
-    counts = dict(made.order_by().values_list("state").annotate(Count("pk")))
+    waits = Count("pk", filter=Q(state=State.DEAD, resolved_at__isnull=True))
+    rows = list(made.order_by().values_list("state").annotate(all=Count("pk"), waits=waits))
+    counts = {state: count for state, count, _ in rows}
     sums = dict(booked.order_by().values_list("event").annotate(Sum("count")))
     return Balance(
         system=system,
@@ -58,6 +61,7 @@ def balance(principal: Principal, start: datetime, end: datetime, system: str | 
         expected=sums.get("owed", 0),
         states={state.value: counts.get(state.value, 0) for state in State},
         purged=sums.get("purged", 0),
+        dead_unresolved=sum(count for *_, count in rows),
         unrouted=unrouted.count(),
     )
 

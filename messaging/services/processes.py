@@ -23,7 +23,6 @@ from messaging.models import Process
 log = structlog.get_logger(__name__)
 
 BEAT_S = 5.0
-SILENT = timedelta(seconds=15)  # three beats missed: gone
 FORGOTTEN = timedelta(hours=1)
 
 _ids: dict[tuple[int, str], UUID] = {}  # by pid too, so that a forked child is somebody else

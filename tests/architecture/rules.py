@@ -23,8 +23,11 @@ BESIDE_FACE = {
 # The composition root puts the apps together: it names their ways in.
 ROOT_MAY = {
     "outcome",
+    "notice_api",
+    "incident_api",
     "api",
     "registry_api",
+    "dead_letters",
     "admin",
     "views",
     "consumers",
@@ -62,19 +65,19 @@ LAYERS = (
     {"services"},
     {
         "api",
-        "api_jobs",
         "registry_api",
         "admin",
         "views",
+        "registry_views",
+        "api_jobs",
         "views_jobs",
         "views_edit",
-        "registry_views",
         "tasks",
         "management",
         "consumers",
         "serializers",
-        "serializers_jobs",
         "forms",
+        "serializers_jobs",
         "forms_edit",
     },
 )
@@ -165,6 +168,7 @@ OPENERS = {
 MAY_OPEN = {
     "controlplane.runfile": "asks whether our own port is free or taken",
     "controlplane.web": "binds our own port",
+    "messaging.monitor.mail": "smtplib speaks SMTP, over an address that egress has checked",
     "messaging.wakeups": "a datagram on loopback from one process of ours to another",
 }
 
@@ -190,6 +194,7 @@ BROAD = {
     "messaging.engine.doors": "the opening of transports, one by one",
     "messaging.intake.writer": "the group-commit loop",
     "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
+    "messaging.monitor.loop": "the loop that watches everything else",
     "messaging.consumers": "the loop that feeds the live pages",
 }
 

@@ -1,4 +1,4 @@
-// What pages do in the browser: local times (also in forms), live panels, copying, tabs, choosing rows, the "/" key.
+// What pages do in the browser: local times (also in forms), live panels, copying, tabs, choosing rows, the keys to find.
 // No framework and no inline script, so the content security policy can stay strict.
 "use strict";
 
@@ -223,15 +223,25 @@
     }
   });
 
+  // "/" and Ctrl-K go to the find box, Esc leaves it. Where a narrow page has no room for one, to the page of Find.
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.closest("input, textarea, select, [contenteditable]");
-    if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
-    const search = document.querySelector("[data-search], #searchbar");
-    if (search) {
+    const field = event.target.closest("input, textarea, select, [contenteditable]");
+    if (event.key === "Escape" && field && field.matches("[data-find], [data-search]")) {
       event.preventDefault();
-      search.focus();
+      field.blur();
+      return;
+    }
+    const slash = event.key === "/" && !field && !event.ctrlKey && !event.metaKey && !event.altKey;
+    const jump = event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey;
+    if (!slash && !jump) return;
+    event.preventDefault();
+    const shown = (box) => box && box.offsetParent !== null;
+    const box = [document.querySelector("[data-find-main]"), document.querySelector("[data-find]")].find(shown);
+    if (box) {
+      box.focus();
+      box.select();
     } else {
-      location.assign("/admin/messaging/delivery/");
+      location.assign("/admin/find/");
     }
   });
 
@@ -240,9 +250,9 @@
     document.querySelectorAll("[data-tabs]").forEach(tabs);
     document.querySelectorAll("form[data-chooser]").forEach(chooser);
     document.querySelectorAll("form[data-filters]").forEach(filters);
+    document.querySelectorAll("form[data-utc-times]").forEach(utcTimes);
     document.querySelectorAll("[data-refresh]").forEach(refresh);
     document.querySelectorAll("form[data-once]").forEach(once);
-    document.querySelectorAll("form[data-utc-times]").forEach(utcTimes);
     const page = document.getElementById("cp-live");
     if (page) live(page);
     const open = [...document.querySelectorAll("[data-delivery]")];

@@ -12,9 +12,9 @@ from endpoints.errors import Malformed
 from endpoints.management.command import RegistryCommand, add_json
 from messaging import store
 from messaging.jobs.actions import ACTIONS
-from messaging.serializers_jobs import JobSerializer
 from messaging.models import OPEN_JOBS, Job, JobState
 from messaging.serializers import DeliverySerializer
+from messaging.serializers_jobs import JobSerializer
 from messaging.services import jobs
 
 POLL_S = 0.25
