@@ -225,6 +225,23 @@ def test_runners_that_take_turns_go_on_where_the_other_was(operator: Api) -> Non
     assert (ended["state"], ended["done"], ended["passed_over"]) == ("done", 9, 0)
 
 
+def test_what_moved_on_since_it_was_seen_is_passed_over(operator: Api) -> None:
+    """A person sends one again while a slow job has it in sight: it goes once, and the job says so."""
+    rows = dead(3)
+    job = operator.post("jobs/", {"action": "redrive", "filter": {"state": "dead"}, "rate_per_s": 5})[1]
+    runner = Runner()
+    runner.step()
+    assert operator.post(f"deliveries/{rows[1].pk}/resend/")[0] == 202
+    for _ in range(4):
+        Job.objects.update(next_at=store.now())
+        runner.step()
+
+    ended = operator.get(f"jobs/{job['id']}/")[1]
+    assert (ended["state"], ended["done"], ended["passed_over"]) == ("done", 2, 1)
+    triggers = [Delivery.objects.get(pk=row.pk).trigger for row in rows]
+    assert triggers == [Trigger.REDRIVE, Trigger.MANUAL, Trigger.REDRIVE]
+
+
 def test_a_job_that_is_somebody_elses_is_left_alone(operator: Api) -> None:
     """Search keys are indexed by a task of their own; such a job is shown here, and not worked."""
     now = store.now()
