@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from endpoints.edge.model_pages import may, principal_of
 from messaging import panels
-from messaging.services import dead_groups
+from messaging.services import dead_groups, incidents
 
 TONES = {"development": "info", "staging": "warning", "production": "danger"}
 
@@ -67,16 +67,19 @@ def _list(model: str) -> Any:
 
 
 # What of a resource waits for a person.
-BADGES = {"dead-groups": dead_groups.in_groups}
+BADGES = {"dead-groups": dead_groups.in_groups, "incidents": incidents.count_open}
 # Groups of (title, icon, link, resource, action): the last two are a row of the role table.
 MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
     (
         "",
         [
             ("Dashboard", "monitoring", reverse_lazy("admin:index"), "deliveries", "list"),
+            ("Find", "search", reverse_lazy("pages:find"), "find", "list"),
+            ("Incidents", "notification_important", reverse_lazy("pages:incidents"), "incidents", "list"),
             ("Deliveries", "local_shipping", _list("messaging_delivery"), "deliveries", "list"),
             ("Dead letters", "healing", reverse_lazy("pages:dead-letters"), "dead-groups", "list"),
             ("Messages", "mail", _list("messaging_message"), "messages", "list"),
+            ("Jobs", "playlist_play", reverse_lazy("pages:jobs"), "jobs", "list"),
             ("Send a message", "send", reverse_lazy("pages:send"), "messages", "create"),
         ],
     ),

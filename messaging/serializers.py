@@ -264,8 +264,9 @@ class LedgerSerializer(serializers.Serializer[Any]):
     to = serializers.DateTimeField(source="end")
     expected = serializers.IntegerField(help_text="Deliveries owed, as counted when their messages were accepted.")
     states = serializers.DictField(child=serializers.IntegerField(), help_text="Deliveries there are, by state.")
+    purged = serializers.IntegerField(help_text="Deliveries that a job deleted after they had ended.")
+    balanced = serializers.BooleanField(help_text="Whether `states` and `purged` sum up to `expected`.")
     dead_unresolved = serializers.IntegerField(help_text="Of the dead ones those that wait for a person.")
-    balanced = serializers.BooleanField(help_text="Whether `states` sums up to `expected`.")
     unrouted = serializers.IntegerField(help_text="Messages that matched no target, so that nothing is owed.")
 
     def get_fields(self) -> dict[str, Any]:

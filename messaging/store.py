@@ -22,6 +22,8 @@ from django.db import connection
 INTAKE_LOCK = 0x1C9_0001
 ORDER_LOCK = 0x1C9_0002  # the first of two numbers; the second stands for the interface
 
+MONITOR_LOCK = 0x1C9_0003
+
 Row = Sequence[Any]
 Line = tuple[int, str, str]  # system id, interface, ordering key: what has the same is sent one after the other
 Key = Any  # an id as the database keeps it: from `claim` to `load_claims` it is only handed on
@@ -224,16 +226,111 @@ def _in(values: Sequence[Any]) -> tuple[str, list[Any]]:
 
 # --- the clock -----------------------------------------------------------------
 
+LITE_CLOCK = "strftime('%%Y-%%m-%%d %%H:%%M:%%f')"
+
 
 def now() -> datetime:
     """Return the database's time."""
     with _cursor() as cursor:
-        cursor.execute(
-            "SELECT clock_timestamp()" if is_postgresql() else "SELECT strftime('%%Y-%%m-%%d %%H:%%M:%%f')", []
-        )
+        cursor.execute("SELECT clock_timestamp()" if is_postgresql() else f"SELECT {LITE_CLOCK}", [])
         found = _time(cursor.fetchone()[0])
     assert found is not None
     return found
+
+
+def database_bytes() -> int:
+    """Return how large the database is, without what waits in a log to be written to it."""
+    size = (
+        "pg_database_size(current_database())"
+        if is_postgresql()
+        else "page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+    )
+    with _cursor() as cursor:
+        cursor.execute(f"SELECT {size}", [])
+        return int(cursor.fetchone()[0])
+
+
+# --- what changed --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What of the tables an idle engine has to know, however much there is in them."""
+
+    now: datetime
+    registry: str  # another one whenever a system, an endpoint, a credential, maintenance or the emergency stop changed
+    is_stopped: bool
+    is_pause_over: bool
+    has_breakers: bool  # some were written since
+    is_overdue: bool  # a lease ran out, or a time to live did
+    is_due: bool  # something waits whose time has come; it may still be held
+
+
+_OVER = "count(CASE WHEN state = 'paused' AND pause_until <= {at} THEN 1 END)"
+_CHANGED = "(SELECT count(*) AS n, coalesce(CAST(max(updated_at) AS text), '') AS newest, {over} AS ended FROM {table})"
+
+# The windows of maintenance that are not over, and whether each has begun.
+_WINDOWS = (
+    "coalesce((SELECT {joined} FROM (SELECT CAST(starts_at AS text) || ' ' || CAST(ends_at AS text) || ' ' || system_id"
+    " || CASE WHEN starts_at <= {at} THEN ' begun' ELSE '' END AS w FROM endpoints_maintenance"
+    " WHERE ends_at > {at} ORDER BY starts_at, id) m), '')"
+)
+
+
+@cache
+def _glance() -> str:
+    clock, at = (
+        # An index takes the time of the statement; the other one goes on within it.
+        ("clock_timestamp()", "statement_timestamp()") if is_postgresql() else (LITE_CLOCK, LITE_CLOCK)
+    )
+    tables = {"s": ("endpoints_system", True), "e": ("endpoints_endpoint", True), "c": ("endpoints_credential", False)}
+    registry = " || ' ' || ".join(f"{name}.n || ' ' || {name}.newest" for name in tables)
+    windows = _WINDOWS.format(at=at, joined="string_agg(w, ' ')" if is_postgresql() else "group_concat(w, ' ')")
+    sources = ", ".join(
+        f"{_CHANGED.format(table=table, over=_OVER.format(at='%s') if is_paused else '0')} AS {name}"
+        for name, (table, is_paused) in tables.items()
+    )
+    return (
+        f"SELECT {clock}, {registry} || ' ' || {windows},"
+        " EXISTS (SELECT 1 FROM endpoints_emergencystop),"
+        " s.ended + e.ended > 0 OR EXISTS (SELECT 1 FROM endpoints_emergencystop WHERE until <= %s),"
+        " EXISTS (SELECT 1 FROM endpoints_breaker WHERE written_at >= %s),"
+        f" EXISTS (SELECT 1 FROM messaging_delivery WHERE state = 'sending' AND lease_until < {at})"
+        f" OR EXISTS (SELECT 1 FROM messaging_delivery WHERE state = 'pending' AND expires_at <= {at}),"
+        f" EXISTS (SELECT 1 FROM messaging_delivery WHERE state = 'pending' AND due_at <= {at})"
+        f" FROM {sources}"
+    )
+
+
+def glance(pauses_at: datetime, breakers_since: datetime) -> Glance:
+    """Look at everything that an engine follows: pauses that end by a time, breakers written since one.
+
+    One statement, and all an idle engine asks twice a second. What grows has an index for it.
+    """
+    at = _put(pauses_at)
+    with _cursor() as cursor:
+        cursor.execute(_glance(), [at, _put(breakers_since), at, at])
+        row = cursor.fetchone()
+    moment = _time(row[0])
+    assert moment is not None
+    return Glance(moment, f"{row[2]} {row[1]}", *map(bool, row[2:]))
+
+
+def members() -> tuple[datetime | None, list[Row]]:
+    """Return the time and (id, place, pid, since when, seen at, view, over) of each that delivers; no time if none."""
+    with _cursor() as cursor:
+        cursor.execute(
+            f"SELECT {'clock_timestamp()' if is_postgresql() else LITE_CLOCK},"
+            ' id, place, pid, pid_started, seen_at, "view", "over" FROM messaging_member',
+            [],
+        )
+        rows = cursor.fetchall()
+    return (_time(rows[0][0]) if rows else None), [_member(row[1:]) for row in rows]
+
+
+def _member(row: Row) -> Row:
+    lists = [orjson.loads(item) if isinstance(item, str) else item for item in row[5:]]
+    return (_uuid(row[0]), *row[1:4], _time(row[4]), *lists)
 
 
 # --- intake --------------------------------------------------------------------
@@ -244,6 +341,13 @@ def lock_intake() -> None:
     if is_postgresql():
         with _cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [INTAKE_LOCK])
+
+
+def lock_monitor() -> None:
+    """Let one monitor at a time judge, until this transaction ends; SQLite's transaction is that lock already."""
+    if is_postgresql():
+        with _cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [MONITOR_LOCK])
 
 
 def begin_intake(count: int) -> tuple[datetime, Sequence[int]]:
@@ -496,14 +600,20 @@ def add_to_totals(since: datetime, until: datetime) -> None:
 
 # An emergency stop holds at once, whatever a process remembers.
 NOT_STOPPED = "NOT EXISTS (SELECT 1 FROM endpoints_emergencystop)"
-ENABLED = "e.state = 'enabled' AND s.state = 'active'"
+# Windows begin and end on whole seconds, which is what SQLite's own time is told in.
+IN_MAINTENANCE = (
+    "EXISTS (SELECT 1 FROM endpoints_maintenance w WHERE w.system_id = {0}.system_id"
+    " AND w.starts_at <= CURRENT_TIMESTAMP AND w.ends_at > CURRENT_TIMESTAMP)"
+)
+SWITCHED_ON = "e.state = 'enabled' AND (s.state = 'active' OR s.retirement = 'draining')"
+ENABLED = f"{SWITCHED_ON} AND NOT {IN_MAINTENANCE.format('e')}"
 USABLE = (
     f"{ENABLED} AND NOT EXISTS (SELECT 1 FROM endpoints_breaker b WHERE b.endpoint_id = e.id AND b.state <> 'closed')"
 )
-# Whether the interface of a delivery `d` may be sent to.
-IS_OPEN = (
+# Whether nobody paused the interface of a delivery `d`.
+IS_ON = (
     "EXISTS (SELECT 1 FROM endpoints_endpoint e JOIN endpoints_system s ON s.id = e.system_id"
-    f" WHERE e.system_id = d.system_id AND e.interface = d.interface AND {ENABLED})"
+    f" WHERE e.system_id = d.system_id AND e.interface = d.interface AND {SWITCHED_ON})"
 )
 # What waits for nothing but its time and a place; the words are those of the partial index `delivery_due`.
 WAITS_ITS_TURN = "d.state = 'pending' AND NOT (d.reason = 'blocked')"
@@ -808,6 +918,9 @@ def expire(ids: Sequence[Key], now: datetime) -> list[int]:
         return [row[0] for row in cursor.fetchall()]
 
 
+# --- dead letters --------------------------------------------------------------
+
+
 # --- order ---------------------------------------------------------------------
 #
 # Of one line one delivery is the head (`holds`); those behind it wait as `blocked` and
@@ -824,6 +937,7 @@ def _lines() -> str:
 
 
 LAST_POSITION = 2**63 - 1
+HELD = ("paused", "maintenance")
 IN_LINE = "{0}.system_id = t.system_id AND {0}.interface = t.interface AND {0}.ordering_key = t.ordering_key"
 IS_BLOCKED = "n.state = 'pending' AND n.reason = 'blocked'"
 IS_HELD = f"EXISTS (SELECT 1 FROM messaging_delivery h WHERE h.holds AND {IN_LINE.format('h')})"
@@ -857,7 +971,10 @@ def held(lines: Collection[Line]) -> set[Line]:
 
 
 def release_next(lines: Collection[Line], now: datetime) -> list[tuple[int, str, int, datetime]]:
-    """Make the first of each line without a head its head; return (system id, interface, priority, due at) of each."""
+    """Make the first of each line without a head its head.
+
+    Return (system id, interface, priority, due at) of each that may go.
+    """
     if not lines:
         return []
     first = (
@@ -867,12 +984,15 @@ def release_next(lines: Collection[Line], now: datetime) -> list[tuple[int, str,
     with _cursor() as cursor:
         cursor.execute(
             "UPDATE messaging_delivery AS d SET reason ="
-            f" CASE WHEN NOT {IS_OPEN} THEN 'paused' WHEN d.due_at > %s THEN 'scheduled' ELSE 'new' END"
+            f" CASE WHEN NOT {IS_ON} THEN 'paused' WHEN {IN_MAINTENANCE.format('d')} THEN 'maintenance'"
+            " WHEN d.due_at > %s THEN 'scheduled' ELSE 'new' END"
             f" WHERE d.id IN (SELECT ({first}) FROM {_lines()} WHERE NOT {IS_HELD})"
-            " AND d.state = 'pending' AND d.reason = 'blocked' RETURNING system_id, interface, priority, due_at",
+            " AND d.state = 'pending' AND d.reason = 'blocked'"
+            " RETURNING system_id, interface, priority, due_at, reason",
             [_put(now), orjson.dumps(list(lines)).decode()],
         )
-        return [(row[0], row[1], row[2], _time(row[3]) or now) for row in cursor.fetchall()]
+        freed = [row for row in cursor.fetchall() if row[4] not in HELD]
+        return [(row[0], row[1], row[2], _time(row[3]) or now) for row in freed]
 
 
 def next_blocked(after: Line) -> tuple[Line, bool] | None:
@@ -1077,16 +1197,23 @@ def drop_payloads(positions: Sequence[int]) -> int:
         return int(cursor.rowcount)
 
 
+def delete_deliveries(ids: Sequence[uuid.UUID]) -> None:
+    """Delete deliveries with their attempts."""
+    if not ids:
+        return
+    theirs, values = _in(ids)
+    with _cursor() as cursor:
+        cursor.execute(f"DELETE FROM messaging_attempt WHERE delivery_id {theirs}", values)
+        cursor.execute(f"DELETE FROM messaging_delivery WHERE id {theirs}", values)
+
+
 def delete_messages(positions: Sequence[int], deliveries: Sequence[uuid.UUID]) -> int:
     """Delete messages with these, all their deliveries, and what hangs on both; return how many messages that were."""
     if not positions:
         return 0
     condition, values = _in(positions)
     with _cursor() as cursor:
-        if deliveries:
-            theirs, ids = _in(deliveries)
-            cursor.execute(f"DELETE FROM messaging_attempt WHERE delivery_id {theirs}", ids)
-            cursor.execute(f"DELETE FROM messaging_delivery WHERE id {theirs}", ids)
+        delete_deliveries(deliveries)
         cursor.execute(f"DELETE FROM messaging_searchkey WHERE message_id {condition}", values)
         cursor.execute(f"DELETE FROM messaging_message WHERE position {condition}", values)
         return int(cursor.rowcount)

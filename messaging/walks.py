@@ -67,6 +67,28 @@ def _by_words(value: str) -> list[Way]:
     return found
 
 
+def known_as(value: str) -> list[tuple[str, Way]]:
+    """Return (what that is, way) for each index that leads to messages known as `value`, or as `name=value`."""
+    found = [
+        ("message id", _message_where(message_id=value)),
+        ("correlation id", _message_where(correlation_id=value)),
+        ("ordering key", _message_where(ordering_key=value)),
+        ("search key", Way(abroad=SearchKey.objects.filter(value=value), at="message_id")),
+    ]
+    for sign in "=:":
+        name, has_sign, key = value.partition(sign)
+        if has_sign and name and key:
+            found.append(("search key", _by_key(f"{name}:{key}")[0]))
+    with contextlib.suppress(ValueError):  # not the id of a delivery
+        found.append(("delivery", Way(abroad=Delivery.objects.filter(pk=uuid.UUID(value)), at="message_id")))
+    return found
+
+
+def said_correlation(value: str) -> Any:
+    """Return the messages with this correlation id, in the words of the index that leads to them."""
+    return _message_where(correlation_id=value).abroad
+
+
 def _in_states(states: list[str]) -> list[Way] | None:
     if State.DELIVERED in states:
         return None

@@ -1,5 +1,6 @@
 """Writing down what the engine did, a batch a transaction; and the sweeps that no worker owns. All of it sync."""
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,27 +11,23 @@ import structlog
 from django.db import DataError, IntegrityError, transaction
 
 from endpoints import services as registry
-from endpoints.access.principal import Principal
 from endpoints.errors import ControlPlaneError
 from endpoints.ids import id_at, new_id
 from endpoints.models import Breaker, Endpoint
 from messaging import store
+from messaging.conf import GONE
 from messaging.engine import judging
 from messaging.engine.burial import Grouper, bury_finished, bury_lost
 from messaging.engine.judging import Tally
 from messaging.engine.order import Mender, move_on
+from messaging.engine.responses import ENGINE, Response, store_responses
 from messaging.engine.sharing import Sharing, Target
-from messaging.intake.commit import store_planned
-from messaging.intake.directory import DIRECTORY
-from messaging.intake.envelope import Draft
-from messaging.intake.plan import Planned, plan
-from messaging.models import FINAL_STATES, MessageType, Outcome, Reason, State
+from messaging.models import BUCKETS_S, FINAL_STATES, OVER, Outcome, Reason, State
 from messaging.store import Claim, Finish
 from messaging.totals import Folder
 
 log = structlog.get_logger(__name__)
 
-ENGINE = Principal(label="engine", role="admin", via="engine")
 # What the database, or the way there, will not take of what a receiver said.
 UNSTORABLE = (DataError, IntegrityError, UnicodeError, TypeError)
 SWEEP = 500  # rows a sweep takes at once: bounded, so that it never holds the database for long
@@ -38,15 +35,6 @@ SHARING = Sharing()
 MENDER = Mender()
 FOLDER = Folder()
 GROUPER = Grouper()
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What a receiver answered to a `request`: to become a message of its own."""
-
-    claim: Claim
-    content_type: str
-    body: bytes
 
 
 @dataclass(slots=True)
@@ -139,7 +127,7 @@ def _finish(ended: Sequence[Ended], now: datetime) -> tuple[list[Ended], list[Ta
     bury_finished(item.finish for item in kept)
     responses = [item.response for item in kept if item.response]
     if responses:
-        _store_responses(responses)
+        store_responses(responses)
     if len(kept) < len(ended):
         log.warning("stale_finishes_refused", count=len(ended) - len(kept))
     return kept, released
@@ -185,35 +173,13 @@ def _counts(finishes: Sequence[Finish], now: datetime) -> dict[tuple[datetime, i
             add(finish.system_id, finish.state, finish.error_class if finish.state == State.DEAD else "", 0.0)
         if finish.attempt:
             add(finish.system_id, "attempt", finish.error_class, finish.attempt["took_ms"])
+            add(finish.system_id, "took", _bucket(finish.attempt["took_ms"] / 1000), finish.attempt["took_ms"])
     return counts
 
 
-def _store_responses(responses: Sequence[Response]) -> None:
-    """Accept each answer as a message from the system that gave it; the delivery's id makes it unique."""
-    planned: list[Planned] = []
-    for response in responses:
-        claim = response.claim
-        draft = Draft(
-            payload=response.body,
-            content_type=response.content_type,
-            message_id=str(claim.id),
-            source_system=claim.target,
-            target_system=[claim.reply_to] if claim.reply_to else [],
-            message_type=MessageType.RESPONSE.value,
-            event_type=claim.event_type,
-            correlation_id=claim.correlation_id or claim.message_id,
-        )
-        parties = DIRECTORY.look_up({claim.target, claim.reply_to.partition("/")[0]} - {""})
-        # An answer that `reply_to` does not take is kept all the same: unrouted, for people to find.
-        for targets in (draft.target_system, None):
-            draft.target_system = targets
-            try:
-                planned.append(plan(draft, ENGINE, parties, []))
-                break
-            except ControlPlaneError as exc:
-                log.warning("response_not_accepted", source=claim.target, reply_to=claim.reply_to, error=exc.detail)
-    if planned:
-        store_planned(planned)
+def _bucket(took_s: float) -> str:
+    place = bisect_left(BUCKETS_S, took_s)
+    return str(BUCKETS_S[place]) if place < len(BUCKETS_S) else OVER
 
 
 def _pause_gone(endpoint_id: UUID) -> None:
@@ -222,7 +188,7 @@ def _pause_gone(endpoint_id: UUID) -> None:
     if endpoint is None:
         return
     try:
-        registry.pause(endpoint, by=ENGINE, reason="it answered that it is gone for good (410); see the dead letter")
+        registry.pause(endpoint, by=ENGINE, reason=GONE)
     except ControlPlaneError as exc:
         log.warning("pause_failed", endpoint=str(endpoint), error=exc.detail)
 

@@ -17,15 +17,16 @@ from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet, Sum
 from endpoints.access.principal import Principal
 from endpoints.models import EmergencyStop, Endpoint, System, visible
 from endpoints.services import emergency_stop
+from messaging.liveness import is_alive
 from messaging.models import RARE, UNGROUPED, UNSETTLED, Attempt, DeadGroup, Delivery, Process, Reason, Rollup, State
-from messaging.services.status import is_alive
+from messaging.services.status import warnings
 
 CAP = 5_000
 RECENT_ATTEMPTS = 2_000
 MINUTES = 60
 LATE_S = 5.0  # what is due for less than this is on its way, not late
 SHOWN_EVENTS = ("accepted", "delivered", "dead")
-WAITS_BY_PLAN = (Reason.SCHEDULED,)
+WAITS_BY_PLAN = (Reason.SCHEDULED, Reason.MAINTENANCE)
 # Each state in the words of its index.
 ALONG = {
     State.PENDING: Q(state=State.PENDING) & UNSETTLED,
@@ -103,6 +104,7 @@ class Overview:
     oldest_dead: Oldest | None = None
     systems: int = 0
     stop: EmergencyStop | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def total(self, *states: str) -> int:
         """Return how many deliveries are in these states, counted up to the cap."""
@@ -127,12 +129,14 @@ def overview(principal: Principal, now: datetime) -> Overview:
     backlog = _backlog(ids, now, _dead(principal))
     waiting = any(row.state == State.PENDING and row.is_trouble for row in backlog)
     dead = any(row.state == State.DEAD for row in backlog)
+    processes = list(Process.objects.filter(stopped_at__isnull=True).order_by("role", "started_at"))
     return Overview(
         now=now,
         backlog=backlog,
         traffic=traffic(principal, now),
         slowest=slowest(principal),
-        processes=list(Process.objects.filter(stopped_at__isnull=True).order_by("role", "started_at")),
+        processes=processes,
+        warnings=warnings(now, processes),
         oldest_waiting=_oldest(ids, State.PENDING, now) if waiting else None,
         oldest_dead=_oldest_dead(ids, principal, now) if dead else None,
         systems=System.objects.visible_to(principal).count(),

@@ -17,16 +17,14 @@ from itertools import takewhile
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 
 from messaging import store
 from messaging.models import OPEN_STATES, Attempt, Delivery, IdempotencyKey, Message, RetentionMark, Rollup, State
+from messaging.pace import MOST, Pace
 from messaging.totals import fold
 
-# On SQLite a transaction of ours is one that nobody else can have meanwhile.
-TURN_S = {"sqlite": 0.008, "postgresql": 0.05}
-FEWEST, FIRST, MOST = 50, 50, 2_000  # rows a transaction
 IDEMPOTENCY_KEPT = timedelta(hours=24)
 UNCOMMITTED = timedelta(minutes=1)  # what ended so shortly before a run may not have been visible to it
 BEHIND = timedelta(days=1)  # by so much the oldest row may outlive its time: a run starts every hour
@@ -145,20 +143,6 @@ KINDS = {
 
 
 # --- the walk ------------------------------------------------------------------
-
-
-class Pace:
-    """Sizes transactions by how long the last one took, and rests as long behind each."""
-
-    def __init__(self) -> None:
-        self.rows = FIRST
-        self._turn_s = TURN_S[connection.vendor]
-
-    def took(self, elapsed_s: float) -> None:
-        """Let `rows` follow what a transaction of so many took, and rest."""
-        factor = min(2.0, max(0.5, self._turn_s / max(elapsed_s, 1e-6)))
-        self.rows = min(MOST, max(FEWEST, int(self.rows * factor)))
-        time.sleep(elapsed_s)
 
 
 def _prune_kind(kind: _Kind, now: datetime, before: datetime, progress: Callable[[int], None]) -> int:

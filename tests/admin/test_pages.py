@@ -64,6 +64,8 @@ def test_markup_in_any_shown_field_stays_text(world: Any, sign_in: Signed) -> No
         "/admin/messaging/message/",
         f"/admin/messaging/message/{position}/change/",
         "/admin/systems/erp/",
+        "/admin/systems/erp/maintenance/",
+        "/admin/systems/erp/retire/",
         "/admin/endpoints/system/",
         "/admin/endpoints/endpoint/",
         "/admin/endpoints/auditentry/",

@@ -6,7 +6,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('endpoints', '0002_incidents_and_maintenance'),
-        ('messaging', '0002_dead_groups_and_jobs'),
+        ('messaging', '0004_measurement'),
     ]
 
     operations = [
