@@ -152,7 +152,7 @@ class Resolve(Action):
         return super().allowed(before) & Q(resolved_at__isnull=True)
 
     def act(self, ids: Ids, before: datetime, by: Principal) -> int:
-        return moves.resolve(ids, self.allowed(before))
+        return moves.resolve(ids, self.allowed(before), by.label)
 
 
 ACTIONS: dict[str, Action] = {

@@ -22,6 +22,7 @@ PAGES = [
     ("/admin/messaging/message/1/change/", "viewer"),
     ("/admin/messaging/message/1/payload/", "operator"),
     ("/admin/send/", "operator"),
+    ("/admin/dead-letters/", "viewer"),
     ("/admin/systems/erp/", "viewer"),
     ("/admin/systems/erp/maintenance/", "viewer"),
     ("/admin/systems/erp/retire/", "editor"),
