@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 import psycopg
-from django.db import connection
+from django.db import connection, transaction
 
 # Any constant will do, as long as every inserting transaction takes the same one.
 INTAKE_LOCK = 0x1C9_0001
@@ -331,6 +331,28 @@ def members() -> tuple[datetime | None, list[Row]]:
 def _member(row: Row) -> Row:
     lists = [orjson.loads(item) if isinstance(item, str) else item for item in row[5:]]
     return (_uuid(row[0]), *row[1:4], _time(row[4]), *lists)
+
+
+@contextmanager
+def along_indexes() -> Iterator[None]:
+    """Have PostgreSQL read what is asked within in the order of an index, row by row, and stop at its limit.
+
+    Beside a burst it expects few rows where there are a million, and would gather and
+    sort all of them for the first ones. SQLite reads so anyway.
+    """
+    if not is_postgresql():
+        yield
+        return
+    with transaction.atomic():
+        _plan("off")
+        yield
+        _plan("on")
+
+
+def _plan(switch: str) -> None:
+    with _cursor() as cursor:
+        for name in ("enable_bitmapscan", "enable_seqscan", "enable_sort"):
+            cursor.execute(f"SET LOCAL {name} = {switch}", [])
 
 
 # --- intake --------------------------------------------------------------------

@@ -23,7 +23,9 @@ from django.db.models.functions import Coalesce, Now
 from endpoints.access import audit
 from messaging import store
 from messaging.jobs.actions import ACTIONS
-from messaging.jobs.selection import Ahead, Selection, principal_of, selection_of
+from messaging.jobs.ahead import Ahead
+from messaging.jobs.keys import KeySelection
+from messaging.jobs.selection import OTHERS, Selection, principal_of, selection_of
 from messaging.models import Job, JobState
 from messaging.pace import MOST, Pace
 from messaging.wakeups import DUE, JOBS, Listener, Notifier
@@ -39,7 +41,9 @@ SHORTEST_S = 0.05
 LONGEST_LEASE_S = 10.0
 BATCH_S = 0.2  # of a job with a rate: small batches, evenly
 # Of what is no action of the table somebody else takes care.
-IS_FREE = Q(state=JobState.RUNNING, action__in=list(ACTIONS)) & (Q(lease_until__isnull=True) | Q(lease_until__lt=Now()))
+IS_FREE = Q(state=JobState.RUNNING, action__in=[*ACTIONS, *OTHERS]) & (
+    Q(lease_until__isnull=True) | Q(lease_until__lt=Now())
+)
 _due = Notifier(DUE)
 
 
@@ -113,6 +117,15 @@ class Runner:
         return 0.0
 
 
+def work_off(pk: uuid.UUID) -> None:
+    """Do one job here and now, to its end; leaves alone what is paused, or what another runner has."""
+    token, turn = uuid.uuid4(), Turn(pk)
+    if _lease(pk, token):
+        turn.begin(token)
+        while turn.do_batch(is_last=False):
+            pass
+
+
 def _lease(pk: uuid.UUID, token: uuid.UUID) -> bool:
     started = Coalesce(F("started_at"), Now())
     free = Job.objects.filter(IS_FREE, pk=pk)
@@ -129,7 +142,7 @@ class Turn:
     def __init__(self, pk: uuid.UUID) -> None:
         self.pk = pk
         self._pace = Pace(FEWEST)
-        self._selection: Selection | None = None
+        self._selection: Selection | KeySelection | None = None
         self._place = ""
         self._rest: Ahead | None = None  # seen behind the place
         self._seen_at = 0.0
@@ -179,7 +192,7 @@ def _allowed(job: Job, seconds: float, most: int) -> int:
     return most if job.rate_per_s is None else min(most, max(1, int(job.rate_per_s * seconds)))
 
 
-def _act(job: Job, selection: Selection, ahead: Ahead, *, is_last: bool) -> bool:
+def _act(job: Job, selection: Selection | KeySelection, ahead: Ahead, *, is_last: bool) -> bool:
     """Do the action to what is ahead and move the job behind it; return whether it is still ours."""
     acted = selection.action.act(ahead.ids, selection.before, selection.principal) if ahead.ids else 0
     now = store.now()

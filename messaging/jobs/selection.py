@@ -1,7 +1,7 @@
 """Which deliveries a job is for: what its filter finds of those its action applies to, in order of position."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -17,32 +17,12 @@ from endpoints.edge.walks import read as read_along
 from messaging import walks
 from messaging.filters import DELIVERIES
 from messaging.jobs.actions import ACTIONS, Action
-from messaging.models import Delivery, Job
+from messaging.jobs.ahead import Ahead, place_of
+from messaging.jobs.keys import KeySelection
+from messaging.models import Delivery, Job, JobAction
 
 ORDER = Order("created_at", "message_id", descending=False)
 Lists = Mapping[str, list[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """The next deliveries as (position, id), and where looking ended; without `more`, nothing is behind that."""
-
-    rows: Sequence[tuple[int, uuid.UUID]]
-    place: str
-    more: bool
-
-    @property
-    def ids(self) -> list[uuid.UUID]:
-        return [pk for _, pk in self.rows]
-
-    def split(self, count: int, *, whole_messages: bool) -> tuple["Ahead", "Ahead | None"]:
-        """Return the first `count` rows (more, where a message would be cut), and the rest if there is one."""
-        cut = count
-        while whole_messages and 0 < cut < len(self.rows) and self.rows[cut][0] == self.rows[cut - 1][0]:
-            cut += 1
-        if cut >= len(self.rows):
-            return self, None
-        return Ahead(self.rows[:cut], _place(*self.rows[cut - 1]), True), Ahead(self.rows[cut:], self.place, self.more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +56,7 @@ class Selection:
             rows += [(position, other) for other in same.values_list("pk", flat=True)]
         if end is None:
             end = rows[-1] if rows else (self.upto, uuid.UUID(int=0))
-        return Ahead(rows, _place(*end), found.more and end[0] <= self.upto)
+        return Ahead(rows, place_of(*end), found.more and end[0] <= self.upto)
 
     def count(self, most: int | None) -> int:
         """Return how many there are, counting no further than `most`."""
@@ -111,12 +91,14 @@ class Selection:
         return self.rows().filter(reduce(or_, found)).order_by() if found else self.rows().none()
 
 
-def _place(position: int, pk: uuid.UUID) -> str:
-    return f"{position}:{pk}"
+# Actions on something else than deliveries that a filter finds.
+OTHERS = {JobAction.INDEX: KeySelection}
 
 
-def selection_of(job: Job) -> Selection:
+def selection_of(job: Job) -> Selection | KeySelection:
     """Return what a job is for."""
+    if other := OTHERS.get(JobAction(job.action)):
+        return other(job, principal_of(job))
     return Selection(ACTIONS[job.action], job.filter, principal_of(job), job.upto, job.created_at)
 
 
