@@ -4,8 +4,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from endpoints.edge.strict_shape import Strict
 from endpoints.models import EmergencyStop
-from endpoints.serializers import Strict
 
 
 class PauseSerializer(Strict):

@@ -1,7 +1,6 @@
 """The registry as the API shows and reads it: exactly the documented fields, nothing passed over in silence."""
 
 import uuid
-from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.models import Group
@@ -12,29 +11,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from endpoints import services
-from endpoints.access.principal import Principal
 from endpoints.breakers import BreakerSerializer
+from endpoints.edge.strict_shape import Strict
 from endpoints.models import SLUG, ApiKey, AuditEntry, Credential, Endpoint, Role, System
-
-
-class Strict(serializers.Serializer):
-    """Refuses fields it does not read, instead of passing over them: a typo must not look like success."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            errors = {
-                name: ["This field is read-only." if name in self.fields else "This field is not known."]
-                for name in map(str, data)
-                if name not in self.fields or self.fields[name].read_only
-            }
-            if errors:
-                raise serializers.ValidationError(errors, code="unknown_field")
-        return super().to_internal_value(data)
-
-    @property
-    def principal(self) -> Principal:
-        found: Principal = self.context["request"].user
-        return found
 
 
 class VisibleSlugField(serializers.SlugRelatedField):

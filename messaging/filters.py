@@ -16,13 +16,27 @@ from endpoints.edge.filters import (
     moment,
     number,
     one_of,
+    parse_boolean,
+    parse_uuid,
     text,
+    words,
 )
 from endpoints.models import System
 from messaging.conf import CAUSES
 from messaging.intake.fields import PRIORITIES
-from messaging.models import ERROR_CLASSES, Delivery, MessageType, Outcome, Reason, SearchKey, State
+from messaging.models import (
+    ERROR_CLASSES,
+    Delivery,
+    JobAction,
+    JobState,
+    MessageType,
+    Outcome,
+    Reason,
+    SearchKey,
+    State,
+)
 
+RESOLVED = "Dead letters only: those that a person said are done with, or (false) those that wait for one."
 FOUND_BY = "An id of a message or delivery, a correlation id, or the value of a search key."
 
 
@@ -56,6 +70,11 @@ def by_words(position: str, message: str, value: str) -> Q:
     with contextlib.suppress(ValueError):  # not the id of a delivery
         found |= Q(Exists(Delivery.objects.filter(message=OuterRef(position), pk=uuid.UUID(value))))
     return found
+
+
+def by_resolved(yes: bool) -> Q:
+    """Select dead letters that a person is done with, or those that wait for one."""
+    return Q(state=State.DEAD, resolved_at__isnull=not yes)
 
 
 def known_by(position: str, message: str) -> dict[str, Filter]:
@@ -105,10 +124,25 @@ DELIVERIES: dict[str, Filter] = {
     "created_before": moment("created_at__lt", "Created before this time."),
     "finished_after": moment("finished_at__gte", "Ended at or after this time."),
     "finished_before": moment("finished_at__lt", "Ended before this time."),
+    "dead_group": Filter(
+        parse_uuid,
+        lambda value: Q(group_id=value, resolved_at__isnull=True),
+        "The unresolved dead letters of one cause.",
+        {"type": "string", "format": "uuid"},
+    ),
+    "resolved": Filter(parse_boolean, by_resolved, RESOLVED, {"type": "boolean"}),
     **known_by("message_id", "message__"),
 }
 
 DEAD_LETTERS = {name: found for name, found in DELIVERIES.items() if name != "state"}
+
+DEAD_GROUPS: dict[str, Filter] = {
+    "system": one_of("system__slug", "Slugs of receivers."),
+    "interface": one_of("interface"),
+    "error_class": choice("error_class", ERROR_CLASSES),
+    "resolved": condition(Q(count=0), "Whether nothing of this cause is left to be done."),
+    "q": words("signature", "note"),
+}
 
 ATTEMPTS: dict[str, Filter] = {
     "delivery": identifier("delivery_id"),
@@ -125,6 +159,17 @@ LEDGER: dict[str, Filter] = {
     "system": text("system__slug", "Only what this system was to receive."),
     "from": moment("created_at__gte", "Accepted at or after this time; default: a day before `to`."),
     "to": moment("created_at__lt", "Accepted before this time; default: now."),
+}
+
+FIND: dict[str, Filter] = {
+    "q": text("q", "An id of a message or delivery, a correlation id, an ordering key, or `4711` or `order=4711`."),
+    "before": number("pk__lt", 1, 10**18, "Only messages of an earlier position, as `next` says."),
+    "page_size": number("size", 1, 100, "How many messages the key itself may lead to; default 50."),
+}
+
+JOBS: dict[str, Filter] = {
+    "action": choice("action", JobAction.values),
+    "state": choice("state", JobState.values),
 }
 
 

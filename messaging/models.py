@@ -104,6 +104,7 @@ class MessageQuerySet(models.QuerySet[Any]):
 RARE = ~Q(state="delivered") & ~Q(state="sending") & ~Q(state="pending")
 UNSETTLED = ~Q(state="delivered") & ~Q(state="sending")
 TELLING_REASON = ~Q(reason="new") & ~Q(reason="sent")
+UNGROUPED = Q(state="dead", group__isnull=True, resolved_at__isnull=True)
 FAILED_ANSWER = 300  # from this status code on, attempts are indexed by it
 
 
@@ -233,6 +234,8 @@ class DeadGroup(models.Model):
     note = models.TextField(max_length=2000, blank=True)
     noted_by = models.CharField(max_length=200, blank=True)
     noted_at = models.DateTimeField(null=True)
+    resolved_at = models.DateTimeField(null=True, help_text="When all there were had been resolved, the last time.")
+    resolved_by = models.CharField(max_length=200, blank=True)
 
     objects = SystemOwnedQuerySet.as_manager()
 
@@ -245,6 +248,11 @@ class DeadGroup(models.Model):
 
     def __str__(self) -> str:
         return f"{self.system_id}/{self.interface} {self.error_class} {self.signature}"
+
+    @property
+    def came_back(self) -> bool:
+        """Say whether it died again of what a person had resolved."""
+        return self.count > 0 and self.resolved_at is not None
 
 
 class Delivery(models.Model):
@@ -363,6 +371,12 @@ class Delivery(models.Model):
                 name="delivery_by_group",
                 condition=Q(group__isnull=False, resolved_at__isnull=True),
             ),
+            # Empty but for what was dead before there were groups: they are made up for in steps.
+            models.Index(fields=["message"], name="delivery_ungrouped", condition=UNGROUPED),
+            # Retention finds here what it may remove now.
+            models.Index(
+                fields=["resolved_at", "message"], name="delivery_resolved", condition=Q(resolved_at__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -408,12 +422,19 @@ class Attempt(models.Model):
         return f"{self.delivery_id} #{self.number}"
 
 
+# How long an attempt took, in seconds: each is counted as `took` under the first of these that it fits in.
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+OVER = "+Inf"
+
+
 class Rollup(models.Model):
     """How much happened to a system in one minute; lists and charts count here, never in big tables."""
 
     minute = models.DateTimeField()
     system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="+", db_index=False)
-    event = models.CharField(max_length=12)  # accepted | delivered | dead | expired | cancelled | skipped | attempt
+    # accepted | owed | delivered | dead | expired | cancelled | skipped | purged | attempt
+    # | took (by its bucket, see below)
+    event = models.CharField(max_length=12)
     error_class = models.CharField(max_length=20, blank=True)
     count = models.BigIntegerField(default=0)
     total_ms = models.FloatField(default=0)
@@ -475,6 +496,17 @@ class JobState(models.TextChoices):
 OPEN_JOBS = (JobState.RUNNING, JobState.PAUSED)
 
 
+class JobQuerySet(models.QuerySet[Any]):
+    """Jobs; who sees all rows that one goes over sees the job."""
+
+    def visible_to(self, principal: Principal) -> Self:
+        if principal.team_ids is None:
+            return self
+        scopes = self.filter(team_ids__isnull=False).order_by().values_list("team_ids", flat=True).distinct()
+        seen = [scope for scope in scopes if principal.team_ids.issuperset(scope)]
+        return self.filter(team_ids__isnull=False, team_ids__in=seen)
+
+
 class Job(models.Model):
     """One action on every delivery that a filter finds; done in order of position, each batch with the mark of it."""
 
@@ -494,12 +526,14 @@ class Job(models.Model):
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
     next_at = models.DateTimeField(help_text="When its next batch may go, as its rate allows.")
+    paused_at = models.DateTimeField(null=True)
+    paused_s = models.FloatField(default=0, help_text="How long it was paused, which says nothing of its speed.")
     finished_at = models.DateTimeField(null=True)
     lease_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
     error = models.CharField(max_length=500, blank=True)
 
-    objects = models.Manager()
+    objects = JobQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at", "-id"]
@@ -513,6 +547,11 @@ class Job(models.Model):
     def __str__(self) -> str:
         return f"{self.action} {self.id}"
 
+    @property
+    def team_id(self) -> int | None:
+        """Return the team in whose audit it stands."""
+        return self.team_ids[0] if self.team_ids else None
+
 
 class RetentionMark(models.Model):
     """How far retention is with one kind of row."""
@@ -523,6 +562,21 @@ class RetentionMark(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.place}"
+
+
+class Measurement(models.Model):
+    """A number of the installation at one time: what waits, how large the database is, what a disk has left."""
+
+    name = models.CharField(max_length=10)  # tick | waiting | database | disk
+    subject = models.CharField(max_length=300, blank=True)  # waiting: system id and reason; disk: host and folder
+    at = models.DateTimeField()
+    value = models.BigIntegerField(default=0)
+
+    class Meta:
+        indexes = [models.Index(fields=["name", "at"], name="measurement_by_name")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.subject} {self.value}"
 
 
 class Process(models.Model):

@@ -7,7 +7,7 @@ since leases of several hosts are compared with it.
 
 import uuid
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -236,6 +236,18 @@ def now() -> datetime:
         found = _time(cursor.fetchone()[0])
     assert found is not None
     return found
+
+
+def database_bytes() -> int:
+    """Return how large the database is, without what waits in a log to be written to it."""
+    size = (
+        "pg_database_size(current_database())"
+        if is_postgresql()
+        else "page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+    )
+    with _cursor() as cursor:
+        cursor.execute(f"SELECT {size}", [])
+        return int(cursor.fetchone()[0])
 
 
 # --- what changed --------------------------------------------------------------
@@ -906,6 +918,9 @@ def expire(ids: Sequence[Key], now: datetime) -> list[int]:
         return [row[0] for row in cursor.fetchall()]
 
 
+# --- dead letters --------------------------------------------------------------
+
+
 # --- order ---------------------------------------------------------------------
 #
 # Of one line one delivery is the head (`holds`); those behind it wait as `blocked` and
@@ -1019,7 +1034,155 @@ def end_halt(lines: Collection[Line]) -> None:
         )
 
 
+# --- dead letters --------------------------------------------------------------
+#
+# A group counts its unresolved dead letters, in the transaction in which they come or go:
+# first the deliveries are locked, then the groups, these in one order everywhere.
+
+GROUP_ORDER = 'digest COLLATE "C", system_id, interface COLLATE "C", error_class COLLATE "C"'
+DEAD_GROUP = {
+    "id": "uuid",
+    "system_id": "bigint",
+    "interface": "text",
+    "error_class": "text",
+    "signature": "text",
+    "digest": "text",
+    "count": "bigint",
+    "first_at": "timestamptz",
+    "last_at": "timestamptz",
+    "example": "uuid",
+}
+Kind = tuple[int, str, str]  # system id, interface, error class: what shares them has its groups in common
+KEPT_BODY = 600  # bytes of an answer that are looked at
+
+
+@dataclass(slots=True)
+class Died:
+    """A dead letter that is in no group yet; `body` is the beginning of the last answer, where one came."""
+
+    id: uuid.UUID
+    kind: Kind
+    error: str
+    at: datetime
+    body: bytes | None = None
+
+
+def _records(columns: dict[str, str], rows: Sequence[Row]) -> tuple[str, str]:
+    """Return rows as one JSON parameter, and the table `t` that a statement reads it as."""
+    names = ", ".join(columns)
+    if is_postgresql():
+        source = f"json_to_recordset(%s::json) AS t({', '.join(f'{name} {kind}' for name, kind in columns.items())})"
+    else:
+        values = ", ".join(f"value ->> {name!r} AS {name}" for name in columns)
+        source = f"(SELECT {values} FROM json_each(%s)) AS t"
+        rows = list(zip(*[iter(_as_stored(columns, rows))] * len(columns), strict=True))
+    return orjson.dumps([dict(zip(names.split(", "), row, strict=True)) for row in rows]).decode(), source
+
+
+def died(ids: Sequence[uuid.UUID], bodies: Mapping[uuid.UUID, bytes | None]) -> list[Died]:
+    """Return those of `ids` that are dead; `bodies` are the answers they got."""
+    if not ids:
+        return []
+    condition, values = _in(ids)
+    with _cursor() as cursor:
+        cursor.execute(
+            "SELECT id, system_id, interface, error_class, error, finished_at FROM messaging_delivery"
+            f" WHERE state = 'dead' AND group_id IS NULL AND id {condition}",
+            values,
+        )
+        return [_as_died(row, bodies.get(_uuid(row[0]))) for row in cursor.fetchall()]
+
+
+def ungrouped(limit: int) -> list[Died]:
+    """Return up to `limit` dead letters without a group, locked; those that others hold are left out."""
+    lock = "FOR UPDATE OF d SKIP LOCKED" if is_postgresql() else ""
+    with _cursor() as cursor:
+        cursor.execute(
+            "SELECT d.id, d.system_id, d.interface, d.error_class, d.error, d.finished_at,"
+            f" (SELECT substr(a.response_body, 1, {KEPT_BODY}) FROM messaging_attempt a WHERE a.delivery_id = d.id"
+            " ORDER BY a.number DESC LIMIT 1) FROM messaging_delivery d"
+            " WHERE d.state = 'dead' AND d.group_id IS NULL AND d.resolved_at IS NULL"
+            f" ORDER BY d.message_id LIMIT %s {lock}",
+            [limit],
+        )
+        return [_as_died(row, row[6]) for row in cursor.fetchall()]
+
+
+def _as_died(row: Row, body: Any) -> Died:
+    at = _time(row[5])
+    assert at is not None
+    return Died(_uuid(row[0]), (row[1], row[2], row[3]), row[4], at, None if body is None else bytes(body))
+
+
+def group_digests(kind: Kind, limit: int) -> set[str]:
+    """Return the digests of up to `limit` groups of one kind."""
+    with _cursor() as cursor:
+        cursor.execute(
+            "SELECT digest FROM messaging_deadgroup WHERE system_id = %s AND interface = %s AND error_class = %s"
+            " LIMIT %s",
+            [*kind, limit],
+        )
+        return {row[0] for row in cursor.fetchall()}
+
+
+def put_groups(rows: Sequence[Row]) -> dict[tuple[Kind, str], Key]:
+    """Add rows, columns as in DEAD_GROUP, to the groups there are, or make these; return {(kind, digest): id}."""
+    least, greatest = ("least", "greatest") if is_postgresql() else ("min", "max")
+    told, source = _records(DEAD_GROUP, sorted(rows, key=lambda row: (row[5], *row[1:4])))
+    given = ", ".join(DEAD_GROUP)
+    with _cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO messaging_deadgroup AS g ({given}, note, noted_by, resolved_by)"
+            f" SELECT {given}, '', '', '' FROM {source} WHERE true"
+            " ON CONFLICT (system_id, interface, error_class, digest) DO UPDATE SET count = g.count + excluded.count,"
+            " example = CASE WHEN excluded.last_at < g.last_at THEN g.example ELSE excluded.example END,"
+            f" first_at = {least}(g.first_at, excluded.first_at), last_at = {greatest}(g.last_at, excluded.last_at)"
+            " RETURNING id, system_id, interface, error_class, digest",
+            [told],
+        )
+        return {((row[1], row[2], row[3]), row[4]): row[0] for row in cursor.fetchall()}
+
+
+def set_groups(pairs: Sequence[tuple[uuid.UUID, Key]]) -> None:
+    """Put each dead delivery of (id, group id) into its group; the rows are locked, and in none."""
+    told, source = _records({"id": "uuid", "group_id": "uuid"}, pairs)
+    with _cursor() as cursor:
+        cursor.execute(
+            f"UPDATE messaging_delivery AS d SET group_id = t.group_id FROM {source}"
+            " WHERE d.id = t.id AND d.state = 'dead'",
+            [told],
+        )
+
+
+def leave_groups(ids: Sequence[uuid.UUID]) -> None:
+    """Subtract from their groups those of `ids` that are unresolved dead letters.
+
+    Call it with these deliveries locked, before what takes them out: being dead no more, resolved, deleted.
+    """
+    if not ids:
+        return
+    condition, values = _in(ids)
+    lock = f"ORDER BY {GROUP_ORDER} FOR UPDATE" if is_postgresql() else ""
+    with _cursor() as cursor:
+        cursor.execute(
+            "WITH gone AS MATERIALIZED (SELECT group_id, count(*) AS n FROM messaging_delivery"
+            f" WHERE id {condition} AND state = 'dead' AND group_id IS NOT NULL AND resolved_at IS NULL"
+            " GROUP BY group_id), locked AS MATERIALIZED (SELECT id FROM messaging_deadgroup"
+            f" WHERE id IN (SELECT group_id FROM gone) {lock})"
+            " UPDATE messaging_deadgroup AS g SET count = g.count - gone.n FROM gone JOIN locked"
+            " ON locked.id = gone.group_id WHERE g.id = gone.group_id",
+            values,
+        )
+
+
 # --- retention -----------------------------------------------------------------
+
+
+def delete_empty_groups(before: datetime) -> int:
+    """Delete the groups that nothing is left of, and nothing died of since `before`; return how many."""
+    with _cursor() as cursor:
+        cursor.execute("DELETE FROM messaging_deadgroup WHERE count = 0 AND last_at < %s", [_put(before)])
+        return int(cursor.rowcount)
 
 
 def drop_payloads(positions: Sequence[int]) -> int:
@@ -1034,16 +1197,23 @@ def drop_payloads(positions: Sequence[int]) -> int:
         return int(cursor.rowcount)
 
 
+def delete_deliveries(ids: Sequence[uuid.UUID]) -> None:
+    """Delete deliveries with their attempts."""
+    if not ids:
+        return
+    theirs, values = _in(ids)
+    with _cursor() as cursor:
+        cursor.execute(f"DELETE FROM messaging_attempt WHERE delivery_id {theirs}", values)
+        cursor.execute(f"DELETE FROM messaging_delivery WHERE id {theirs}", values)
+
+
 def delete_messages(positions: Sequence[int], deliveries: Sequence[uuid.UUID]) -> int:
     """Delete messages with these, all their deliveries, and what hangs on both; return how many messages that were."""
     if not positions:
         return 0
     condition, values = _in(positions)
     with _cursor() as cursor:
-        if deliveries:
-            theirs, ids = _in(deliveries)
-            cursor.execute(f"DELETE FROM messaging_attempt WHERE delivery_id {theirs}", ids)
-            cursor.execute(f"DELETE FROM messaging_delivery WHERE id {theirs}", ids)
+        delete_deliveries(deliveries)
         cursor.execute(f"DELETE FROM messaging_searchkey WHERE message_id {condition}", values)
         cursor.execute(f"DELETE FROM messaging_message WHERE position {condition}", values)
         return int(cursor.rowcount)

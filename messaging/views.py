@@ -15,8 +15,9 @@ from endpoints import services as registry
 from endpoints.edge.model_pages import may, require
 from endpoints.errors import ControlPlaneError
 from endpoints.models import Endpoint, System
-from messaging import incident_views
+from messaging import incident_views, views_dead, views_edit, views_jobs
 from messaging.admin.lists import page_context
+from messaging.find import find_page
 from messaging.forms import SendForm
 from messaging.models import Delivery, Message, State
 from messaging.registry_views import maintenance_page, retire_page
@@ -133,6 +134,10 @@ urlpatterns = [
     path("systems/<slug:slug>/retire/", _page(retire_page), name="retire"),
     path("endpoints/<uuid:pk>/switch/", _page(switch_endpoint), name="switch_endpoint"),
     path("send/", _page(send_page), name="send"),
+    path("find/", _page(find_page), name="find"),
+    *views_jobs.urlpatterns,
+    *views_edit.urlpatterns,
+    *views_dead.urlpatterns,
     path("incidents/", _page(incident_views.incidents_page), name="incidents"),
     path("incidents/<uuid:pk>/", _page(incident_views.incident_page), name="incident"),
     path("notice-targets/<uuid:pk>/test/", _page(incident_views.test_target), name="notice-test"),

@@ -1,5 +1,6 @@
 """Writing down what the engine did, a batch a transaction; and the sweeps that no worker owns. All of it sync."""
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,42 +11,30 @@ import structlog
 from django.db import DataError, IntegrityError, transaction
 
 from endpoints import services as registry
-from endpoints.access.principal import Principal
 from endpoints.errors import ControlPlaneError
 from endpoints.ids import id_at, new_id
 from endpoints.models import Breaker, Endpoint
 from messaging import store
 from messaging.conf import GONE
 from messaging.engine import judging
+from messaging.engine.burial import Grouper, bury_finished, bury_lost
 from messaging.engine.judging import Tally
 from messaging.engine.order import Mender, move_on
+from messaging.engine.responses import ENGINE, Response, store_responses
 from messaging.engine.sharing import Sharing, Target
-from messaging.intake.commit import store_planned
-from messaging.intake.directory import DIRECTORY
-from messaging.intake.envelope import Draft
-from messaging.intake.plan import Planned, plan
-from messaging.models import FINAL_STATES, MessageType, Outcome, Reason, State
+from messaging.models import BUCKETS_S, FINAL_STATES, OVER, Outcome, Reason, State
 from messaging.store import Claim, Finish
 from messaging.totals import Folder
 
 log = structlog.get_logger(__name__)
 
-ENGINE = Principal(label="engine", role="admin", via="engine")
 # What the database, or the way there, will not take of what a receiver said.
 UNSTORABLE = (DataError, IntegrityError, UnicodeError, TypeError)
 SWEEP = 500  # rows a sweep takes at once: bounded, so that it never holds the database for long
 SHARING = Sharing()
 MENDER = Mender()
 FOLDER = Folder()
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What a receiver answered to a `request`: to become a message of its own."""
-
-    claim: Claim
-    content_type: str
-    body: bytes
+GROUPER = Grouper()
 
 
 @dataclass(slots=True)
@@ -135,9 +124,10 @@ def _finish(ended: Sequence[Ended], now: datetime) -> tuple[list[Ended], list[Ta
     kept = [item for item in ended if item.finish.id in ours]
     store.insert_attempts(item.finish.attempt for item in kept if item.finish.attempt)
     store.add_rollups(_counts([item.finish for item in kept], now))
+    bury_finished(item.finish for item in kept)
     responses = [item.response for item in kept if item.response]
     if responses:
-        _store_responses(responses)
+        store_responses(responses)
     if len(kept) < len(ended):
         log.warning("stale_finishes_refused", count=len(ended) - len(kept))
     return kept, released
@@ -183,35 +173,13 @@ def _counts(finishes: Sequence[Finish], now: datetime) -> dict[tuple[datetime, i
             add(finish.system_id, finish.state, finish.error_class if finish.state == State.DEAD else "", 0.0)
         if finish.attempt:
             add(finish.system_id, "attempt", finish.error_class, finish.attempt["took_ms"])
+            add(finish.system_id, "took", _bucket(finish.attempt["took_ms"] / 1000), finish.attempt["took_ms"])
     return counts
 
 
-def _store_responses(responses: Sequence[Response]) -> None:
-    """Accept each answer as a message from the system that gave it; the delivery's id makes it unique."""
-    planned: list[Planned] = []
-    for response in responses:
-        claim = response.claim
-        draft = Draft(
-            payload=response.body,
-            content_type=response.content_type,
-            message_id=str(claim.id),
-            source_system=claim.target,
-            target_system=[claim.reply_to] if claim.reply_to else [],
-            message_type=MessageType.RESPONSE.value,
-            event_type=claim.event_type,
-            correlation_id=claim.correlation_id or claim.message_id,
-        )
-        parties = DIRECTORY.look_up({claim.target, claim.reply_to.partition("/")[0]} - {""})
-        # An answer that `reply_to` does not take is kept all the same: unrouted, for people to find.
-        for targets in (draft.target_system, None):
-            draft.target_system = targets
-            try:
-                planned.append(plan(draft, ENGINE, parties, []))
-                break
-            except ControlPlaneError as exc:
-                log.warning("response_not_accepted", source=claim.target, reply_to=claim.reply_to, error=exc.detail)
-    if planned:
-        store_planned(planned)
+def _bucket(took_s: float) -> str:
+    place = bisect_left(BUCKETS_S, took_s)
+    return str(BUCKETS_S[place]) if place < len(BUCKETS_S) else OVER
 
 
 def _pause_gone(endpoint_id: UUID) -> None:
@@ -243,7 +211,7 @@ def release(claims: Sequence[Claim]) -> None:
 def sweep() -> int:
     """Take back what lost its worker, end what is past its time, let go whom nobody holds; return how many rows."""
     FOLDER.step()
-    return _recover() + _expire() + MENDER.step()
+    return _recover() + _expire() + MENDER.step() + GROUPER.step()
 
 
 def _recover() -> int:
@@ -254,6 +222,7 @@ def _recover() -> int:
         dead = [row for row in lost if row.state == State.DEAD]
         move_on({row.line for row in dead if row.line}, now)
         _count([(row.system_id, State.DEAD.value, "lost") for row in dead], now)
+        bury_lost(dead)
     if lost:
         log.warning("leases_recovered", count=len(lost), poison=len(dead))
     return len(lost)

@@ -27,6 +27,7 @@ ROOT_MAY = {
     "incident_api",
     "api",
     "registry_api",
+    "dead_letters",
     "admin",
     "views",
     "consumers",
@@ -36,6 +37,8 @@ ROOT_MAY = {
     "serializers",
     "filters",
     "panels",
+    "jobs",
+    "api_jobs",
 }
 
 LAYERS = (
@@ -54,6 +57,10 @@ LAYERS = (
         "edge",
         "payloads",
         "totals",
+        "moves",
+        "pace",
+        "filters",
+        "jobs",
     },
     {"services"},
     {
@@ -62,12 +69,16 @@ LAYERS = (
         "admin",
         "views",
         "registry_views",
+        "api_jobs",
+        "views_jobs",
+        "views_edit",
         "tasks",
         "management",
         "consumers",
         "serializers",
         "forms",
-        "filters",
+        "serializers_jobs",
+        "forms_edit",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -182,6 +193,7 @@ BROAD = {
     "messaging.engine.attempt": "a bug in a transport costs one attempt, not the engine",
     "messaging.engine.doors": "the opening of transports, one by one",
     "messaging.intake.writer": "the group-commit loop",
+    "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
     "messaging.monitor.loop": "the loop that watches everything else",
     "messaging.consumers": "the loop that feeds the live pages",
 }
