@@ -89,8 +89,10 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
             judged, breakers = judging.judge(ended, dirty, tally, now)
             kept, released = _finish(judged, now) if judged else ([], [])
             tried, trying = judging.take_trials(wanted.trials, lease_s, now) if wanted.trials else ([], [])
-            targets = _distinct(released, now) if wanted.only_next else store.due_targets(now) if wanted.rooms else []
-            claims = _claim(targets, wanted.rooms, lease_s, now, with_suspect=wanted.with_suspect)
+            targets, has_suspect = _distinct(released, now), False
+            if wanted.rooms and not wanted.only_next:
+                targets, has_suspect = store.due_targets(now)
+            claims = _claim(targets, wanted.rooms, lease_s, now, with_suspect=wanted.with_suspect and has_suspect)
         judging.settle(judged, breakers, tally, now)
         turned = Turned([*tried, *claims], [*breakers, *trying], ahead)
     except UNSTORABLE:
@@ -129,11 +131,9 @@ def _finish(ended: Sequence[Ended], now: datetime) -> tuple[list[Ended], list[Ta
     """Finish what is still ours, with attempts, counts and responses; return what was, and what may go after it."""
     if any(item.response for item in ended):
         store.lock_intake()  # before the lines, as intake does
-    ours = store.finish([item.finish for item in ended], now)
+    ours = store.finish([item.finish for item in ended], lambda finishes: _counts(finishes, now), now)
     released = move_on({line for line in ours.values() if line}, now)
     kept = [item for item in ended if item.finish.id in ours]
-    store.insert_attempts(item.finish.attempt for item in kept if item.finish.attempt)
-    store.add_rollups(_counts([item.finish for item in kept], now))
     responses = [item.response for item in kept if item.response]
     if responses:
         _store_responses(responses)
@@ -151,9 +151,12 @@ def _distinct(released: Sequence[Target], now: datetime) -> list[Target]:
 def _claim(
     targets: Sequence[Target], rooms: dict[tuple[int, str], int], lease_s: float, now: datetime, *, with_suspect: bool
 ) -> list[Claim]:
-    """Lease what is due, each interface on its own: one with a million waiting hides no other."""
+    """Lease what is due, each interface on its own: one with a million waiting hides no other.
+
+    Higher priorities come first, then in order of position.
+    """
     token = new_id()
-    ids: list[store.Key] = []
+    claims: list[Claim] = []
     waiting: dict[tuple[int, str], list[Target]] = defaultdict(list)
     for target in targets:
         waiting[target[:2]].append(target)
@@ -163,10 +166,10 @@ def _claim(
             if limit > 0:
                 found = store.claim(target[:3], token=token, now=now, lease_s=lease_s, limit=limit)
                 rooms[interface] -= len(found)
-                ids.extend(found)
+                claims += found
     if with_suspect:
-        ids.extend(store.claim_suspect(token=token, now=now, lease_s=lease_s))
-    return store.load_claims(ids, token)
+        claims += store.claim_suspect(token=token, now=now, lease_s=lease_s)
+    return sorted(claims, key=lambda claim: (-claim.priority, claim.position))
 
 
 def _counts(finishes: Sequence[Finish], now: datetime) -> dict[tuple[datetime, int, str, str], tuple[int, float]]:

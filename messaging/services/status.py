@@ -79,7 +79,7 @@ def oldest_due(now: datetime) -> float | None:
 
     What waits for a paused or retired party is not late. One probe of the partial index a target.
     """
-    due = [since for *_, since in store.due_targets(now, behind_breakers=True)]
+    due = [since for *_, since in store.due_targets(now, behind_breakers=True)[0]]
     return round((now - min(due)).total_seconds(), 1) if due else None
 
 
