@@ -24,7 +24,7 @@ ORDER_LOCK = 0x1C9_0002  # the first of two numbers; the second stands for the i
 
 Row = Sequence[Any]
 Line = tuple[int, str, str]  # system id, interface, ordering key: what has the same is sent one after the other
-Key = Any  # an id as the database keeps it: from `claim` to `load_claims` it is only handed on
+Key = Any  # an id as the database keeps it: from `late` to `expire` it is only handed on
 
 
 @dataclass(slots=True)
@@ -545,6 +545,16 @@ def due_targets(now: datetime, *, behind_breakers: bool = False) -> tuple[list[t
     return [(row[0], row[1], row[2], _time(row[3]) or now) for row in rows], any(row[4] for row in rows)
 
 
+def commit_soon() -> None:
+    """Let this transaction's commit not wait for the disk: when the power fails, it may never have been.
+
+    For claims alone: nobody was told of them, and what was claimed is due again.
+    """
+    if is_postgresql():  # SQLite writes all of its log or nothing
+        with _cursor() as cursor:
+            cursor.execute("SELECT set_config('synchronous_commit', 'off', true)", [])
+
+
 # What a claim needs of a delivery `d`, its message and the systems of both.
 LOADED = (
     "SELECT d.id, d.system_id, d.interface, d.attempts, d.unspent, d.max_attempts, d.losses,"
@@ -697,40 +707,34 @@ FINISH_POSTGRESQL = (
     + f" FROM json_to_recordset(%s::json) AS t({', '.join(f'{name} {kind}' for name, kind in FINISH_COLUMNS.items())})"
     " WHERE d.id = t.id AND d.state = 'sending' AND d.lease_token = t.token"
     " RETURNING d.id, d.holds, d.system_id, d.interface, d.ordering_key),"
-    f" tried AS ({_from_records('messaging_attempt', ATTEMPT)} WHERE t.delivery_id IN (SELECT id FROM finished)),"
-    f" counted AS ({_from_records('messaging_rollup', ROLLUP)} {ADD_UP}) SELECT * FROM finished"
+    f" tried AS ({_from_records('messaging_attempt', ATTEMPT)} WHERE t.delivery_id IN (SELECT id FROM finished))"
+    " SELECT * FROM finished"
 )
-Count = Callable[[Sequence[Finish]], Counts]
 
 
-def finish(finishes: Sequence[Finish], count: Count, now: datetime) -> dict[uuid.UUID, Line | None]:
-    """End what was claimed, each only if its lease is still ours, with its attempt and what `count` gives for it.
+def finish(finishes: Sequence[Finish], now: datetime) -> dict[uuid.UUID, Line | None]:
+    """End what was claimed, each with its attempt and only if its lease is still ours.
 
     Return those that were, and the line each left: call `release_next` for these. An id
     that is missing from the answer had been taken over: the row belongs to another
     worker now and is left alone.
     """
-    ends = _finish_at_once if is_postgresql() else _finish_in_steps
-    return {_uuid(row[0]): _line_left(row[1:]) for row in ends(finishes, count, now)}
+    found = (_finish_at_once if is_postgresql() else _finish_in_steps)(finishes, now)
+    return {_uuid(row[0]): _line_left(row[1:]) for row in found}
 
 
-def _finish_at_once(finishes: Sequence[Finish], count: Count, now: datetime) -> list[Row]:
+def _finish_at_once(finishes: Sequence[Finish], now: datetime) -> list[Row]:
     """Do it in one step: every further one would wait for a round trip, and for its turn beside a busy event loop."""
     body = bytearray()
     ends = orjson.dumps([dict(zip(FINISH_COLUMNS, _finish_row(finish, now), strict=True)) for finish in finishes])
     tried = _as_records(ATTEMPT, _attempt_rows(finish.attempt for finish in finishes if finish.attempt), body)
-    counts = _as_records(ROLLUP, _rollup_rows(count(finishes)), body)
     with _cursor() as cursor:
-        cursor.execute(FINISH_POSTGRESQL, [bytes(body), ends.decode(), tried, counts], prepare=True)
+        cursor.execute(FINISH_POSTGRESQL, [bytes(body), ends.decode(), tried], prepare=True)
         found: list[Row] = cursor.fetchall()
-    if len(found) < len(finishes):  # rare: what was counted, and is not ours any more, is taken off again
-        ours = {row[0] for row in found}
-        lost = count([finish for finish in finishes if finish.id not in ours])
-        add_rollups({key: (-number, -total_ms) for key, (number, total_ms) in lost.items()})
-    return found
+        return found
 
 
-def _finish_in_steps(finishes: Sequence[Finish], count: Count, now: datetime) -> list[Row]:
+def _finish_in_steps(finishes: Sequence[Finish], now: datetime) -> list[Row]:
     values = _as_stored(FINISH_COLUMNS, [_finish_row(finish, now) for finish in finishes])
     rows = zip(*[iter(values)] * len(FINISH_COLUMNS), strict=True)
     with _cursor() as cursor:
@@ -738,9 +742,7 @@ def _finish_in_steps(finishes: Sequence[Finish], count: Count, now: datetime) ->
         cursor.execute(FINISH_SQLITE, [ends.decode()])
         found: list[Row] = cursor.fetchall()
     ours = {_uuid(row[0]) for row in found}
-    kept = [finish for finish in finishes if finish.id in ours]
-    insert_attempts(finish.attempt for finish in kept if finish.attempt)
-    add_rollups(count(kept))
+    insert_attempts(finish.attempt for finish in finishes if finish.attempt and finish.id in ours)
     return found
 
 

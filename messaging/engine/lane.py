@@ -13,7 +13,8 @@ from endpoints.transports.base import Reply
 from messaging.engine.attempt import cut_attempt, emptied, expired, make_attempt
 from messaging.engine.balance import pick
 from messaging.engine.doors import Door
-from messaging.engine.record import Ended, Response
+from messaging.engine.record import Ended
+from messaging.engine.responses import Response
 from messaging.intake.fields import is_media_type
 from messaging.models import MessageType
 from messaging.store import Claim
@@ -33,7 +34,7 @@ class Lane:
         self._doors: Sequence[Door] = ()
         self._queue: deque[Claim] = deque()
         self._workers: set[asyncio.Task[None]] = set()
-        self._sending: dict[UUID, Claim] = {}
+        self._sending: dict[int, Claim] = {}  # by identity: after an outage a delivery may be here twice
         self._finished = 0
         self._rate = 0.0
         self._measured_at = time.monotonic()
@@ -131,11 +132,11 @@ class Lane:
             if door is None:
                 return
             claim = self._queue.popleft()
-            self._sending[claim.id] = claim
+            self._sending[id(claim)] = claim
             try:
                 self._report(await self._send(claim, door))
             finally:
-                del self._sending[claim.id]
+                del self._sending[id(claim)]
                 self._finished += 1
 
     def _door(self) -> Door | None:

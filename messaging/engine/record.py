@@ -10,7 +10,6 @@ import structlog
 from django.db import DataError, IntegrityError, transaction
 
 from endpoints import services as registry
-from endpoints.access.principal import Principal
 from endpoints.errors import ControlPlaneError
 from endpoints.ids import id_at, new_id
 from endpoints.models import Breaker, Endpoint
@@ -18,33 +17,20 @@ from messaging import store
 from messaging.engine import judging
 from messaging.engine.judging import Tally
 from messaging.engine.order import Mender, move_on
+from messaging.engine.responses import ENGINE, Response, store_responses
 from messaging.engine.sharing import Sharing, Target
-from messaging.intake.commit import store_planned
-from messaging.intake.directory import DIRECTORY
-from messaging.intake.envelope import Draft
-from messaging.intake.plan import Planned, plan
-from messaging.models import FINAL_STATES, MessageType, Outcome, Reason, State
+from messaging.models import FINAL_STATES, Outcome, Reason, State
 from messaging.store import Claim, Finish
 from messaging.totals import Folder
 
 log = structlog.get_logger(__name__)
 
-ENGINE = Principal(label="engine", role="admin", via="engine")
 # What the database, or the way there, will not take of what a receiver said.
 UNSTORABLE = (DataError, IntegrityError, UnicodeError, TypeError)
 SWEEP = 500  # rows a sweep takes at once: bounded, so that it never holds the database for long
 SHARING = Sharing()
 MENDER = Mender()
 FOLDER = Folder()
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What a receiver answered to a `request`: to become a message of its own."""
-
-    claim: Claim
-    content_type: str
-    body: bytes
 
 
 @dataclass(slots=True)
@@ -64,7 +50,8 @@ class Wanted:
     rooms: dict[tuple[int, str], int] = field(default_factory=dict)  # how much for which interface
     with_suspect: bool = False
     trials: dict[UUID, tuple[tuple[int, str], float]] = field(default_factory=dict)  # endpoint: interface, timeout
-    only_next: bool = False  # claim only where an end let the next of its ordering key go
+    only_next: bool = False  # claim only where an end let the next of its ordering key go,
+    released: list[Target] = field(default_factory=list)  # in this turn, or in one before: these
 
 
 @dataclass(slots=True)
@@ -74,10 +61,15 @@ class Turned:
     claims: list[Claim]
     breakers: list[Breaker] = field(default_factory=list)
     ahead: timedelta | None = None
+    released: list[Target] = field(default_factory=list)  # what may go now, and was not looked at
 
 
 def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, dirty: Collection[UUID]) -> Turned:
     """Write down what ended and lease what is due, in one transaction: on SQLite every commit waits for the disk.
+
+    On PostgreSQL the worker calls it for the one and for the other, side by side. A claim alone need
+    not wait for the disk; one with an ordering key does, or after a power cut the next of its key
+    could overtake what is still on its way here.
 
     `wanted.rooms` is updated to what is left. `tally` and `dirty` are what the breakers need to be told.
     """
@@ -89,12 +81,15 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
             judged, breakers = judging.judge(ended, dirty, tally, now)
             kept, released = _finish(judged, now) if judged else ([], [])
             tried, trying = judging.take_trials(wanted.trials, lease_s, now) if wanted.trials else ([], [])
-            targets, has_suspect = _distinct(released, now), False
+            targets, has_suspect = _distinct([*wanted.released, *released], now), False
             if wanted.rooms and not wanted.only_next:
                 targets, has_suspect = store.due_targets(now)
+            left = [target for target in targets if target[:2] not in wanted.rooms] if wanted.only_next else []
             claims = _claim(targets, wanted.rooms, lease_s, now, with_suspect=wanted.with_suspect and has_suspect)
+            if claims and not (judged or tried or any(claim.ordering_key for claim in claims)):
+                store.commit_soon()
         judging.settle(judged, breakers, tally, now)
-        turned = Turned([*tried, *claims], [*breakers, *trying], ahead)
+        turned = Turned([*tried, *claims], [*breakers, *trying], ahead, left)
     except UNSTORABLE:
         log.exception("turn_refused", ended=len(ended))
         kept, turned = [item for item in ended if _finish_alone(item)], Turned([])
@@ -131,12 +126,13 @@ def _finish(ended: Sequence[Ended], now: datetime) -> tuple[list[Ended], list[Ta
     """Finish what is still ours, with attempts, counts and responses; return what was, and what may go after it."""
     if any(item.response for item in ended):
         store.lock_intake()  # before the lines, as intake does
-    ours = store.finish([item.finish for item in ended], lambda finishes: _counts(finishes, now), now)
+    ours = store.finish([item.finish for item in ended], now)
     released = move_on({line for line in ours.values() if line}, now)
     kept = [item for item in ended if item.finish.id in ours]
+    store.add_rollups(_counts([item.finish for item in kept], now))
     responses = [item.response for item in kept if item.response]
     if responses:
-        _store_responses(responses)
+        store_responses(responses)
     if len(kept) < len(ended):
         log.warning("stale_finishes_refused", count=len(ended) - len(kept))
     return kept, released
@@ -186,34 +182,6 @@ def _counts(finishes: Sequence[Finish], now: datetime) -> dict[tuple[datetime, i
         if finish.attempt:
             add(finish.system_id, "attempt", finish.error_class, finish.attempt["took_ms"])
     return counts
-
-
-def _store_responses(responses: Sequence[Response]) -> None:
-    """Accept each answer as a message from the system that gave it; the delivery's id makes it unique."""
-    planned: list[Planned] = []
-    for response in responses:
-        claim = response.claim
-        draft = Draft(
-            payload=response.body,
-            content_type=response.content_type,
-            message_id=str(claim.id),
-            source_system=claim.target,
-            target_system=[claim.reply_to] if claim.reply_to else [],
-            message_type=MessageType.RESPONSE.value,
-            event_type=claim.event_type,
-            correlation_id=claim.correlation_id or claim.message_id,
-        )
-        parties = DIRECTORY.look_up({claim.target, claim.reply_to.partition("/")[0]} - {""})
-        # An answer that `reply_to` does not take is kept all the same: unrouted, for people to find.
-        for targets in (draft.target_system, None):
-            draft.target_system = targets
-            try:
-                planned.append(plan(draft, ENGINE, parties, []))
-                break
-            except ControlPlaneError as exc:
-                log.warning("response_not_accepted", source=claim.target, reply_to=claim.reply_to, error=exc.detail)
-    if planned:
-        store_planned(planned)
 
 
 def _pause_gone(endpoint_id: UUID) -> None:

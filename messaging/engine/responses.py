@@ -1,0 +1,56 @@
+"""What receivers answered to requests: each becomes a message of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from endpoints.access.principal import Principal
+from endpoints.errors import ControlPlaneError
+from messaging.intake.commit import store_planned
+from messaging.intake.directory import DIRECTORY
+from messaging.intake.envelope import Draft
+from messaging.intake.plan import Planned, plan
+from messaging.models import MessageType
+from messaging.store import Claim
+
+log = structlog.get_logger(__name__)
+
+ENGINE = Principal(label="engine", role="admin", via="engine")
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a receiver answered to a `request`: to become a message of its own."""
+
+    claim: Claim
+    content_type: str
+    body: bytes
+
+
+def store_responses(responses: Sequence[Response]) -> None:
+    """Accept each answer as a message from the system that gave it; the delivery's id makes it unique."""
+    planned: list[Planned] = []
+    for response in responses:
+        claim = response.claim
+        draft = Draft(
+            payload=response.body,
+            content_type=response.content_type,
+            message_id=str(claim.id),
+            source_system=claim.target,
+            target_system=[claim.reply_to] if claim.reply_to else [],
+            message_type=MessageType.RESPONSE.value,
+            event_type=claim.event_type,
+            correlation_id=claim.correlation_id or claim.message_id,
+        )
+        parties = DIRECTORY.look_up({claim.target, claim.reply_to.partition("/")[0]} - {""})
+        # An answer that `reply_to` does not take is kept all the same: unrouted, for people to find.
+        for targets in (draft.target_system, None):
+            draft.target_system = targets
+            try:
+                planned.append(plan(draft, ENGINE, parties, []))
+                break
+            except ControlPlaneError as exc:
+                log.warning("response_not_accepted", source=claim.target, reply_to=claim.reply_to, error=exc.detail)
+    if planned:
+        store_planned(planned)
