@@ -414,18 +414,14 @@ def insert_accepted(messages: Sequence[Row], deliveries: Sequence[Row], counts: 
 
 def _as_records(columns: dict[str, str], rows: Sequence[Row], body: bytearray) -> str:
     """Return rows as JSON for `_from_records`: columns by place; bytes go into `body`, their place and size instead."""
-    blobs = [place for place, kind in enumerate(columns.values()) if kind == "bytea"]
-    if not blobs:
-        return orjson.dumps([dict(zip(columns, row, strict=True)) for row in rows]).decode()
-    records = []
-    for row in rows:
-        record = dict(zip(columns, row, strict=True))
-        for name in [name for name, kind in columns.items() if kind == "bytea"]:
-            value = record[name]
-            record[name] = None if value is None else len(body) + 1
-            record[f"{name}_size"] = 0 if value is None else len(value)
-            body += value or b""
-        records.append(record)
+    records = [dict(zip(columns, row, strict=True)) for row in rows]
+    for name in [name for name, kind in columns.items() if kind == "bytea"]:
+        for record in records:
+            if value := record[name]:
+                record[name], record[f"{name}_size"] = len(body) + 1, len(value)
+                body += value
+            elif value is not None:
+                record[name], record[f"{name}_size"] = 1, 0
     return orjson.dumps(records).decode()
 
 
