@@ -27,8 +27,8 @@ ID_POSTGRESQL = (
     " || substr(md5(random()::text), 1, 3) || '8' || substr(md5(random()::text), 1, 15))::uuid"
 )
 ID_SQLITE = (
-    "lower(printf('%012x', unixepoch('subsec') * 1000 + i / 1000) || '7' || substr(hex(randomblob(2)), 1, 3)"
-    " || '8' || substr(hex(randomblob(8)), 1, 15))"
+    "lower(printf('%012x', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) + i / 1000)"
+    " || '7' || substr(hex(randomblob(2)), 1, 3) || '8' || substr(hex(randomblob(8)), 1, 15))"
 )
 
 
