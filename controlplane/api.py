@@ -5,7 +5,10 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 from rest_framework.routers import SimpleRouter
 
 from endpoints import api as endpoints
+from endpoints.notice_api import NoticeTargetViewSet
 from messaging import api as messaging
+from messaging import api_jobs, dead_letters, registry_api
+from messaging.incident_api import IncidentViewSet
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -15,12 +18,22 @@ router.register("keys", endpoints.KeyViewSet)
 router.register("audit", endpoints.AuditViewSet)
 router.register("messages", messaging.MessageViewSet)
 router.register("deliveries", messaging.DeliveryViewSet)
-router.register("dead-letters", messaging.DeadLetterViewSet, basename="dead-letter")
+router.register("dead-letters", dead_letters.DeadLetterViewSet, basename="dead-letter")
+router.register("dead-letters/groups", dead_letters.DeadGroupViewSet, basename="dead-group")
 router.register("attempts", messaging.AttemptViewSet)
+router.register("incidents", IncidentViewSet)
+router.register("notice-targets", NoticeTargetViewSet)
+router.register("systems/<slug:slug>/maintenance", registry_api.MaintenanceViewSet)
+router.register("find", messaging.FindView, basename="find")
+router.register("jobs", api_jobs.JobViewSet)
 router.register("ledger", messaging.LedgerView, basename="ledger")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *router.urls,
+    *(
+        path(f"systems/<slug:slug>/{action}/", registry_api.RetirementViewSet.as_view({"post": action}))
+        for action in ("retire", "unretire")
+    ),
     path("schema/", SpectacularJSONAPIView.as_view(permission_classes=[]), name="schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", permission_classes=[]), name="docs"),
 ]

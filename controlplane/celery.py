@@ -9,6 +9,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 
 EMBEDDED = "memory://localhost/"
 PRUNE_EVERY_S = 3600.0
+MEASURE_EVERY_S = 15.0
 
 app = Celery("controlplane")
 app.conf.update(
@@ -24,6 +25,9 @@ app.conf.update(
     timezone="UTC",
     enable_utc=True,
     beat_max_loop_interval=60,
-    beat_schedule={"prune": {"task": "messaging.tasks.prune", "schedule": PRUNE_EVERY_S}},
+    beat_schedule={
+        "prune": {"task": "messaging.tasks.prune", "schedule": PRUNE_EVERY_S},
+        "measure": {"task": "messaging.tasks.measure", "schedule": MEASURE_EVERY_S, "options": {"expires": 60}},
+    },
 )
 app.autodiscover_tasks(["messaging"])

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from endpoints.edge.model_pages import may, principal_of
 from messaging import panels
+from messaging.services import dead_groups, incidents
 
 TONES = {"development": "info", "staging": "warning", "production": "danger"}
 
@@ -41,28 +42,44 @@ def script(request: HttpRequest) -> str:
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the menu as the visitor's role allows: nothing is listed that would answer 403."""
     groups = [
-        {"title": title, "separator": bool(title), "items": [_item(*row[:3]) for row in rows if may(request, *row[3:])]}
+        {
+            "title": title,
+            "separator": bool(title),
+            "items": [_item(*row[:3], badge=_badge(request, row[3])) for row in rows if may(request, *row[3:])],
+        }
         for title, rows in MENU
     ]
     return [group for group in groups if group["items"]]
 
 
-def _item(title: str, icon: str, link: Any) -> dict[str, Any]:
-    return {"title": title, "icon": icon, "link": link}
+def _item(title: str, icon: str, link: Any, badge: str = "") -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": link, "badge": badge, "badge_variant": "danger"}
+
+
+def _badge(request: HttpRequest, resource: str) -> str:
+    """Return the number that stands behind an entry of the menu, "" for most."""
+    count = BADGES[resource](principal_of(request)) if resource in BADGES else 0
+    return f"{count:,}" if count else ""
 
 
 def _list(model: str) -> Any:
     return reverse_lazy(f"admin:{model}_changelist")
 
 
+# What of a resource waits for a person.
+BADGES = {"dead-groups": dead_groups.in_groups, "incidents": incidents.count_open}
 # Groups of (title, icon, link, resource, action): the last two are a row of the role table.
 MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
     (
         "",
         [
             ("Dashboard", "monitoring", reverse_lazy("admin:index"), "deliveries", "list"),
+            ("Find", "search", reverse_lazy("pages:find"), "find", "list"),
+            ("Incidents", "notification_important", reverse_lazy("pages:incidents"), "incidents", "list"),
             ("Deliveries", "local_shipping", _list("messaging_delivery"), "deliveries", "list"),
+            ("Dead letters", "healing", reverse_lazy("pages:dead-letters"), "dead-groups", "list"),
             ("Messages", "mail", _list("messaging_message"), "messages", "list"),
+            ("Jobs", "playlist_play", reverse_lazy("pages:jobs"), "jobs", "list"),
             ("Send a message", "send", reverse_lazy("pages:send"), "messages", "create"),
         ],
     ),

@@ -16,34 +16,13 @@ from urllib.parse import urlsplit
 import environ
 
 from controlplane import env_types as types
+from controlplane.env_problems import BadEnvironment, Problem
 from controlplane.secret_files import encryption_keys_file, secret_key_file
 
 PREFIX = "CONTROLPLANE_"
 DEVELOPMENT, STAGING, PRODUCTION = "development", "staging", "production"
 LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 LOCAL_ZONES = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with the settings: a stable id, where, what, and what to do."""
-
-    id: str
-    name: str
-    what: str
-    do: str
-
-    def __str__(self) -> str:
-        return f"{self.id}  {self.name} (environment variable): {self.what}\n{'':20}{self.do}"
-
-
-class BadEnvironment(Exception):
-    """The settings do not allow a start; `problems` says why."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        self.problems = problems
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__(f"Not started: {count} in the settings.\n\n" + "\n".join(str(p) for p in problems))
 
 
 @dataclass(frozen=True)
@@ -161,6 +140,37 @@ VARIABLES = (
         "Mail server for notices; without it none are sent.",
         secret=True,
     ),
+    Variable(
+        "CONTROLPLANE_INCIDENT_LATE_S",
+        "incident_late_s",
+        types.number(1, 86400),
+        "300",
+        "An incident opens when the oldest due delivery of an interface waits for longer.",
+    ),
+    Variable(
+        "CONTROLPLANE_INCIDENT_DEAD",
+        "incident_dead",
+        types.integer(1, 10**6),
+        "100",
+        "An incident opens when so many deliveries of an interface died within 10 minutes.",
+    ),
+    Variable(
+        "CONTROLPLANE_INCIDENT_SETTLE_S",
+        "incident_settle_s",
+        types.number(0, 3600),
+        "30",
+        "An incident resolves when all was well for so long; one that comes back, later.",
+    ),
+    Variable(
+        "CONTROLPLANE_INCIDENT_REOPEN_S",
+        "incident_reopen_s",
+        types.number(0, 86400),
+        "3600",
+        "What breaks again so soon after it was resolved is the same incident.",
+    ),
+    Variable(
+        "CONTROLPLANE_INCIDENT_GATHER_S", "incident_gather_s", types.number(0, 3600), "5", "How long notices wait."
+    ),
     Variable("CONTROLPLANE_MAIL_FROM", "mail_from", str, "controlplane@localhost", "Sender of notices."),
     Variable(
         "CONTROLPLANE_LOG_FORMAT",
@@ -205,6 +215,11 @@ class Environment:
     jwt_key: str = field(repr=False)
     jwt_algorithms: list[str]
     email_url: str = field(repr=False)
+    incident_late_s: float
+    incident_dead: int
+    incident_settle_s: float
+    incident_reopen_s: float
+    incident_gather_s: float
     mail_from: str
     log_format: str
     log_level: str

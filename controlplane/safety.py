@@ -5,7 +5,8 @@ from ipaddress import ip_network
 from typing import NamedTuple
 
 from controlplane import env_types
-from controlplane.env import PRODUCTION, STAGING, BadEnvironment, Environment, Problem, read
+from controlplane.env import PRODUCTION, STAGING, Environment, read
+from controlplane.env_problems import BadEnvironment, Problem
 
 LEAST_SECRET = 32
 LEAST_DIFFERENT = 10

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from controlplane import logs
-from controlplane.env import BadEnvironment
+from controlplane.env_problems import BadEnvironment
 from controlplane.safety import load
 
 BASE_DIR = Path(__file__).resolve().parent.parent

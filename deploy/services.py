@@ -1,4 +1,4 @@
-"""Start and stop the real servers that the tests use: PostgreSQL, and nginx and Chromium if they can be had.
+"""Start and stop the real servers that the tests use: PostgreSQL; nginx, Chromium and promtool if they can be had.
 
     python deploy/services.py start|stop|url
 
@@ -52,6 +52,28 @@ def apt_install(program: str) -> bool:
         if subprocess.run(command, check=False, **quiet).returncode != 0:  # noqa: S603 - our own words
             return False
     return True
+
+
+def promtool() -> str | None:
+    """Return promtool, unpacked below var from its package: installed, that would start a server of its own."""
+    kept = VAR / "prometheus" / "usr" / "bin" / "promtool"
+    if found := shutil.which("promtool") or (str(kept) if kept.exists() else None):
+        return found
+    if not shutil.which("apt-get") or not shutil.which("dpkg"):
+        return None
+    say("fetching promtool with apt-get")
+    folder = kept.parents[2]
+    folder.mkdir(parents=True, exist_ok=True)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+    fetch = ["apt-get", "download", "prometheus"]
+    if subprocess.run(fetch, check=False, **quiet).returncode != 0:  # noqa: S603 - our own words
+        if os.geteuid() == 0:
+            subprocess.run(["apt-get", "update"], check=False, **quiet)  # noqa: S607
+        subprocess.run(fetch, check=False, **quiet)  # noqa: S603
+    for package in folder.glob("prometheus_*.deb"):
+        subprocess.run(["dpkg", "-x", str(package), str(folder)], check=False, **quiet)  # noqa: S603, S607
+        package.unlink()
+    return str(kept) if kept.exists() else None
 
 
 def owner() -> str | None:
@@ -155,6 +177,8 @@ def start() -> int:
     for program in ("nginx", "chromium"):
         found = shutil.which(program) or (apt_install(program) and shutil.which(program))
         say(f"{program} at {found}" if found else f"{program} cannot be had here: its tests are skipped")
+    found = promtool()
+    say(f"promtool at {found}" if found else "promtool cannot be had here: its tests are skipped")
     return 0 if url else 1
 
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
+from django.db.models.functions import Now
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, viewsets
 from rest_framework.decorators import action
@@ -11,11 +12,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 
+from endpoints import pausing, services
 from endpoints import serializers as shapes
-from endpoints import services
 from endpoints.access.rest import principal_of
 from endpoints.edge import filters as by
 from endpoints.edge.walks import Order, Walk
+from endpoints.health import healthy
 from endpoints.models import (
     ApiKey,
     AuditEntry,
@@ -24,6 +26,7 @@ from endpoints.models import (
     Endpoint,
     EndpointState,
     Health,
+    Maintenance,
     Role,
     Stage,
     System,
@@ -32,15 +35,8 @@ from endpoints.models import (
 )
 
 CHANGING = ("update", "partial_update")
-ILL = (Health.DEGRADED, Health.DOWN, Health.STALE)
 MAX_DEPENDENTS = 500
 USES = ("deliver", "probe", "test")
-
-
-def healthy() -> Q:
-    """Return the systems one can use now: active, with an enabled endpoint, and none of those known to be ill."""
-    enabled = Endpoint.objects.filter(system=OuterRef("pk"), state=EndpointState.ENABLED)
-    return Q(Exists(enabled), ~Exists(enabled.filter(health__in=ILL)), state=SystemState.ACTIVE)
 
 
 class RegistryViewSet(viewsets.ModelViewSet):
@@ -96,42 +92,45 @@ class SystemViewSet(RegistryViewSet):
 
     def get_queryset(self) -> QuerySet[Any]:
         visible = System.objects.visible_to(principal_of(self.request))
-        return super().get_queryset().prefetch_related(Prefetch("depends_on", visible))
+        running = Prefetch("maintenances", Maintenance.objects.at(Now()))
+        return super().get_queryset().prefetch_related(Prefetch("depends_on", visible), running)
 
-    @extend_schema(request=shapes.SystemPauseSerializer, responses=shapes.SystemSerializer)
+    @extend_schema(request=pausing.SystemPauseSerializer, responses=shapes.SystemSerializer)
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, slug: str) -> Response:
         """Hold every delivery to the system, or to one of its doors; nothing is lost and no attempt is spent."""
-        system, body = self.get_object(), self._read(shapes.SystemPauseSerializer)
+        system, body = self.get_object(), self._read(pausing.SystemPauseSerializer)
         if interface := body.pop("interface"):
             services.pause_interface(system, interface, by=principal_of(request), **body)
         else:
             services.pause(system, by=principal_of(request), **body)
         return self._shown(system)
 
-    @extend_schema(request=shapes.SystemResumeSerializer, responses=shapes.SystemSerializer)
+    @extend_schema(request=pausing.SystemResumeSerializer, responses=shapes.SystemSerializer)
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, slug: str) -> Response:
         """Let deliveries go again."""
-        system, body = self.get_object(), self._read(shapes.SystemResumeSerializer)
-        if body["interface"]:
+        system, body = self.get_object(), self._read(pausing.SystemResumeSerializer)
+        if body["rate_per_s"] is not None:
+            services.drain(system, by=principal_of(request), **body)
+        elif body["interface"]:
             services.resume_interface(system, body["interface"], by=principal_of(request))
         else:
             services.resume(system, by=principal_of(request))
         return self._shown(system)
 
-    @extend_schema(request=shapes.PauseSerializer, responses=shapes.EmergencyStopSerializer)
+    @extend_schema(request=pausing.PauseSerializer, responses=pausing.EmergencyStopSerializer)
     @action(detail=False, methods=["post"])
     def pause_all(self, request: Request) -> Response:
         """Send nothing to anybody from now on; what is on its way ends, and messages are taken as ever."""
-        stop = services.pause_all(by=principal_of(request), **self._read(shapes.PauseSerializer))
-        return Response(shapes.EmergencyStopSerializer(stop).data)
+        stop = services.pause_all(by=principal_of(request), **self._read(pausing.PauseSerializer))
+        return Response(pausing.EmergencyStopSerializer(stop).data)
 
-    @extend_schema(request=shapes.ResumeSerializer, responses={204: None})
+    @extend_schema(request=pausing.ResumeSerializer, responses={204: None})
     @action(detail=False, methods=["post"])
     def resume_all(self, request: Request) -> Response:
         """End the emergency stop; what is paused by itself stays paused."""
-        self._read(shapes.ResumeSerializer)
+        self._read(pausing.ResumeSerializer)
         services.resume_all(by=principal_of(request))
         return Response(status=204)
 
@@ -166,40 +165,44 @@ class EndpointViewSet(RegistryViewSet):
     orderings = {"created_at": "created_at", "updated_at": "updated_at", "system": "system__slug", "name": "name"}
     default_ordering = "system"
 
-    @extend_schema(request=shapes.PauseSerializer, responses=shapes.EndpointSerializer)
+    @extend_schema(request=pausing.PauseSerializer, responses=shapes.EndpointSerializer)
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, pk: Any) -> Response:
         """Hold every delivery to this address; its siblings take over."""
         return self._shown(
-            services.pause(self.get_object(), by=principal_of(request), **self._read(shapes.PauseSerializer))
+            services.pause(self.get_object(), by=principal_of(request), **self._read(pausing.PauseSerializer))
         )
 
-    @extend_schema(request=shapes.ResumeSerializer, responses=shapes.EndpointSerializer)
+    @extend_schema(request=pausing.EndpointResumeSerializer, responses=shapes.EndpointSerializer)
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, pk: Any) -> Response:
-        """Let deliveries go again."""
-        self._read(shapes.ResumeSerializer)
-        return self._shown(services.resume(self.get_object(), by=principal_of(request)))
+        """Let deliveries go again; with a rate, what waits now goes no faster, and an open breaker tries at once."""
+        endpoint, rate_per_s = self.get_object(), self._read(pausing.EndpointResumeSerializer)["rate_per_s"]
+        if rate_per_s is None:
+            services.resume(endpoint, by=principal_of(request))
+        else:
+            services.drain(endpoint, by=principal_of(request), rate_per_s=rate_per_s)
+        return self._shown(endpoint)
 
-    @extend_schema(request=shapes.ResumeSerializer, responses=shapes.EndpointSerializer)
+    @extend_schema(request=pausing.ResumeSerializer, responses=shapes.EndpointSerializer)
     @action(detail=True, methods=["post"])
     def disable(self, request: Request, pk: Any) -> Response:
         """Expect nothing of this address: without a sibling in use, what waits and what comes is skipped."""
-        self._read(shapes.ResumeSerializer)
+        self._read(pausing.ResumeSerializer)
         return self._shown(services.disable(self.get_object(), by=principal_of(request)))
 
-    @extend_schema(request=shapes.ResumeSerializer, responses=shapes.EndpointSerializer)
+    @extend_schema(request=pausing.ResumeSerializer, responses=shapes.EndpointSerializer)
     @action(detail=True, methods=["post"])
     def enable(self, request: Request, pk: Any) -> Response:
         """Send to a disabled address again; what was skipped stays skipped."""
-        self._read(shapes.ResumeSerializer)
+        self._read(pausing.ResumeSerializer)
         return self._shown(services.enable(self.get_object(), by=principal_of(request)))
 
-    @extend_schema(request=shapes.ResumeSerializer, responses=shapes.TrialSerializer)
+    @extend_schema(request=pausing.ResumeSerializer, responses=shapes.TrialSerializer)
     @action(detail=True, methods=["post"])
     def probe(self, request: Request, pk: Any) -> Response:
         """Ask the endpoint now whether it is there, under the same rules as a delivery."""
-        self._read(shapes.ResumeSerializer)
+        self._read(pausing.ResumeSerializer)
         return Response(services.probe(self.get_object(), by=principal_of(request)).as_dict())
 
 
@@ -220,11 +223,11 @@ class CredentialViewSet(RegistryViewSet):
     orderings = {"name": "name", "created_at": "created_at", "updated_at": "updated_at"}
     default_ordering = "name"
 
-    @extend_schema(request=shapes.ResumeSerializer, responses=shapes.TrialSerializer)
+    @extend_schema(request=pausing.ResumeSerializer, responses=shapes.TrialSerializer)
     @action(detail=True, methods=["post"])
     def test(self, request: Request, pk: Any) -> Response:
         """Make what the credential would add to a request; an OAuth 2 client gets its token."""
-        self._read(shapes.ResumeSerializer)
+        self._read(pausing.ResumeSerializer)
         return Response(services.test_credential(self.get_object(), by=principal_of(request)).as_dict())
 
 
@@ -258,7 +261,7 @@ class KeyViewSet(
         body.save()
         return Response({**body.data, "key": body.plaintext}, status=201)
 
-    @extend_schema(request=shapes.ResumeSerializer, responses=shapes.KeySerializer)
+    @extend_schema(request=pausing.ResumeSerializer, responses=shapes.KeySerializer)
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, pk: Any) -> Response:
         """Stop a key for good; it is refused everywhere within a second."""

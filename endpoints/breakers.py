@@ -15,7 +15,7 @@ class BreakerSerializer(serializers.ModelSerializer[Breaker]):
 
     class Meta:
         model = Breaker
-        fields = ("state", "failures", "opened_at", "next_try_at", "error_class", "error")
+        fields = ("state", "failures", "opened_at", "next_try_at", "error_class", "error", "pace_per_s")
         read_only_fields = fields
 
     def get_failures(self, breaker: Breaker) -> int:

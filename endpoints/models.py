@@ -7,6 +7,7 @@ from django.contrib.auth.models import Group
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from endpoints.access.principal import Principal
 from endpoints.ids import new_id
@@ -53,6 +54,13 @@ class SystemState(models.TextChoices):
     ACTIVE = "active"
     PAUSED = "paused"
     RETIRED = "retired"
+
+
+class Retirement(models.TextChoices):
+    """What a retired system still has to do; nothing once all that waited for it has ended."""
+
+    DRAINING = "draining"  # what waits is delivered
+    CANCELLING = "cancelling"  # what waits is cancelled, a batch at a time
 
 
 class EndpointState(models.TextChoices):
@@ -182,6 +190,8 @@ class System(models.Model):
     state = models.CharField(max_length=10, choices=SystemState, default=SystemState.ACTIVE)
     pause_until = models.DateTimeField(null=True, blank=True)
     pause_reason = models.CharField(max_length=500, blank=True)
+    retirement = models.CharField(max_length=10, choices=Retirement, blank=True, default="", db_default="")
+    retired_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -190,6 +200,10 @@ class System(models.Model):
     class Meta:
         ordering = ["slug"]
         constraints = [
+            models.CheckConstraint(
+                condition=Q(retirement="") | Q(state="retired", retirement__in=Retirement.values),
+                name="system_retirement",
+            ),
             one_of("kind", SystemKind, "system_kind"),
             one_of("environment", Stage, "system_environment"),
             one_of("state", SystemState, "system_state"),
@@ -198,6 +212,17 @@ class System(models.Model):
 
     def __str__(self) -> str:
         return self.slug
+
+    @property
+    def may_be_sent_to(self) -> bool:
+        """Say whether nobody took it out of use: it is active, or retired and still gets what waited for it."""
+        return self.state == SystemState.ACTIVE or self.retirement == Retirement.DRAINING
+
+    @property
+    def in_maintenance(self) -> bool:
+        """Say whether it is in a window now; asks for the windows unless they were prefetched."""
+        now = timezone.now()
+        return any(window.is_on(now) for window in self.maintenances.all())
 
 
 class Credential(models.Model):
@@ -308,13 +333,180 @@ class Breaker(models.Model):
     tried_at = models.DateTimeField(null=True)
     last_failed = models.UUIDField(null=True)  # the delivery tried last in vain
     healed_at = models.DateTimeField(null=True)  # from here sends begin with one in flight
+    # What had waited when this was set goes at most so fast; ended once all of it went.
+    pace_per_s = models.FloatField(null=True)
+    paced_at = models.DateTimeField(null=True)
     written_at = models.DateTimeField(db_index=True)
 
     class Meta:
-        constraints = [one_of("state", BreakerState, "breaker_state")]
+        constraints = [
+            one_of("state", BreakerState, "breaker_state"),
+            models.CheckConstraint(
+                condition=Q(pace_per_s__isnull=True, paced_at__isnull=True)
+                | Q(pace_per_s__gt=0, paced_at__isnull=False),
+                name="breaker_pace",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.endpoint}: {self.state}"
+
+
+class MaintenanceQuerySet(SystemOwnedQuerySet):
+    """Windows; they may overlap, and a system is held as long as it is in any of them."""
+
+    def at(self, now: Any) -> Self:
+        """Return the windows that `now` (a time, or the database's own) lies in."""
+        return self.filter(starts_at__lte=now, ends_at__gt=now)
+
+
+class Maintenance(models.Model):
+    """A planned time in which a system is not sent to and nobody is told of it; what comes is held."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="maintenances")
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField(db_index=True)
+    reason = models.CharField(max_length=500, blank=True)
+    created_by = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = MaintenanceQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["starts_at", "id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(ends_at__gt=models.F("starts_at")), name="maintenance_ends_later"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.system.slug}, {self.starts_at:%Y-%m-%d %H:%M} to {self.ends_at:%Y-%m-%d %H:%M} UTC"
+
+    def is_on(self, now: Any) -> bool:
+        """Say whether `now` lies in the window."""
+        return bool(self.starts_at <= now < self.ends_at)
+
+
+class Incident(models.Model):
+    """An opened-then-resolved period of bad health; at most one is open of each subject.
+
+    The subject is an endpoint, or one of our own processes.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    subject = models.CharField(max_length=300)  # endpoint:<id> or process:<role>@<host>
+    label = models.CharField(max_length=300)
+    system = models.ForeignKey(System, on_delete=models.CASCADE, null=True, related_name="incidents")
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.SET_NULL, null=True, related_name="incidents")
+    causes = models.JSONField(default=list)  # [{"cause", "since", "until", "detail", "times"}], oldest first
+    summary = models.CharField(max_length=500)
+    facts = models.JSONField(default=dict)  # the numbers that it was judged by, lately
+    opened_at = models.DateTimeField()
+    resolved_at = models.DateTimeField(null=True)
+    # Another one that speaks for this: of the same host, or of a system that this one depends on.
+    parent = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="children")
+    parent_because = models.CharField(max_length=20, blank=True)  # host | dependency | process
+    quiet_because = models.CharField(max_length=20, blank=True)  # paused | maintenance | dependency: nobody is told
+    returns = models.PositiveIntegerField(default=0, help_text="How often it came back shortly after it resolved.")
+    speak_at = models.DateTimeField(default=timezone.now, help_text="Nobody is told of it before.")
+    told_opened_at = models.DateTimeField(null=True)
+    told_resolved_at = models.DateTimeField(null=True)
+
+    objects = SystemOwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-opened_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["subject"], name="incident_one_open", condition=Q(resolved_at__isnull=True))
+        ]
+        indexes = [
+            models.Index(fields=["-opened_at", "-id"], name="incident_by_time"),
+            models.Index(fields=["subject", "-opened_at"], name="incident_by_subject"),
+            models.Index(
+                fields=["told_opened_at"],
+                name="incident_half_told",
+                condition=Q(told_opened_at__isnull=False, told_resolved_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.summary}"
+
+
+class NoticeTarget(models.Model):
+    """Who is told when an incident opens and when it resolves: a registered system, or a mailbox."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    team = models.ForeignKey(Group, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    target = models.CharField(max_length=127, blank=True, help_text="A system or system/interface that gets a message.")
+    email = models.EmailField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = TeamOwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=(Q(target="") & ~Q(email="")) | (~Q(target="") & Q(email="")), name="noticetarget_one_way"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.target or self.email
+
+
+class NoticeKind(models.TextChoices):
+    OPENED = "opened"
+    RESOLVED = "resolved"
+    TEST = "test"
+
+
+class NoticeState(models.TextChoices):
+    PENDING = "pending"
+    SENT = "sent"  # accepted by our own intake, or taken by the mail server
+    FAILED = "failed"
+
+
+class Notice(models.Model):
+    """That one target is told one thing of one incident, once; several of them may go out as one digest.
+
+    Written in the transaction that decides it, sent afterwards: a crash in between loses and repeats nothing.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    incident = models.ForeignKey(Incident, on_delete=models.CASCADE, null=True, related_name="notices")
+    target = models.ForeignKey(NoticeTarget, on_delete=models.SET_NULL, null=True, related_name="notices")
+    told = models.CharField(max_length=254)  # the target by name, for when it is gone
+    kind = models.CharField(max_length=10, choices=NoticeKind)
+    round = models.PositiveIntegerField(default=0)  # the incident's `returns`: it may open and resolve again
+    carrier = models.ForeignKey("self", on_delete=models.CASCADE, null=True, related_name="carried")  # a digest
+    payload = models.JSONField(default=dict)  # of the carrier only
+    state = models.CharField(max_length=10, choices=NoticeState, default=NoticeState.PENDING)
+    tries = models.PositiveIntegerField(default=0)
+    next_at = models.DateTimeField()
+    error = models.CharField(max_length=500, blank=True)
+    created_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        constraints = [
+            one_of("kind", NoticeKind, "notice_kind"),
+            one_of("state", NoticeState, "notice_state"),
+            models.UniqueConstraint(
+                fields=["target", "incident", "kind", "round"], name="notice_once", condition=~Q(kind=NoticeKind.TEST)
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_at"], name="notice_due", condition=Q(state=NoticeState.PENDING, carrier__isnull=True)
+            ),
+            models.Index(fields=["target", "-created_at"], name="notice_by_target"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} to {self.told}"
 
 
 class EmergencyStop(models.Model):

@@ -1,7 +1,6 @@
 """The registry as the API shows and reads it: exactly the documented fields, nothing passed over in silence."""
 
 import uuid
-from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.models import Group
@@ -12,29 +11,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from endpoints import services
-from endpoints.access.principal import Principal
 from endpoints.breakers import BreakerSerializer
-from endpoints.models import SLUG, ApiKey, AuditEntry, Credential, EmergencyStop, Endpoint, Role, System
-
-
-class Strict(serializers.Serializer):
-    """Refuses fields it does not read, instead of passing over them: a typo must not look like success."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            errors = {
-                name: ["This field is read-only." if name in self.fields else "This field is not known."]
-                for name in map(str, data)
-                if name not in self.fields or self.fields[name].read_only
-            }
-            if errors:
-                raise serializers.ValidationError(errors, code="unknown_field")
-        return super().to_internal_value(data)
-
-    @property
-    def principal(self) -> Principal:
-        found: Principal = self.context["request"].user
-        return found
+from endpoints.edge.strict_shape import Strict
+from endpoints.models import SLUG, ApiKey, AuditEntry, Credential, Endpoint, Role, System
 
 
 class VisibleSlugField(serializers.SlugRelatedField):
@@ -117,6 +96,7 @@ class SystemSerializer(RegistrySerializer):
     accepts_from = TextList(required=False, help_text='Teams and systems that may send here, or ["*"].')
     metadata = ObjectField(required=False)
     search_keys = ObjectList(required=False)
+    in_maintenance = serializers.BooleanField(read_only=True, help_text="Whether a window holds its deliveries now.")
 
     class Meta:
         model = System
@@ -124,9 +104,10 @@ class SystemSerializer(RegistrySerializer):
             *("slug", "name", "kind", "environment", "version", "description", "tags", "capabilities"),
             *("metadata", "owner", "contact", "runbook_url", "search_keys", "accepts_from"),
             *("accepts_broadcast", "depends_on", "allow_load", "max_message_bytes", "state"),
-            *("pause_until", "pause_reason", "created_at", "updated_at"),
+            *("pause_until", "pause_reason", "retirement", "retired_at", "in_maintenance"),
+            *("created_at", "updated_at"),
         )
-        read_only_fields = ("pause_until", "pause_reason", "created_at", "updated_at")
+        read_only_fields = fields[-7:]
 
 
 class EndpointSerializer(RegistrySerializer):
@@ -252,35 +233,6 @@ class AuditSerializer(serializers.ModelSerializer):
             "changes",
         )
         read_only_fields = fields
-
-
-class PauseSerializer(Strict):
-    """How long and why to hold."""
-
-    until = serializers.DateTimeField(required=False, allow_null=True, default=None)
-    reason = serializers.CharField(required=False, allow_blank=True, default="", max_length=500)
-
-
-class SystemPauseSerializer(PauseSerializer):
-    interface = serializers.CharField(
-        required=False, default="", allow_blank=True, help_text="Only this door; empty: the whole system."
-    )
-
-
-class EmergencyStopSerializer(serializers.ModelSerializer[Any]):
-    """Since when nothing is sent to anybody, by whom, until when and why."""
-
-    class Meta:
-        model = EmergencyStop
-        fields = ["since", "by", "until", "reason"]
-
-
-class ResumeSerializer(Strict):
-    """Nothing to say."""
-
-
-class SystemResumeSerializer(Strict):
-    interface = serializers.CharField(required=False, default="", allow_blank=True)
 
 
 class TrialSerializer(serializers.Serializer):

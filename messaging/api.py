@@ -22,8 +22,8 @@ from endpoints.edge.json_api import ExactJSONParser
 from endpoints.edge.renderers import ExactJSONRenderer, PlainTextRenderer
 from endpoints.edge.walks import Order, Walk
 from endpoints.errors import Malformed, TooLarge
-from messaging import walks
-from messaging.filters import ATTEMPTS, DEAD_LETTERS, DELIVERIES, LEDGER, MESSAGE, MESSAGES
+from messaging import store, walks
+from messaging.filters import ATTEMPTS, DELIVERIES, FIND, LEDGER, MESSAGE, MESSAGES
 from messaging.intake.answers import summary
 from messaging.intake.http import MAX_BATCH_ITEMS
 from messaging.models import Attempt, Delivery, Message, State
@@ -37,7 +37,12 @@ from messaging.serializers import (
     MessageDetailSerializer,
     MessageSerializer,
 )
-from messaging.services import curl, deliveries, ledger, lookup, order, sending
+from messaging.serializers_jobs import AcceptedSerializer
+from messaging.services import curl, deliveries, finding, ledger, lookup, order, sending
+from messaging.services.trace import SIZE, trace
+from messaging.services.why import as_json, why
+from messaging.services.why.asked import why_of
+from messaging.shapes import TraceSerializer, WhySerializer
 
 LEDGER_SPAN = timedelta(days=1)
 
@@ -81,6 +86,15 @@ class MessageViewSet(ReadViewSet):
             shown = MessageDetailSerializer
         return Response(shown(found, context=self.get_serializer_context()).data)
 
+    @extend_schema(responses=WhySerializer, parameters=documented(MESSAGE))
+    @action(detail=True, methods=["get"])
+    def why(self, request: Request, message_id: str) -> Response:
+        """Say what became of a message, why, and what to do; also of one that nobody was to get."""
+        by, now = principal_of(request), store.now()
+        found = lookup.message(by, message_id, values(MESSAGE, request).get("source_system"))
+        [message] = finding.messages([found.pk], by)
+        return Response(as_json(why_of(message, by, now), now))
+
     @extend_schema(
         request=REQUEST,
         responses=RESPONSES,
@@ -105,6 +119,14 @@ class MessageViewSet(ReadViewSet):
         key = request.headers.get("Idempotency-Key")
         named = {} if key is None or not isinstance(request.data, dict) else {"idempotency_key": key}
         return Response(asdict(sending.send({**request.data, **named} if named else request.data, by=by)), status=202)
+
+    @extend_schema(request=None, responses={202: AcceptedSerializer}, parameters=documented(MESSAGE))
+    @action(detail=True, methods=["post"])
+    def replay(self, request: Request, message_id: str) -> Response:
+        """Send a message as a new one: new id, today's targets, correlation to the old one."""
+        asked = values(MESSAGE, request)
+        found = lookup.message(principal_of(request), message_id, asked.get("source_system"))
+        return Response(asdict(sending.replay(found, by=principal_of(request))), status=202)
 
 
 class DeliveryReadViewSet(ReadViewSet):
@@ -152,20 +174,15 @@ class DeliveryViewSet(DeliveryReadViewSet):
         """Give up a delivery that waits, or a dead one that the next of its ordering key waits for."""
         return self._accepted(deliveries.cancel(self.get_object(), by=principal_of(request)))
 
+    @extend_schema(responses=WhySerializer)
+    @action(detail=True, methods=["get"])
+    def why(self, request: Request, pk: str) -> Response:
+        """Say where it is, since when, what it waits for or died of, how many others do, and what to do."""
+        now = store.now()
+        return Response(as_json(why(self.get_object(), principal_of(request), now), now))
+
     def _accepted(self, delivery: Delivery) -> Response:
         return Response(self.get_serializer(delivery).data, status=202)
-
-
-class DeadLetterViewSet(DeliveryReadViewSet):
-    """Deliveries whose policy gave up, with the reason."""
-
-    resource = "dead-letters"
-    filters = DEAD_LETTERS
-    always = {"state": [State.DEAD]}
-    orderings = {"created_at": "message_id", "finished_at": "finished_at"}
-
-    def get_queryset(self) -> QuerySet[Delivery]:
-        return super().get_queryset().filter(state=State.DEAD)
 
 
 class AttemptViewSet(ReadViewSet):
@@ -213,3 +230,19 @@ class LedgerView(viewsets.ViewSet):
                 "from must be before to", errors=[{"field": "from", "code": "invalid", "detail": "not before to"}]
             )
         return Response(LedgerSerializer(ledger.balance(principal_of(request), start, end, asked.get("system"))).data)
+
+
+class FindView(viewsets.ViewSet):
+    """Where is it? Everything known by an id or a key, hop by hop across the systems."""
+
+    resource = "find"
+
+    @extend_schema(responses=TraceSerializer, parameters=documented(FIND))
+    def list(self, request: Request) -> Response:
+        """Trace an id of a message or delivery, a correlation id, an ordering key, or a business key (order=4711)."""
+        asked, now = values(FIND, request), store.now()
+        if "q" not in asked:
+            detail = "give what to look for"
+            raise Malformed(f"q: {detail}", errors=[{"field": "q", "code": "required", "detail": detail}])
+        found = trace(asked["q"], principal_of(request), now, asked.get("before"), asked.get("page_size", SIZE))
+        return Response(TraceSerializer(found, context={"now": now, "url": request.build_absolute_uri()}).data)

@@ -10,17 +10,33 @@ from endpoints.edge.filters import (
     Filter,
     boolean,
     choice,
+    condition,
     custom,
     identifier,
     moment,
     number,
     one_of,
+    parse_boolean,
+    parse_uuid,
     text,
+    words,
 )
 from endpoints.models import System
+from messaging.conf import CAUSES
 from messaging.intake.fields import PRIORITIES
-from messaging.models import ERROR_CLASSES, Delivery, MessageType, Outcome, Reason, SearchKey, State
+from messaging.models import (
+    ERROR_CLASSES,
+    Delivery,
+    JobAction,
+    JobState,
+    MessageType,
+    Outcome,
+    Reason,
+    SearchKey,
+    State,
+)
 
+RESOLVED = "Dead letters only: those that a person said are done with, or (false) those that wait for one."
 FOUND_BY = "An id of a message or delivery, a correlation id, or the value of a search key."
 
 
@@ -54,6 +70,11 @@ def by_words(position: str, message: str, value: str) -> Q:
     with contextlib.suppress(ValueError):  # not the id of a delivery
         found |= Q(Exists(Delivery.objects.filter(message=OuterRef(position), pk=uuid.UUID(value))))
     return found
+
+
+def by_resolved(yes: bool) -> Q:
+    """Select dead letters that a person is done with, or those that wait for one."""
+    return Q(state=State.DEAD, resolved_at__isnull=not yes)
 
 
 def known_by(position: str, message: str) -> dict[str, Filter]:
@@ -103,10 +124,25 @@ DELIVERIES: dict[str, Filter] = {
     "created_before": moment("created_at__lt", "Created before this time."),
     "finished_after": moment("finished_at__gte", "Ended at or after this time."),
     "finished_before": moment("finished_at__lt", "Ended before this time."),
+    "dead_group": Filter(
+        parse_uuid,
+        lambda value: Q(group_id=value, resolved_at__isnull=True),
+        "The unresolved dead letters of one cause.",
+        {"type": "string", "format": "uuid"},
+    ),
+    "resolved": Filter(parse_boolean, by_resolved, RESOLVED, {"type": "boolean"}),
     **known_by("message_id", "message__"),
 }
 
 DEAD_LETTERS = {name: found for name, found in DELIVERIES.items() if name != "state"}
+
+DEAD_GROUPS: dict[str, Filter] = {
+    "system": one_of("system__slug", "Slugs of receivers."),
+    "interface": one_of("interface"),
+    "error_class": choice("error_class", ERROR_CLASSES),
+    "resolved": condition(Q(count=0), "Whether nothing of this cause is left to be done."),
+    "q": words("signature", "note"),
+}
 
 ATTEMPTS: dict[str, Filter] = {
     "delivery": identifier("delivery_id"),
@@ -123,4 +159,34 @@ LEDGER: dict[str, Filter] = {
     "system": text("system__slug", "Only what this system was to receive."),
     "from": moment("created_at__gte", "Accepted at or after this time; default: a day before `to`."),
     "to": moment("created_at__lt", "Accepted before this time; default: now."),
+}
+
+FIND: dict[str, Filter] = {
+    "q": text("q", "An id of a message or delivery, a correlation id, an ordering key, or `4711` or `order=4711`."),
+    "before": number("pk__lt", 1, 10**18, "Only messages of an earlier position, as `next` says."),
+    "page_size": number("size", 1, 100, "How many messages the key itself may lead to; default 50."),
+}
+
+JOBS: dict[str, Filter] = {
+    "action": choice("action", JobAction.values),
+    "state": choice("state", JobState.values),
+}
+
+
+def by_cause(value: str) -> Q:
+    """Select incidents that have, or had, this cause."""
+    if value not in CAUSES:
+        raise ValueError(f"must be one of {', '.join(CAUSES)}.")
+    return Q(causes__icontains=f'"cause": "{value}"')
+
+
+INCIDENTS: dict[str, Filter] = {
+    "open": condition(Q(resolved_at__isnull=True), "Only open ones, or only resolved ones."),
+    "system": one_of("system__slug", "The system's slug."),
+    "endpoint": identifier("endpoint_id"),
+    "cause": custom(by_cause, f"One of {', '.join(CAUSES)}."),
+    "quiet": condition(~Q(quiet_because=""), "Those that nobody is told of, or the others."),
+    "parent": identifier("parent_id", "Those that this incident speaks for."),
+    "created_after": moment("opened_at__gte", "Opened at or after this time."),
+    "created_before": moment("opened_at__lt", "Opened before this time."),
 }

@@ -17,6 +17,7 @@ from endpoints.models import System, SystemState
 from messaging.models import MessageType, Priority
 
 MOST_CHOICES = 300
+UTC_MINUTE = "%Y-%m-%dT%H:%M"
 PRIORITIES = [(priority.name.lower(), priority.name.lower()) for priority in Priority]
 EXAMPLE = '{\n  "order": 4711,\n  "status": "paid"\n}'
 # Where the API's names of fields stand in the form.
@@ -90,5 +91,32 @@ class SendForm(forms.Form):
             self.add_error(FIELDS_OF_CODES.get(error.code), error.detail)
 
 
+class MaintenanceForm(forms.Form):
+    """A window by hand. Its times are UTC; a script shows them in the reader's zone and sends them back as UTC."""
+
+    starts_at = forms.DateTimeField(label="From", input_formats=[UTC_MINUTE])
+    ends_at = forms.DateTimeField(label="Until", input_formats=[UTC_MINUTE])
+    reason = forms.CharField(
+        required=False,
+        max_length=500,
+        help_text="Others will read it.",
+        widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "Database upgrade"}),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("starts_at", "ends_at"):
+            attrs = {"type": "datetime-local", "data-utc": "", "required": True}
+            self.fields[name].widget = UnfoldAdminTextInputWidget(attrs=attrs)
+
+    def add_refusal(self, error: ControlPlaneError) -> None:
+        """Show what a service refused at the field it names."""
+        for entry in error.errors:
+            self.add_error(WINDOW_FIELDS.get(entry["field"]), entry["detail"])
+        if not error.errors:
+            self.add_error(None, error.detail)
+
+
+WINDOW_FIELDS = {"from": "starts_at", "until": "ends_at", "reason": "reason"}
 FIELD_NAMES = {"source": "source_system", "target": "target_system"}
 FIELDS_OF_CODES = {"unknown_system": "target", "not_accepted": "target", "too_large": "payload"}

@@ -7,7 +7,7 @@ from django.db.models import Case, F, Q, Value, When
 
 from endpoints.access.principal import Principal
 from endpoints.ids import new_id
-from endpoints.models import Endpoint, System, one_of, visible
+from endpoints.models import Endpoint, System, SystemOwnedQuerySet, one_of, visible
 from endpoints.transports.base import AckLevel, ErrorClass
 
 
@@ -104,6 +104,7 @@ class MessageQuerySet(models.QuerySet[Any]):
 RARE = ~Q(state="delivered") & ~Q(state="sending") & ~Q(state="pending")
 UNSETTLED = ~Q(state="delivered") & ~Q(state="sending")
 TELLING_REASON = ~Q(reason="new") & ~Q(reason="sent")
+UNGROUPED = Q(state="dead", group__isnull=True, resolved_at__isnull=True)
 FAILED_ANSWER = 300  # from this status code on, attempts are indexed by it
 
 
@@ -217,6 +218,43 @@ HOLDS = ~Q(ordering_key="") & (
 )
 
 
+class DeadGroup(models.Model):
+    """Dead letters of one cause: one interface, one error class, one error text but for its varying parts."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="+", db_index=False)
+    interface = models.CharField(max_length=63)
+    error_class = models.CharField(max_length=20, blank=True)
+    signature = models.CharField(max_length=500, blank=True)
+    digest = models.CharField(max_length=32)  # of the signature, so that the index stays small
+    count = models.BigIntegerField(default=0, help_text="Unresolved dead letters, now.")
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    example = models.UUIDField(null=True)  # the delivery that died last
+    note = models.TextField(max_length=2000, blank=True)
+    noted_by = models.CharField(max_length=200, blank=True)
+    noted_at = models.DateTimeField(null=True)
+    resolved_at = models.DateTimeField(null=True, help_text="When all there were had been resolved, the last time.")
+    resolved_by = models.CharField(max_length=200, blank=True)
+
+    objects = SystemOwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-last_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["system", "interface", "error_class", "digest"], name="deadgroup_unique"),
+        ]
+        indexes = [models.Index(fields=["-last_at", "-id"], name="deadgroup_open", condition=Q(count__gt=0))]
+
+    def __str__(self) -> str:
+        return f"{self.system_id}/{self.interface} {self.error_class} {self.signature}"
+
+    @property
+    def came_back(self) -> bool:
+        """Say whether it died again of what a person had resolved."""
+        return self.count > 0 and self.resolved_at is not None
+
+
 class Delivery(models.Model):
     """Message x interface: the unit of state, retry, order, search and resend."""
 
@@ -252,6 +290,11 @@ class Delivery(models.Model):
     lease_until = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
+    # The cause it died of, while it is dead; and when a person said that nothing is to be done about it any more.
+    group = models.ForeignKey(
+        DeadGroup, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False, db_constraint=False
+    )
+    resolved_at = models.DateTimeField(null=True)
     # The policy `halt`: it died as the head of its ordering key, and those behind it wait for a person.
     halting = models.BooleanField(default=False, db_default=False)
     # Whether it is the head of its ordering key: those behind it are `blocked`. At most one can be.
@@ -278,6 +321,9 @@ class Delivery(models.Model):
                 condition=Q(state__in=OPEN_STATES, finished_at__isnull=True)
                 | (~Q(state__in=OPEN_STATES) & Q(finished_at__isnull=False)),
                 name="delivery_finished",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="dead") | Q(group__isnull=True, resolved_at__isnull=True), name="delivery_grouped"
             ),
             models.UniqueConstraint(
                 fields=["system", "interface", "ordering_key"], name="delivery_head", condition=Q(holds=True)
@@ -320,6 +366,17 @@ class Delivery(models.Model):
                 fields=["finished_at", "message"], name="delivery_finished_at", condition=Q(finished_at__isnull=False)
             ),
             models.Index(fields=["state", "finished_at", "id"], name="delivery_by_state_finished", condition=RARE),
+            models.Index(
+                fields=["group", "message"],
+                name="delivery_by_group",
+                condition=Q(group__isnull=False, resolved_at__isnull=True),
+            ),
+            # Empty but for what was dead before there were groups: they are made up for in steps.
+            models.Index(fields=["message"], name="delivery_ungrouped", condition=UNGROUPED),
+            # Retention finds here what it may remove now.
+            models.Index(
+                fields=["resolved_at", "message"], name="delivery_resolved", condition=Q(resolved_at__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -365,12 +422,19 @@ class Attempt(models.Model):
         return f"{self.delivery_id} #{self.number}"
 
 
+# How long an attempt took, in seconds: each is counted as `took` under the first of these that it fits in.
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+OVER = "+Inf"
+
+
 class Rollup(models.Model):
     """How much happened to a system in one minute; lists and charts count here, never in big tables."""
 
     minute = models.DateTimeField()
     system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="+", db_index=False)
-    event = models.CharField(max_length=12)  # accepted | delivered | dead | expired | cancelled | skipped | attempt
+    # accepted | owed | delivered | dead | expired | cancelled | skipped | purged | attempt
+    # | took (by its bucket, see below)
+    event = models.CharField(max_length=12)
     error_class = models.CharField(max_length=20, blank=True)
     count = models.BigIntegerField(default=0)
     total_ms = models.FloatField(default=0)
@@ -409,6 +473,86 @@ class Folded(models.Model):
         return f"{self.through:%Y-%m-%d %H:%M}"
 
 
+class JobAction(models.TextChoices):
+    """What a job does to each delivery that it finds."""
+
+    RETRY_NOW = "retry_now"
+    REDRIVE = "redrive"
+    REPLAY = "replay"
+    CANCEL = "cancel"
+    PURGE = "purge"
+    RESOLVE = "resolve"  # of dead letters: nothing is to be done about them any more
+    INDEX = "index"  # of messages: search keys that were declared after they came
+
+
+class JobState(models.TextChoices):
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+OPEN_JOBS = (JobState.RUNNING, JobState.PAUSED)
+
+
+class JobQuerySet(models.QuerySet[Any]):
+    """Jobs; who sees all rows that one goes over sees the job."""
+
+    def visible_to(self, principal: Principal) -> Self:
+        if principal.team_ids is None:
+            return self
+        scopes = self.filter(team_ids__isnull=False).order_by().values_list("team_ids", flat=True).distinct()
+        seen = [scope for scope in scopes if principal.team_ids.issuperset(scope)]
+        return self.filter(team_ids__isnull=False, team_ids__in=seen)
+
+
+class Job(models.Model):
+    """One action on every delivery that a filter finds; done in order of position, each batch with the mark of it."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    action = models.CharField(max_length=10, choices=JobAction)
+    filter = models.JSONField(default=dict, help_text="As the list of deliveries takes it.")
+    state = models.CharField(max_length=10, choices=JobState, default=JobState.RUNNING)
+    rate_per_s = models.FloatField(null=True, help_text="At most so many a second; null: as fast as it goes.")
+    total = models.BigIntegerField(null=True, help_text="How many the filter found when it was made.")
+    done = models.BigIntegerField(default=0)
+    passed_over = models.BigIntegerField(default=0, help_text="Those that had moved on meanwhile.")
+    upto = models.BigIntegerField(help_text="The last position there was when it was made.")
+    place = models.CharField(max_length=80, blank=True, help_text="All up to this key is done; empty: nothing yet.")
+    fingerprint = models.CharField(max_length=64, help_text="Of action and filter: the same cannot run twice at once.")
+    team_ids = models.JSONField(null=True, help_text="Whose rows its maker sees; null: everyone's.")
+    created_by = models.CharField(max_length=200)
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    next_at = models.DateTimeField(help_text="When its next batch may go, as its rate allows.")
+    paused_at = models.DateTimeField(null=True)
+    paused_s = models.FloatField(default=0, help_text="How long it was paused, which says nothing of its speed.")
+    finished_at = models.DateTimeField(null=True)
+    lease_token = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    error = models.CharField(max_length=500, blank=True)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        constraints = [
+            one_of("action", JobAction, "job_action"),
+            one_of("state", JobState, "job_state"),
+            models.UniqueConstraint(fields=["fingerprint"], name="job_open_once", condition=Q(state__in=OPEN_JOBS)),
+        ]
+        indexes = [models.Index(fields=["next_at"], name="job_running", condition=Q(state=JobState.RUNNING))]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.id}"
+
+    @property
+    def team_id(self) -> int | None:
+        """Return the team in whose audit it stands."""
+        return self.team_ids[0] if self.team_ids else None
+
+
 class RetentionMark(models.Model):
     """How far retention is with one kind of row."""
 
@@ -418,6 +562,21 @@ class RetentionMark(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.place}"
+
+
+class Measurement(models.Model):
+    """A number of the installation at one time: what waits, how large the database is, what a disk has left."""
+
+    name = models.CharField(max_length=10)  # tick | waiting | database | disk
+    subject = models.CharField(max_length=300, blank=True)  # waiting: system id and reason; disk: host and folder
+    at = models.DateTimeField()
+    value = models.BigIntegerField(default=0)
+
+    class Meta:
+        indexes = [models.Index(fields=["name", "at"], name="measurement_by_name")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.subject} {self.value}"
 
 
 class Process(models.Model):

@@ -6,18 +6,21 @@ from typing import Any
 from django.template.loader import render_to_string
 
 from endpoints.access.principal import Principal
+from messaging.liveness import is_alive
 from messaging.models import Process, State
+from messaging.services import incidents
 from messaging.services.answer import answer
 from messaging.services.overview import Overview, grouped, overview
-from messaging.services.status import is_alive
 
-PANELS = ("answer", "numbers", "traffic", "oldest", "waiting", "dead", "slowest", "processes")
+PANELS = ("answer", "incidents", "numbers", "traffic", "oldest", "waiting", "dead", "slowest", "processes")
 MOST_ROWS = 6
 
 
 def dashboard(principal: Principal, now: datetime) -> dict[str, str]:
     """Return the HTML of every panel by name, as `principal` may see them."""
     context = dashboard_context(overview(principal, now))
+    context["incidents"] = incidents.open_incidents(principal)[: MOST_ROWS + 1]
+    context["most"] = MOST_ROWS
     return {name: render_to_string(f"controlplane/panels/{name}.html", context) for name in PANELS}
 
 

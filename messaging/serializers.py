@@ -135,6 +135,7 @@ class DeliverySerializer(serializers.ModelSerializer[Delivery]):
     ack_level = ChoiceOrNull(ACK_LEVELS, read_only=True)
     priority = PriorityField(read_only=True)
     ordering_key = TextOrNull(read_only=True)
+    dead_group = serializers.UUIDField(source="group_id", read_only=True, allow_null=True)
     blocked_by = serializers.SerializerMethodField()
 
     class Meta:
@@ -143,6 +144,7 @@ class DeliverySerializer(serializers.ModelSerializer[Delivery]):
             *("id", "message_id", "source_system", "system", "interface", "endpoint", "state", "reason"),
             *("error_class", "error", "ack_level", "priority", "attempts", "max_attempts"),
             *("due_at", "created_at", "finished_at", "ordering_key", "blocked_by", "halting"),
+            *("dead_group", "resolved_at"),
         ]
         read_only_fields = fields
 
@@ -262,7 +264,9 @@ class LedgerSerializer(serializers.Serializer[Any]):
     to = serializers.DateTimeField(source="end")
     expected = serializers.IntegerField(help_text="Deliveries owed, as counted when their messages were accepted.")
     states = serializers.DictField(child=serializers.IntegerField(), help_text="Deliveries there are, by state.")
-    balanced = serializers.BooleanField(help_text="Whether `states` sums up to `expected`.")
+    purged = serializers.IntegerField(help_text="Deliveries that a job deleted after they had ended.")
+    balanced = serializers.BooleanField(help_text="Whether `states` and `purged` sum up to `expected`.")
+    dead_unresolved = serializers.IntegerField(help_text="Of the dead ones those that wait for a person.")
     unrouted = serializers.IntegerField(help_text="Messages that matched no target, so that nothing is owed.")
 
     def get_fields(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ since leases of several hosts are compared with it.
 
 import uuid
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,8 @@ from django.db import connection
 # Any constant will do, as long as every inserting transaction takes the same one.
 INTAKE_LOCK = 0x1C9_0001
 ORDER_LOCK = 0x1C9_0002  # the first of two numbers; the second stands for the interface
+
+MONITOR_LOCK = 0x1C9_0003
 
 Row = Sequence[Any]
 Line = tuple[int, str, str]  # system id, interface, ordering key: what has the same is sent one after the other
@@ -232,16 +234,111 @@ def _among(query: str) -> str:
 
 # --- the clock -----------------------------------------------------------------
 
+LITE_CLOCK = "strftime('%%Y-%%m-%%d %%H:%%M:%%f')"
+
 
 def now() -> datetime:
     """Return the database's time."""
     with _cursor() as cursor:
-        cursor.execute(
-            "SELECT clock_timestamp()" if is_postgresql() else "SELECT strftime('%%Y-%%m-%%d %%H:%%M:%%f')", []
-        )
+        cursor.execute("SELECT clock_timestamp()" if is_postgresql() else f"SELECT {LITE_CLOCK}", [])
         found = _time(cursor.fetchone()[0])
     assert found is not None
     return found
+
+
+def database_bytes() -> int:
+    """Return how large the database is, without what waits in a log to be written to it."""
+    size = (
+        "pg_database_size(current_database())"
+        if is_postgresql()
+        else "page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+    )
+    with _cursor() as cursor:
+        cursor.execute(f"SELECT {size}", [])
+        return int(cursor.fetchone()[0])
+
+
+# --- what changed --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What of the tables an idle engine has to know, however much there is in them."""
+
+    now: datetime
+    registry: str  # another one whenever a system, an endpoint, a credential, maintenance or the emergency stop changed
+    is_stopped: bool
+    is_pause_over: bool
+    has_breakers: bool  # some were written since
+    is_overdue: bool  # a lease ran out, or a time to live did
+    is_due: bool  # something waits whose time has come; it may still be held
+
+
+_OVER = "count(CASE WHEN state = 'paused' AND pause_until <= {at} THEN 1 END)"
+_CHANGED = "(SELECT count(*) AS n, coalesce(CAST(max(updated_at) AS text), '') AS newest, {over} AS ended FROM {table})"
+
+# The windows of maintenance that are not over, and whether each has begun.
+_WINDOWS = (
+    "coalesce((SELECT {joined} FROM (SELECT CAST(starts_at AS text) || ' ' || CAST(ends_at AS text) || ' ' || system_id"
+    " || CASE WHEN starts_at <= {at} THEN ' begun' ELSE '' END AS w FROM endpoints_maintenance"
+    " WHERE ends_at > {at} ORDER BY starts_at, id) m), '')"
+)
+
+
+@cache
+def _glance() -> str:
+    clock, at = (
+        # An index takes the time of the statement; the other one goes on within it.
+        ("clock_timestamp()", "statement_timestamp()") if is_postgresql() else (LITE_CLOCK, LITE_CLOCK)
+    )
+    tables = {"s": ("endpoints_system", True), "e": ("endpoints_endpoint", True), "c": ("endpoints_credential", False)}
+    registry = " || ' ' || ".join(f"{name}.n || ' ' || {name}.newest" for name in tables)
+    windows = _WINDOWS.format(at=at, joined="string_agg(w, ' ')" if is_postgresql() else "group_concat(w, ' ')")
+    sources = ", ".join(
+        f"{_CHANGED.format(table=table, over=_OVER.format(at='%s') if is_paused else '0')} AS {name}"
+        for name, (table, is_paused) in tables.items()
+    )
+    return (
+        f"SELECT {clock}, {registry} || ' ' || {windows},"
+        " EXISTS (SELECT 1 FROM endpoints_emergencystop),"
+        " s.ended + e.ended > 0 OR EXISTS (SELECT 1 FROM endpoints_emergencystop WHERE until <= %s),"
+        " EXISTS (SELECT 1 FROM endpoints_breaker WHERE written_at >= %s),"
+        f" EXISTS (SELECT 1 FROM messaging_delivery WHERE state = 'sending' AND lease_until < {at})"
+        f" OR EXISTS (SELECT 1 FROM messaging_delivery WHERE state = 'pending' AND expires_at <= {at}),"
+        f" EXISTS (SELECT 1 FROM messaging_delivery WHERE state = 'pending' AND due_at <= {at})"
+        f" FROM {sources}"
+    )
+
+
+def glance(pauses_at: datetime, breakers_since: datetime) -> Glance:
+    """Look at everything that an engine follows: pauses that end by a time, breakers written since one.
+
+    One statement, and all an idle engine asks twice a second. What grows has an index for it.
+    """
+    at = _put(pauses_at)
+    with _cursor() as cursor:
+        cursor.execute(_glance(), [at, _put(breakers_since), at, at])
+        row = cursor.fetchone()
+    moment = _time(row[0])
+    assert moment is not None
+    return Glance(moment, f"{row[2]} {row[1]}", *map(bool, row[2:]))
+
+
+def members() -> tuple[datetime | None, list[Row]]:
+    """Return the time and (id, place, pid, since when, seen at, view, over) of each that delivers; no time if none."""
+    with _cursor() as cursor:
+        cursor.execute(
+            f"SELECT {'clock_timestamp()' if is_postgresql() else LITE_CLOCK},"
+            ' id, place, pid, pid_started, seen_at, "view", "over" FROM messaging_member',
+            [],
+        )
+        rows = cursor.fetchall()
+    return (_time(rows[0][0]) if rows else None), [_member(row[1:]) for row in rows]
+
+
+def _member(row: Row) -> Row:
+    lists = [orjson.loads(item) if isinstance(item, str) else item for item in row[5:]]
+    return (_uuid(row[0]), *row[1:4], _time(row[4]), *lists)
 
 
 # --- intake --------------------------------------------------------------------
@@ -252,6 +349,13 @@ def lock_intake() -> None:
     if is_postgresql():
         with _cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [INTAKE_LOCK])
+
+
+def lock_monitor() -> None:
+    """Let one monitor at a time judge, until this transaction ends; SQLite's transaction is that lock already."""
+    if is_postgresql():
+        with _cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [MONITOR_LOCK])
 
 
 def begin_intake(count: int) -> tuple[datetime, Sequence[int]]:
@@ -505,25 +609,36 @@ def add_to_totals(since: datetime, until: datetime) -> None:
 
 # An emergency stop holds at once, whatever a process remembers.
 NOT_STOPPED = "NOT EXISTS (SELECT 1 FROM endpoints_emergencystop)"
-ENABLED = "e.state = 'enabled' AND s.state = 'active'"
+# Windows begin and end on whole seconds, which is what SQLite's own time is told in.
+IN_MAINTENANCE = (
+    "EXISTS (SELECT 1 FROM endpoints_maintenance w WHERE w.system_id = {0}.system_id"
+    " AND w.starts_at <= CURRENT_TIMESTAMP AND w.ends_at > CURRENT_TIMESTAMP)"
+)
+SWITCHED_ON = "e.state = 'enabled' AND (s.state = 'active' OR s.retirement = 'draining')"
+ENABLED = f"{SWITCHED_ON} AND NOT {IN_MAINTENANCE.format('e')}"
 USABLE = (
     f"{ENABLED} AND NOT EXISTS (SELECT 1 FROM endpoints_breaker b WHERE b.endpoint_id = e.id AND b.state <> 'closed')"
 )
-# Whether the interface of a delivery `d` may be sent to.
-IS_OPEN = (
+# Whether nobody paused the interface of a delivery `d`.
+IS_ON = (
     "EXISTS (SELECT 1 FROM endpoints_endpoint e JOIN endpoints_system s ON s.id = e.system_id"
-    f" WHERE e.system_id = d.system_id AND e.interface = d.interface AND {ENABLED})"
+    f" WHERE e.system_id = d.system_id AND e.interface = d.interface AND {SWITCHED_ON})"
 )
 # What waits for nothing but its time and a place; the words are those of the partial index `delivery_due`.
 WAITS_ITS_TURN = "d.state = 'pending' AND NOT (d.reason = 'blocked')"
 
 
-def due_targets(now: datetime, *, behind_breakers: bool = False) -> tuple[list[tuple[int, str, int, datetime]], bool]:
-    """Return (system id, interface, priority, due since) of all that may be sent to, and if suspects may be among them.
+def due_targets(now: datetime, *, behind_breakers: bool = False) -> list[tuple[int, str, int, datetime]]:
+    """Return (system id, interface, priority, due since) of all that may be sent to, higher priorities first.
 
-    Higher priorities come first; with `behind_breakers` also what an open breaker holds.
-    One probe of the partial index for each, however many rows wait behind it.
+    With `behind_breakers` also what an open breaker holds. One probe of the partial
+    index for each, however many rows wait behind it.
     """
+    return due(now, behind_breakers=behind_breakers)[0]
+
+
+def due(now: datetime, *, behind_breakers: bool = False) -> tuple[list[tuple[int, str, int, datetime]], bool]:
+    """Return `due_targets`, and whether suspects may be among what is due there."""
     usable = ENABLED if behind_breakers else USABLE
     with _cursor() as cursor:
         cursor.execute(
@@ -854,6 +969,9 @@ def expire(ids: Sequence[Key], now: datetime) -> list[int]:
         return [row[0] for row in cursor.fetchall()]
 
 
+# --- dead letters --------------------------------------------------------------
+
+
 # --- order ---------------------------------------------------------------------
 #
 # Of one line one delivery is the head (`holds`); those behind it wait as `blocked` and
@@ -870,6 +988,7 @@ def _lines() -> str:
 
 
 LAST_POSITION = 2**63 - 1
+HELD = ("paused", "maintenance")
 IN_LINE = "{0}.system_id = t.system_id AND {0}.interface = t.interface AND {0}.ordering_key = t.ordering_key"
 IS_BLOCKED = "n.state = 'pending' AND n.reason = 'blocked'"
 # Asked of one line after the other, by an index; of EXISTS PostgreSQL makes a join with all that hold, or all rows.
@@ -906,7 +1025,10 @@ def held(lines: Collection[Line]) -> set[Line]:
 
 
 def release_next(lines: Collection[Line], now: datetime) -> list[tuple[int, str, int, datetime]]:
-    """Make the first of each line without a head its head; return (system id, interface, priority, due at) of each."""
+    """Make the first of each line without a head its head.
+
+    Return (system id, interface, priority, due at) of each that may go.
+    """
     if not lines:
         return []
     first = (
@@ -916,14 +1038,16 @@ def release_next(lines: Collection[Line], now: datetime) -> list[tuple[int, str,
     with _cursor() as cursor:
         cursor.execute(
             "UPDATE messaging_delivery AS d SET reason ="
-            f" CASE WHEN NOT {IS_OPEN} THEN 'paused' WHEN d.due_at > %s THEN 'scheduled' ELSE 'new' END"
+            f" CASE WHEN NOT {IS_ON} THEN 'paused' WHEN {IN_MAINTENANCE.format('d')} THEN 'maintenance'"
+            " WHEN d.due_at > %s THEN 'scheduled' ELSE 'new' END"
             f" WHERE d.id {_among(f'SELECT ({first}) FROM {_lines()} WHERE NOT ({IS_HELD})')}"
             # Said so that the index of all that is blocked does not look like a way to find them.
             " AND CASE d.state WHEN 'pending' THEN d.reason = 'blocked' ELSE false END"
-            " RETURNING system_id, interface, priority, due_at",
+            " RETURNING system_id, interface, priority, due_at, reason",
             [_put(now), orjson.dumps(list(lines)).decode()],
         )
-        return [(row[0], row[1], row[2], _time(row[3]) or now) for row in cursor.fetchall()]
+        freed = [row for row in cursor.fetchall() if row[4] not in HELD]
+        return [(row[0], row[1], row[2], _time(row[3]) or now) for row in freed]
 
 
 def next_blocked(after: Line) -> tuple[Line, bool] | None:
@@ -965,7 +1089,155 @@ def end_halt(lines: Collection[Line]) -> None:
         )
 
 
+# --- dead letters --------------------------------------------------------------
+#
+# A group counts its unresolved dead letters, in the transaction in which they come or go:
+# first the deliveries are locked, then the groups, these in one order everywhere.
+
+GROUP_ORDER = 'digest COLLATE "C", system_id, interface COLLATE "C", error_class COLLATE "C"'
+DEAD_GROUP = {
+    "id": "uuid",
+    "system_id": "bigint",
+    "interface": "text",
+    "error_class": "text",
+    "signature": "text",
+    "digest": "text",
+    "count": "bigint",
+    "first_at": "timestamptz",
+    "last_at": "timestamptz",
+    "example": "uuid",
+}
+Kind = tuple[int, str, str]  # system id, interface, error class: what shares them has its groups in common
+KEPT_BODY = 600  # bytes of an answer that are looked at
+
+
+@dataclass(slots=True)
+class Died:
+    """A dead letter that is in no group yet; `body` is the beginning of the last answer, where one came."""
+
+    id: uuid.UUID
+    kind: Kind
+    error: str
+    at: datetime
+    body: bytes | None = None
+
+
+def _records(columns: dict[str, str], rows: Sequence[Row]) -> tuple[str, str]:
+    """Return rows as one JSON parameter, and the table `t` that a statement reads it as."""
+    names = ", ".join(columns)
+    if is_postgresql():
+        source = f"json_to_recordset(%s::json) AS t({', '.join(f'{name} {kind}' for name, kind in columns.items())})"
+    else:
+        values = ", ".join(f"value ->> {name!r} AS {name}" for name in columns)
+        source = f"(SELECT {values} FROM json_each(%s)) AS t"
+        rows = list(zip(*[iter(_as_stored(columns, rows))] * len(columns), strict=True))
+    return orjson.dumps([dict(zip(names.split(", "), row, strict=True)) for row in rows]).decode(), source
+
+
+def died(ids: Sequence[uuid.UUID], bodies: Mapping[uuid.UUID, bytes | None]) -> list[Died]:
+    """Return those of `ids` that are dead; `bodies` are the answers they got."""
+    if not ids:
+        return []
+    condition, values = _in(ids)
+    with _cursor() as cursor:
+        cursor.execute(
+            "SELECT id, system_id, interface, error_class, error, finished_at FROM messaging_delivery"
+            f" WHERE state = 'dead' AND group_id IS NULL AND id {condition}",
+            values,
+        )
+        return [_as_died(row, bodies.get(_uuid(row[0]))) for row in cursor.fetchall()]
+
+
+def ungrouped(limit: int) -> list[Died]:
+    """Return up to `limit` dead letters without a group, locked; those that others hold are left out."""
+    lock = "FOR UPDATE OF d SKIP LOCKED" if is_postgresql() else ""
+    with _cursor() as cursor:
+        cursor.execute(
+            "SELECT d.id, d.system_id, d.interface, d.error_class, d.error, d.finished_at,"
+            f" (SELECT substr(a.response_body, 1, {KEPT_BODY}) FROM messaging_attempt a WHERE a.delivery_id = d.id"
+            " ORDER BY a.number DESC LIMIT 1) FROM messaging_delivery d"
+            " WHERE d.state = 'dead' AND d.group_id IS NULL AND d.resolved_at IS NULL"
+            f" ORDER BY d.message_id LIMIT %s {lock}",
+            [limit],
+        )
+        return [_as_died(row, row[6]) for row in cursor.fetchall()]
+
+
+def _as_died(row: Row, body: Any) -> Died:
+    at = _time(row[5])
+    assert at is not None
+    return Died(_uuid(row[0]), (row[1], row[2], row[3]), row[4], at, None if body is None else bytes(body))
+
+
+def group_digests(kind: Kind, limit: int) -> set[str]:
+    """Return the digests of up to `limit` groups of one kind."""
+    with _cursor() as cursor:
+        cursor.execute(
+            "SELECT digest FROM messaging_deadgroup WHERE system_id = %s AND interface = %s AND error_class = %s"
+            " LIMIT %s",
+            [*kind, limit],
+        )
+        return {row[0] for row in cursor.fetchall()}
+
+
+def put_groups(rows: Sequence[Row]) -> dict[tuple[Kind, str], Key]:
+    """Add rows, columns as in DEAD_GROUP, to the groups there are, or make these; return {(kind, digest): id}."""
+    least, greatest = ("least", "greatest") if is_postgresql() else ("min", "max")
+    told, source = _records(DEAD_GROUP, sorted(rows, key=lambda row: (row[5], *row[1:4])))
+    given = ", ".join(DEAD_GROUP)
+    with _cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO messaging_deadgroup AS g ({given}, note, noted_by, resolved_by)"
+            f" SELECT {given}, '', '', '' FROM {source} WHERE true"
+            " ON CONFLICT (system_id, interface, error_class, digest) DO UPDATE SET count = g.count + excluded.count,"
+            " example = CASE WHEN excluded.last_at < g.last_at THEN g.example ELSE excluded.example END,"
+            f" first_at = {least}(g.first_at, excluded.first_at), last_at = {greatest}(g.last_at, excluded.last_at)"
+            " RETURNING id, system_id, interface, error_class, digest",
+            [told],
+        )
+        return {((row[1], row[2], row[3]), row[4]): row[0] for row in cursor.fetchall()}
+
+
+def set_groups(pairs: Sequence[tuple[uuid.UUID, Key]]) -> None:
+    """Put each dead delivery of (id, group id) into its group; the rows are locked, and in none."""
+    told, source = _records({"id": "uuid", "group_id": "uuid"}, pairs)
+    with _cursor() as cursor:
+        cursor.execute(
+            f"UPDATE messaging_delivery AS d SET group_id = t.group_id FROM {source}"
+            " WHERE d.id = t.id AND d.state = 'dead'",
+            [told],
+        )
+
+
+def leave_groups(ids: Sequence[uuid.UUID]) -> None:
+    """Subtract from their groups those of `ids` that are unresolved dead letters.
+
+    Call it with these deliveries locked, before what takes them out: being dead no more, resolved, deleted.
+    """
+    if not ids:
+        return
+    condition, values = _in(ids)
+    lock = f"ORDER BY {GROUP_ORDER} FOR UPDATE" if is_postgresql() else ""
+    with _cursor() as cursor:
+        cursor.execute(
+            "WITH gone AS MATERIALIZED (SELECT group_id, count(*) AS n FROM messaging_delivery"
+            f" WHERE id {condition} AND state = 'dead' AND group_id IS NOT NULL AND resolved_at IS NULL"
+            " GROUP BY group_id), locked AS MATERIALIZED (SELECT id FROM messaging_deadgroup"
+            f" WHERE id IN (SELECT group_id FROM gone) {lock})"
+            " UPDATE messaging_deadgroup AS g SET count = g.count - gone.n FROM gone JOIN locked"
+            " ON locked.id = gone.group_id WHERE g.id = gone.group_id",
+            values,
+        )
+
+
 # --- retention -----------------------------------------------------------------
+
+
+def delete_empty_groups(before: datetime) -> int:
+    """Delete the groups that nothing is left of, and nothing died of since `before`; return how many."""
+    with _cursor() as cursor:
+        cursor.execute("DELETE FROM messaging_deadgroup WHERE count = 0 AND last_at < %s", [_put(before)])
+        return int(cursor.rowcount)
 
 
 def drop_payloads(positions: Sequence[int]) -> int:
@@ -980,16 +1252,23 @@ def drop_payloads(positions: Sequence[int]) -> int:
         return int(cursor.rowcount)
 
 
+def delete_deliveries(ids: Sequence[uuid.UUID]) -> None:
+    """Delete deliveries with their attempts."""
+    if not ids:
+        return
+    theirs, values = _in(ids)
+    with _cursor() as cursor:
+        cursor.execute(f"DELETE FROM messaging_attempt WHERE delivery_id {theirs}", values)
+        cursor.execute(f"DELETE FROM messaging_delivery WHERE id {theirs}", values)
+
+
 def delete_messages(positions: Sequence[int], deliveries: Sequence[uuid.UUID]) -> int:
     """Delete messages with these, all their deliveries, and what hangs on both; return how many messages that were."""
     if not positions:
         return 0
     condition, values = _in(positions)
     with _cursor() as cursor:
-        if deliveries:
-            theirs, ids = _in(deliveries)
-            cursor.execute(f"DELETE FROM messaging_attempt WHERE delivery_id {theirs}", ids)
-            cursor.execute(f"DELETE FROM messaging_delivery WHERE id {theirs}", ids)
+        delete_deliveries(deliveries)
         cursor.execute(f"DELETE FROM messaging_searchkey WHERE message_id {condition}", values)
         cursor.execute(f"DELETE FROM messaging_message WHERE position {condition}", values)
         return int(cursor.rowcount)

@@ -2,10 +2,18 @@
 
 from celery import shared_task
 
-from messaging.services import retention
+from messaging.services import measuring, retention
+
+PACE = measuring.Pace()
 
 
 @shared_task(name="messaging.tasks.prune")
 def prune() -> None:
     """Delete what retention no longer keeps."""
     retention.prune()
+
+
+@shared_task(name="messaging.tasks.measure")
+def measure() -> None:
+    """Write down what waits, and now and then how large the database and how full the disk is."""
+    measuring.measure(PACE)

@@ -15,9 +15,12 @@ from endpoints import services as registry
 from endpoints.edge.model_pages import may, require
 from endpoints.errors import ControlPlaneError
 from endpoints.models import Endpoint, System
+from messaging import incident_views, views_dead, views_edit, views_jobs
 from messaging.admin.lists import page_context
+from messaging.find import find_page
 from messaging.forms import SendForm
 from messaging.models import Delivery, Message, State
+from messaging.registry_views import maintenance_page, retire_page
 from messaging.services import sending, snippets
 from messaging.services.overview import grouped, open_backlog, traffic
 
@@ -53,7 +56,10 @@ def system_page(request: HttpRequest, slug: str) -> HttpResponse:
         sends=snippets.sending(system),
         raw=snippets.sending_raw(system),
         receives=snippets.receiving(system),
+        maintained_until=registry.maintained(now, [system]).get(system.pk),
+        next_maintenance=system.maintenances.filter(starts_at__gt=now).first(),
         may_pause=may(request, "systems", "pause"),
+        may_retire=may(request, "systems", "retire"),
         may_edit=may(request, "systems", "update"),
         may_send=may(request, "messages", "create"),
         opts=None,
@@ -124,6 +130,15 @@ app_name = "pages"
 urlpatterns = [
     path("systems/<slug:slug>/", _page(system_page), name="system"),
     path("systems/<slug:slug>/switch/", _page(switch_system), name="switch_system"),
+    path("systems/<slug:slug>/maintenance/", _page(maintenance_page), name="maintenance"),
+    path("systems/<slug:slug>/retire/", _page(retire_page), name="retire"),
     path("endpoints/<uuid:pk>/switch/", _page(switch_endpoint), name="switch_endpoint"),
     path("send/", _page(send_page), name="send"),
+    path("find/", _page(find_page), name="find"),
+    *views_jobs.urlpatterns,
+    *views_edit.urlpatterns,
+    *views_dead.urlpatterns,
+    path("incidents/", _page(incident_views.incidents_page), name="incidents"),
+    path("incidents/<uuid:pk>/", _page(incident_views.incident_page), name="incident"),
+    path("notice-targets/<uuid:pk>/test/", _page(incident_views.test_target), name="notice-test"),
 ]

@@ -17,6 +17,7 @@ from django.conf import settings
 
 DUE = "due"  # for those who send: something may be due
 DONE = "done"  # for those who wait: a delivery may have ended
+JOBS = "jobs"  # for those who work jobs: there may be one
 LIST_EVERY_S = 1.0
 LISTENER = re.compile(r"[a-z]+-([0-9]+)-([0-9]+)")
 
@@ -45,6 +46,10 @@ class Listener(asyncio.DatagramProtocol):
         self._file.touch()
 
     def datagram_received(self, data: bytes, addr: object) -> None:
+        self.hint()
+
+    def hint(self) -> None:
+        """Take it as if a hint had come."""
         self._is_hinted = True
         self.event.set()
 

@@ -67,6 +67,28 @@ def _by_words(value: str) -> list[Way]:
     return found
 
 
+def known_as(value: str) -> list[tuple[str, Way]]:
+    """Return (what that is, way) for each index that leads to messages known as `value`, or as `name=value`."""
+    found = [
+        ("message id", _message_where(message_id=value)),
+        ("correlation id", _message_where(correlation_id=value)),
+        ("ordering key", _message_where(ordering_key=value)),
+        ("search key", Way(abroad=SearchKey.objects.filter(value=value), at="message_id")),
+    ]
+    for sign in "=:":
+        name, has_sign, key = value.partition(sign)
+        if has_sign and name and key:
+            found.append(("search key", _by_key(f"{name}:{key}")[0]))
+    with contextlib.suppress(ValueError):  # not the id of a delivery
+        found.append(("delivery", Way(abroad=Delivery.objects.filter(pk=uuid.UUID(value)), at="message_id")))
+    return found
+
+
+def said_correlation(value: str) -> Any:
+    """Return the messages with this correlation id, in the words of the index that leads to them."""
+    return _message_where(correlation_id=value).abroad
+
+
 def _in_states(states: list[str]) -> list[Way] | None:
     if State.DELIVERED in states:
         return None
@@ -101,6 +123,10 @@ def _for_reasons(reasons: list[str]) -> list[Way] | None:
 
 def _of_classes(classes: list[str]) -> list[Way]:
     return [Way(Q(error_class=name) & said(~Q(error_class=""))) for name in classes]
+
+
+def _of_group(group_id: uuid.UUID) -> list[Way]:
+    return [Way(Q(group_id=group_id, resolved_at__isnull=True) & said(Q(group__isnull=False)))]
 
 
 def _to_systems(slugs: list[str]) -> list[Way]:
@@ -147,10 +173,12 @@ DELIVERIES: Table = (
     (("search_key",), _by_key),
     (("correlation_id",), _messages_with("correlation_id")),
     (("ordering_key",), _messages_with("ordering_key")),
+    (("dead_group",), _of_group),
     (("state", "system"), _in_rare_states_of),
     (("error_class",), _of_classes),
     (("reason",), _for_reasons),
     (("state",), _in_states),
+    (("resolved",), lambda _: [Way(Q(state=State.DEAD) & said(UNSETTLED))]),
     (("endpoint",), _of_endpoint),
     (("system",), _to_systems),
     (("source_system",), _from_systems),

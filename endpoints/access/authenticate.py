@@ -7,21 +7,21 @@ one second. Refusals are remembered too, apart and as shortly.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser, Group, User
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 from django.db.models import Q
 from django.utils import timezone
 
 from endpoints.access import keys, tokens
 from endpoints.access.memory import Memory
 from endpoints.access.principal import ROLES, Principal
+from endpoints.edge.database_threads import DatabaseThreads
 from endpoints.errors import Overloaded, Unauthenticated
 from endpoints.models import ApiKey, Membership, Role, System
 
@@ -39,9 +39,9 @@ _refused = Memory(MAX_REFUSALS)
 _in_flight: dict[tuple[int, str], asyncio.Future[Principal]] = {}
 # Two threads of its own: a slow look-up must not stand behind other work, and a
 # burst of misses must not take more than two database connections.
-_pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="authenticate")
+_threads = DatabaseThreads("authenticate", 2)
 # A third one writes `last_used_at`: it may wait for a lock, callers must not.
-_notes = ThreadPoolExecutor(max_workers=1, thread_name_prefix="key-used")
+_notes = DatabaseThreads("key-used")
 _noted = Memory(MAX_REMEMBERED)
 
 
@@ -79,7 +79,7 @@ async def aauthenticate(token: str) -> Principal:
     slot = (id(loop), token)
     future = _in_flight.get(slot)
     if future is None:
-        future = loop.run_in_executor(_pool, _on_own_connection, _look_up, token)
+        future = _threads.run(_look_up_or_refuse, token)
         _in_flight[slot] = future
         future.add_done_callback(lambda done: _landed(slot, done))
     # Shielded: one caller that hangs up must not fail the others that wait with it.
@@ -139,6 +139,14 @@ def _look_up(token: str) -> Principal:
         raise
     _known.put(token, principal, read_at + min(CACHE_S, lives_s))
     return principal
+
+
+def _look_up_or_refuse(token: str) -> Principal:
+    try:
+        return _look_up(token)
+    except DatabaseError as exc:
+        log.warning("authentication_failed_on_database", error=str(exc))
+        raise Overloaded("the database does not answer", code="database_down", retry_after_s=1) from exc
 
 
 def _of_key(token: str) -> tuple[Principal, float]:
@@ -224,25 +232,14 @@ def _note_use(key: ApiKey, now: datetime) -> None:
     is_fresh = key.last_used_at is not None and now - key.last_used_at < timedelta(seconds=NOTE_S)
     if not is_fresh and _noted.get(str(key.pk)) is None:
         _noted.put(str(key.pk), True, time.monotonic() + NOTE_S)
-        _notes.submit(_on_own_connection, _write_use, key.pk)
+        _notes.submit(_write_use, key.pk)
 
 
 def _write_use(key_id: Any) -> None:
     """Write that a key was used; of several processes at once, one does."""
     now = timezone.now()
     stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - timedelta(seconds=NOTE_S))
-    ApiKey.objects.filter(stale, pk=key_id).update(last_used_at=now)
-
-
-def _on_own_connection(call: Callable[[Any], Any], argument: Any) -> Any:
-    """Run `call` in a thread of the pool and give its database connection back.
-
-    A thread that kept its connection would take one from PostgreSQL's pool for good.
-    """
     try:
-        return call(argument)
-    except DatabaseError as exc:
-        log.warning("authentication_failed_on_database", error=str(exc))
-        raise Overloaded("the database does not answer", code="database_down", retry_after_s=1) from exc
-    finally:
-        connection.close()
+        ApiKey.objects.filter(stale, pk=key_id).update(last_used_at=now)
+    except DatabaseError as exc:  # the next use after this minute is noted
+        log.warning("key_use_not_noted", error=str(exc))

@@ -1,5 +1,5 @@
 """The registry's pages: systems, endpoints, credentials, keys, people and the audit."""
 
-from endpoints.admin import access, registry
+from endpoints.admin import access, notices, registry
 
-__all__ = ["access", "registry"]
+__all__ = ["access", "notices", "registry"]

@@ -4,10 +4,11 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Exists, OuterRef, QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
@@ -17,7 +18,7 @@ from endpoints.admin.base import ServiceForm, ServiceModelAdmin
 from endpoints.edge import strict_json
 from endpoints.edge.display import badge, when
 from endpoints.errors import ControlPlaneError
-from endpoints.models import BreakerState, Credential, Endpoint, System
+from endpoints.models import BreakerState, Credential, Endpoint, Maintenance, System
 from endpoints.transports import TRANSPORTS, transport_class
 
 
@@ -42,7 +43,8 @@ class SystemAdmin(ServiceModelAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).annotate(doors=Count("endpoints"))
+        held = Maintenance.objects.at(Now()).filter(system=OuterRef("pk"))
+        return super().get_queryset(request).annotate(doors=Count("endpoints"), is_held=Exists(held))
 
     @display(description="System", ordering="slug")
     def page(self, system: System) -> SafeString:
@@ -51,8 +53,9 @@ class SystemAdmin(ServiceModelAdmin):
         )
 
     @display(description="State", ordering="state")
-    def shown_state(self, system: System) -> SafeString:
-        return badge(system.state)
+    def shown_state(self, system: Any) -> SafeString:
+        words = [system.state, system.retirement, "maintenance" if system.is_held else ""]
+        return format_html_join(" ", "{}", [(badge(word),) for word in words if word])
 
     @display(description="Endpoints", ordering="doors")
     def endpoint_count(self, system: Any) -> SafeString:

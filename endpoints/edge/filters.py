@@ -173,15 +173,20 @@ class TableFilterBackend(BaseFilterBackend):
 
 def refuse_unknown(request: Request, known: Iterable[str]) -> None:
     """Raise Malformed for a query parameter outside `known`, naming the nearest one."""
+    refuse_names(request.query_params, known, "query parameter")
+
+
+def refuse_names(names: Iterable[str], known: Iterable[str], noun: str) -> None:
+    """Raise Malformed for a name outside `known`, naming the nearest one."""
     allowed = list(known)
     errors = []
-    for name in request.query_params:
+    for name in names:
         if name not in allowed:
             near = difflib.get_close_matches(name, allowed, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(sorted(allowed)) or 'none'}."
-            errors.append({"field": name[:100], "code": "unknown", "detail": f"unknown parameter; {hint}"})
+            errors.append({"field": name[:100], "code": "unknown", "detail": f"unknown {noun.split()[-1]}; {hint}"})
     if errors:
-        raise Malformed(f"unknown query parameter '{errors[0]['field']}'", errors=errors)
+        raise Malformed(f"unknown {noun} '{errors[0]['field']}'", errors=errors)
 
 
 def apply(table: Mapping[str, Filter], request: Request, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -200,10 +205,17 @@ def values(table: Mapping[str, Filter], request: Request) -> dict[str, Any]:
 
 def parsed(table: Mapping[str, Filter], request: Request, use: Callable[[Filter, list[str]], Any]) -> dict[str, Any]:
     """Return what `use` makes of each parameter given; raises Malformed with one entry per bad one."""
+    return parsed_lists(table, dict(request.query_params.lists()), use)
+
+
+def parsed_lists(
+    table: Mapping[str, Filter], given: Mapping[str, list[str]], use: Callable[[Filter, list[str]], Any]
+) -> dict[str, Any]:
+    """Return what `use` makes of each filter of the table that has values in `given`; raises Malformed likewise."""
     found, errors = {}, []
-    for name in table.keys() & request.query_params.keys():
+    for name in table.keys() & given.keys():
         try:
-            found[name] = use(table[name], request.query_params.getlist(name))
+            found[name] = use(table[name], given[name])
         except ValueError as exc:
             errors.append({"field": name, "code": "invalid", "detail": str(exc)})
     if errors:

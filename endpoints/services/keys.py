@@ -9,8 +9,8 @@ from django.utils import timezone
 from endpoints.access import audit, roles
 from endpoints.access.keys import make_key
 from endpoints.access.principal import ROLES, Principal
-from endpoints.errors import Forbidden, NotFound
-from endpoints.models import ApiKey, System
+from endpoints.errors import Conflict, Forbidden, NotFound
+from endpoints.models import ApiKey, System, SystemState
 from endpoints.services.rules import invalid
 
 
@@ -30,6 +30,8 @@ def create_api_key(
     """
     roles.require(by, "keys", "create")
     _check(name, role, team, system, expires_at)
+    if system is not None and system.state == SystemState.RETIRED:
+        raise Conflict(f"{system.slug} is retired: nobody speaks as it any more", code="retired")
     if not by.may(role):
         raise Forbidden(f"you cannot make a key with the role '{role}', yours is '{by.role}'")
     _check_reach(by, team, system)

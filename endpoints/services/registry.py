@@ -10,7 +10,7 @@ from django.db.models import ProtectedError
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, NotFound
-from endpoints.models import Credential, Endpoint, System
+from endpoints.models import Credential, Endpoint, System, SystemState
 from endpoints.services import ownership, rules
 
 Row = TypeVar("Row", System, Endpoint, Credential)
@@ -31,6 +31,7 @@ def save(
     roles.require(by, RESOURCES[type(instance)], action)
     with transaction.atomic():
         before = _lock(instance, by) if action == "update" else None
+        _check_retired(instance, before)
         ownership.settle(instance, before, by)
         _leave_pause(instance)
         rules.validate(instance)
@@ -107,6 +108,25 @@ def _lock(instance: Row, by: Principal) -> Row:
     if found is None:
         raise NotFound("there is nothing here, or it is not yours to see")
     return found
+
+
+def _check_retired(instance: models.Model, before: models.Model | None) -> None:
+    """Raise Conflict for an edit that would retire a system, or change what history calls a retired one."""
+    if not isinstance(instance, System) or not isinstance(before, System):
+        return
+    states = {before.state, instance.state}
+    if SystemState.RETIRED not in states:
+        return
+    if len(states) == 2:
+        action = "retire" if instance.state == SystemState.RETIRED else "unretire"
+        raise Conflict(
+            f"state: an edit cannot {action} a system, since more hangs on it: POST systems/{before.slug}/{action}/",
+            code="wrong_state",
+            errors=[{"field": "state", "code": "wrong_state", "detail": f"use {action}"}],
+        )
+    if before.slug != instance.slug:
+        errors = [{"field": "slug", "code": "retired", "detail": "history keeps the name of a retired system"}]
+        raise Conflict("slug: history keeps the name of a retired system", code="retired", errors=errors)
 
 
 def _leave_pause(instance: models.Model) -> None:

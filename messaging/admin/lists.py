@@ -18,7 +18,7 @@ from endpoints.errors import Malformed
 from endpoints.models import System
 from messaging.walks import parsed_values
 
-WalkOf = Callable[[Mapping[str, Any], Principal, Order], Walk]
+WalkOf = Callable[[Mapping[str, Any], Principal, Order], Walk | None]  # None: a list that is never long
 NOT_FILTERS = ("cursor", "page_size", "ordering")
 MOST_CHOICES = 300
 ALWAYS_SHOWN = frozenset({"q", "state", "reason", "system", "error_class", "message_type", "event_type", "priority"})
@@ -64,7 +64,7 @@ class Browser:
     def __post_init__(self) -> None:
         object.__setattr__(self, "orderings", {"created": self.path})
 
-    def walk(self, request: Request, order: Order) -> Walk:
+    def walk(self, request: Request, order: Order) -> Walk | None:
         return self.walk_of(parsed_values(self.table, request), principal_of(request), order)
 
 

@@ -22,8 +22,10 @@ from messaging.services import lookup
 from messaging.services.curl import curl_line
 from messaging.services.order import Head, head_of
 from messaging.services.snippets import resend_line
+from messaging.services.why import Why, why, why_message
 
 BROWSER = Browser("position", MESSAGES, walks.messages)
+MOST_WHYS = 10
 PHASES = ("dns", "connect", "tls", "first_byte", "body")
 
 
@@ -51,6 +53,7 @@ class Life:
     may_cancel: bool
     waits_s: float | None
     head: Head | None  # what it is blocked by
+    why: Why | None  # of the first few; a message to everybody has too many to ask after each
 
 
 @admin.register(Message)
@@ -79,7 +82,10 @@ class MessageAdmin(RoleModelAdmin):
         readable = may(request, self.resource, "read_payload")
         message = self._message(request, object_id, with_payload=readable)
         payload = lookup.view_payload(message, by=principal) if readable else None
-        lives = [self._life(request, delivery, payload if readable else None) for delivery in message.deliveries.all()]
+        rows = list(message.deliveries.all())
+        asked = {delivery.pk for delivery in sorted(rows, key=_is_settled)[:MOST_WHYS]}
+        shown_payload = payload if readable else None
+        lives = [self._life(request, row, shown_payload, is_asked=row.pk in asked) for row in rows]
         context = page_context(
             request,
             f"Message {message.event_type or message.message_id}",
@@ -91,7 +97,9 @@ class MessageAdmin(RoleModelAdmin):
             payload=shown(payload, message.content_type) if payload is not None else None,
             curl=resend_line(message, payload) if payload is not None else "",
             lives=lives,
+            why=None if rows else why_message(message, principal, timezone.now()),
             may_pause=may(request, "systems", "pause"),
+            may_replay=payload is not None and may(request, self.resource, "replay"),
             link=request.build_absolute_uri(request.path),
             opts=None,
         )
@@ -114,7 +122,7 @@ class MessageAdmin(RoleModelAdmin):
         found: Message = get_object_or_404(rows, pk=int(object_id))
         return found
 
-    def _life(self, request: HttpRequest, delivery: Delivery, payload: bytes | None) -> Life:
+    def _life(self, request: HttpRequest, delivery: Delivery, payload: bytes | None, *, is_asked: bool) -> Life:
         readable = may(request, "attempts", "read_payload")
         is_open = delivery.state in OPEN_STATES
         return Life(
@@ -125,6 +133,7 @@ class MessageAdmin(RoleModelAdmin):
             may_cancel=(delivery.state == State.PENDING or delivery.halting) and may(request, "deliveries", "cancel"),
             waits_s=(delivery.due_at - timezone.now()).total_seconds() if is_open else None,
             head=head_of(delivery, principal_of(request)),
+            why=why(delivery, principal_of(request), timezone.now()) if is_asked else None,
         )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -135,6 +144,10 @@ class MessageAdmin(RoleModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def _is_settled(delivery: Delivery) -> bool:
+    return delivery.state == State.DELIVERED
 
 
 def _try(attempt: Attempt, payload: bytes | None, *, readable: bool) -> Try:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -78,9 +78,12 @@ def attend(me: UUID, said: Announced | None, lease_s: float) -> dict[UUID, Annou
     if said is not None:
         with transaction.atomic():
             _announce(me, said)
-    now, rows = store.now(), list(Member.objects.all())
-    living = [row for row in rows if _is_alive(row, now, lease_s)]
-    return {row.pk: Announced(as_view(row.view), frozenset(UUID(item) for item in row.over)) for row in living}
+    now, rows = store.members()
+    return {
+        member: Announced(as_view(view), frozenset(UUID(item) for item in over))
+        for member, place, pid, started, seen_at, view, over in rows
+        if now is not None and _is_alive(place, pid, started, now - seen_at <= timedelta(seconds=lease_s + SILENT_S))
+    }
 
 
 def leave(me: UUID) -> None:
@@ -101,15 +104,15 @@ def _texts(ids: View | Sequence[UUID]) -> list[str]:
     return [item.hex for item in ids]
 
 
-def _is_alive(row: Member, now: datetime, lease_s: float) -> bool:
+def _is_alive(place: str, pid: int, started: str, was_seen: bool) -> bool:
     """Say whether a member may be sending.
 
     One that was killed where its pid can be looked up is known to be gone at once:
     a restart need not wait for it to have been silent long enough.
     """
-    if row.place and row.place == _place() and _started(row.pid) != row.pid_started:
+    if place and place == _place() and _started(pid) != started:
         return False
-    return bool(now - row.seen_at <= timedelta(seconds=lease_s + SILENT_S))
+    return was_seen
 
 
 @cache

@@ -1,24 +1,29 @@
 """The endpoints as the engine uses them: address decrypted, transport open, rules compiled; renewed on change."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
-from django.db.models import Count, Max
+from django.db.models import BooleanField, Case, Value, When
+from django.db.models.functions import Now
 
 from endpoints.errors import ControlPlaneError
-from endpoints.models import Credential, EmergencyStop, Endpoint, EndpointState, System, SystemState
+from endpoints.models import EmergencyStop, Endpoint, EndpointState, Maintenance, SystemState
 from endpoints.services import address_of
 from endpoints.transports import make_transport
 from endpoints.transports.base import Address, Transport
 from endpoints.transports.outcomes import Rule, compile_rules
+from messaging import store
 from messaging.engine.gates import Gate, Gates
 
 log = structlog.get_logger(__name__)
 
 RETIRE_POLL_S = 0.25
+NEVER, ALWAYS = float("-inf"), float("inf")
 
 Interface = tuple[int, str]  # system id, interface name
 
@@ -41,12 +46,13 @@ class Door:
     rules: tuple[Rule, ...]
     max_in_flight: int
     rate_per_s: float | None
+    closes_at: float = ALWAYS  # when maintenance begins, on the monotonic clock: nothing is sent from then on
     in_flight: int = 0  # of this door's own; its gate counts those of its predecessors, too
     sent: int = 0
 
     def room(self) -> int:
         """Return how many more may be sent through it at this moment."""
-        return self.gate.room()
+        return self.gate.room() if time.monotonic() < self.closes_at else 0
 
     def begin(self) -> None:
         self.in_flight += 1
@@ -62,10 +68,12 @@ class Door:
 class Registry:
     """What `read` found: usable endpoints by interface, in order of tier and name; interfaces that have none."""
 
-    stamp: object = None
+    stamp: str | None = None  # as `Glance.registry` was before
     doors: dict[Interface, list[Door]] = field(default_factory=dict)
     unusable: set[Interface] = field(default_factory=set)
     disabled: set[Interface] = field(default_factory=set)  # of the unusable those that nobody is to enable again
+    maintained: set[Interface] = field(default_factory=set)  # of the unusable those that only a window keeps so
+    retired: set[Interface] = field(default_factory=set)  # of the unusable those whose system takes nothing any more
     broken: set[Interface] = field(default_factory=set)  # with an endpoint that cannot be used as it stands
     shut: set[uuid.UUID] = field(default_factory=set)  # endpoints that are paused or disabled, or whose system is
     is_stopped: bool = False  # nothing may be sent to anybody
@@ -76,19 +84,32 @@ class Registry:
         return is_there or self.stamp is None
 
 
-def stamp() -> object:
-    """Return a value that changes whenever anything that `read` reads does; cheap enough for every second."""
-    found = [
-        tuple(model.objects.aggregate(count=Count("pk"), last=Max("updated_at")).values())
-        for model in (System, Endpoint, Credential)
-    ]
-    return [EmergencyStop.objects.exists(), *found]
+def _windows() -> list[tuple[int, datetime, datetime, bool]]:
+    """Return (system id, start, end, whether it has begun) of each window of maintenance that is not over."""
+    ahead = Maintenance.objects.filter(ends_at__gt=Now()).order_by("starts_at", "pk")
+    begun = Case(When(starts_at__lte=Now(), then=Value(True)), default=Value(False), output_field=BooleanField())
+    return list(ahead.annotate(begun=begun).values_list("system", "starts_at", "ends_at", "begun"))
 
 
-def read(known: Registry, gates: Gates) -> Registry:
-    """Return the registry as it is now; doors that did not change are taken over, connections and all."""
-    fresh = Registry(stamp=stamp(), is_stopped=EmergencyStop.objects.exists())
+def _closing() -> dict[int, float]:
+    """Return {system id: when its next maintenance begins, on the monotonic clock}; -inf while it is in one."""
+    read_at, now = time.monotonic(), store.now()
+    closing: dict[int, float] = {}
+    for system_id, starts_at, _, begun in _windows():
+        at = NEVER if begun else read_at + (starts_at - now).total_seconds()
+        closing[system_id] = min(closing.get(system_id, at), at)
+    return closing
+
+
+def read(stamp: str, known: Registry, gates: Gates) -> Registry:
+    """Return the registry as it is now; doors that did not change are taken over, connections and all.
+
+    `stamp` is that of a look before: what changes after it is a reason to read again.
+    """
+    fresh = Registry(stamp=stamp, is_stopped=EmergencyStop.objects.exists())
     enabled: set[Interface] = set()
+    switched_on: set[Interface] = set()
+    closing = _closing()
     old = {door.id: door for doors in known.doors.values() for door in doors}
     for endpoint in Endpoint.objects.select_related("system", "credential").order_by("tier", "name"):
         interface = (endpoint.system_id, endpoint.interface)
@@ -96,16 +117,23 @@ def read(known: Registry, gates: Gates) -> Registry:
             continue
         if endpoint.state != EndpointState.DISABLED:
             enabled.add(interface)
-        is_active = endpoint.state == EndpointState.ENABLED and endpoint.system.state == SystemState.ACTIVE
-        if fresh.is_stopped or not is_active:
+        if endpoint.system.state == SystemState.RETIRED and not endpoint.system.may_be_sent_to:
+            fresh.retired.add(interface)
+        closes_at = closing.get(endpoint.system_id, ALWAYS)
+        is_on = endpoint.state == EndpointState.ENABLED and endpoint.system.may_be_sent_to and not fresh.is_stopped
+        if is_on:
+            switched_on.add(interface)
+        if not is_on or closes_at == NEVER:
             fresh.unusable.add(interface)
             fresh.shut.add(endpoint.pk)
         elif (door := _current(endpoint, old.get(endpoint.pk), gates)) is not None:
+            door.closes_at = closes_at
             fresh.doors.setdefault(interface, []).append(door)
         else:
             fresh.broken.add(interface)
     fresh.unusable -= fresh.doors.keys()
     fresh.disabled = fresh.unusable - enabled
+    fresh.maintained = fresh.unusable & switched_on
     return fresh
 
 

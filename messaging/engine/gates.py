@@ -26,6 +26,7 @@ class Gate:
     timeout_s: float = 0.0
     cap: int = 1
     rate_per_s: float | None = None
+    pace_per_s: float | None = None  # of a drain: for a while no faster
     part: int = 0  # of the cap, ours
     limit: int = 0  # how many may be on their way through us now
     in_flight: int = 0
@@ -79,6 +80,7 @@ class Gates:
         self._gates: dict[UUID, Gate] = {}
         self._healing: set[Gate] = set()
         self._open: set[Gate] = set()
+        self._paced: set[Gate] = set()
         self._dirty: set[UUID] = set()
 
     def gate(self, endpoint: UUID) -> Gate:
@@ -98,6 +100,7 @@ class Gates:
                 gate = self._gates.pop(endpoint)
                 self._healing.discard(gate)
                 self._open.discard(gate)
+                self._paced.discard(gate)
                 self._dirty.discard(endpoint)
 
     def learn(self, rows: Iterable[Breaker], *, judged: bool = False) -> set[UUID]:
@@ -116,6 +119,8 @@ class Gates:
             if row.try_at != gate.try_at:
                 gate.asked_at = float("-inf")
             gate.is_open, gate.try_at, gate.healed_at = is_open, row.try_at, row.healed_at
+            gate.pace_per_s = row.pace_per_s
+            (self._paced.discard if row.pace_per_s is None else self._paced.add)(gate)
             (self._open.add if is_open else self._open.discard)(gate)
             (self._dirty.add if is_open or row.streak else self._dirty.discard)(gate.id)
             if judged:
@@ -127,6 +132,10 @@ class Gates:
     def dirty(self) -> set[UUID]:
         """Return the endpoints whose breakers count failures, and must hear of successes, too."""
         return set(self._dirty)
+
+    def paced(self) -> dict[UUID, tuple[int, str]]:
+        """Return {endpoint: interface} of those that are drained at a pace."""
+        return {gate.id: gate.interface for gate in self._paced}
 
     def to_try(self) -> dict[UUID, tuple[tuple[int, str], float]]:
         """Return {endpoint: (interface, timeout)} of the open breakers of which we may try one delivery now."""
@@ -157,7 +166,8 @@ class Gates:
         if gate.healed_at is not None:
             since_s = (datetime.now(UTC) + self.ahead - gate.healed_at).total_seconds()
         gate.part = self.shares.part(gate.cap, gate.id)
-        gate.rate = None if gate.rate_per_s is None else gate.rate_per_s * gate.part / gate.cap
+        rates = [rate for rate in (gate.rate_per_s, gate.pace_per_s) if rate is not None]
+        gate.rate = min(rates) * gate.part / gate.cap if rates else None
         is_held = gate.is_open or gate.failed_in_a_row >= IN_A_ROW
         gate.limit = 0 if is_held else min(gate.part, self.shares.part(allowed(gate.cap, since_s), gate.id))
         if since_s is None or since_s > LONGEST_RAMP:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
 from endpoints.ids import new_id
-from endpoints.models import Breaker, BreakerState, EmergencyStop, Endpoint
+from endpoints.models import Breaker, BreakerState, Endpoint, Maintenance
 from messaging import store
 from messaging.engine import breaker
 from messaging.models import Outcome, Reason, State, Trigger
-from messaging.store import Claim, Finish
+from messaging.store import Claim, Finish, Glance
 
 if TYPE_CHECKING:
     from messaging.engine.record import Ended
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 FAILED = frozenset({Outcome.RETRY.value, Outcome.DEAD.value})
 JUDGED = FAILED | {Outcome.DELIVERED.value}
 ANSWERED = FAILED | {Outcome.THROTTLED.value}
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 LOOK_BACK = timedelta(seconds=5)  # a row is written a while before it can be read
 HEALED_ONCE = timedelta(seconds=5)  # every process sees a change, the first one starts the slow start
 
@@ -153,6 +155,8 @@ def take_trials(
     claims: list[Claim] = []
     tried = []
     rows = Breaker.objects.select_for_update(skip_locked=True).filter(pk__in=wanted, try_at__lte=now)
+    in_maintenance = Maintenance.objects.at(now).filter(system__endpoints=OuterRef("pk"))
+    rows = rows.filter(~Exists(in_maintenance))  # the registry may not have heard of it yet
     for row in rows.exclude(state=BreakerState.CLOSED).order_by("pk"):
         (system_id, interface), timeout_s = wanted[row.pk]
         token = new_id()
@@ -180,17 +184,15 @@ def give_up(claims: Sequence[Claim]) -> None:
             row.update(state=BreakerState.OPEN, trying=None, try_at=now, written_at=now)
 
 
-def look(since: datetime | None) -> tuple[datetime, timedelta, bool, list[Breaker]]:
-    """Return (database's time, how far it is ahead of ours, whether all is stopped, breakers changed since `since`).
+def look(since: datetime | None) -> tuple[Glance, timedelta, list[Breaker]]:
+    """Return (what there is to know, how far the database's clock is ahead of ours, breakers changed since `since`).
 
     `since` is the time of an earlier look, None for all breakers.
     """
-    now = store.now()
-    ahead = now - datetime.now(UTC)
-    rows = Breaker.objects.all()
-    if since is not None:
-        rows = rows.filter(written_at__gte=since - LOOK_BACK)
-    return now, ahead, EmergencyStop.objects.exists(), list(rows)
+    written_since = LONG_AGO if since is None else since - LOOK_BACK
+    seen = store.glance(datetime.now(UTC), written_since)
+    ahead = seen.now - datetime.now(UTC)
+    return seen, ahead, list(Breaker.objects.filter(written_at__gte=written_since)) if seen.has_breakers else []
 
 
 def heal(endpoints: Collection[UUID]) -> list[Breaker]:

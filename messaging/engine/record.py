@@ -1,5 +1,6 @@
 """Writing down what the engine did, a batch a transaction; and the sweeps that no worker owns. All of it sync."""
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,12 +15,14 @@ from endpoints.errors import ControlPlaneError
 from endpoints.ids import id_at, new_id
 from endpoints.models import Breaker, Endpoint
 from messaging import store
+from messaging.conf import GONE
 from messaging.engine import judging
+from messaging.engine.burial import Grouper, bury_finished, bury_lost
 from messaging.engine.judging import Tally
 from messaging.engine.order import Mender, move_on
 from messaging.engine.responses import ENGINE, Response, store_responses
 from messaging.engine.sharing import Sharing, Target
-from messaging.models import FINAL_STATES, Outcome, Reason, State
+from messaging.models import BUCKETS_S, FINAL_STATES, OVER, Outcome, Reason, State
 from messaging.store import Claim, Finish
 from messaging.totals import Folder
 
@@ -31,6 +34,7 @@ SWEEP = 500  # rows a sweep takes at once: bounded, so that it never holds the d
 SHARING = Sharing()
 MENDER = Mender()
 FOLDER = Folder()
+GROUPER = Grouper()
 
 
 @dataclass(slots=True)
@@ -83,7 +87,7 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
             tried, trying = judging.take_trials(wanted.trials, lease_s, now) if wanted.trials else ([], [])
             targets, has_suspect = _distinct([*wanted.released, *released], now), False
             if wanted.rooms and not wanted.only_next:
-                targets, has_suspect = store.due_targets(now)
+                targets, has_suspect = store.due(now)
             left = [target for target in targets if target[:2] not in wanted.rooms] if wanted.only_next else []
             claims = _claim(targets, wanted.rooms, lease_s, now, with_suspect=wanted.with_suspect and has_suspect)
             if claims and not (judged or tried or any(claim.ordering_key for claim in claims)):
@@ -130,6 +134,7 @@ def _finish(ended: Sequence[Ended], now: datetime) -> tuple[list[Ended], list[Ta
     released = move_on({line for line in ours.values() if line}, now)
     kept = [item for item in ended if item.finish.id in ours]
     store.add_rollups(_counts([item.finish for item in kept], now))
+    bury_finished(item.finish for item in kept)
     responses = [item.response for item in kept if item.response]
     if responses:
         store_responses(responses)
@@ -181,7 +186,13 @@ def _counts(finishes: Sequence[Finish], now: datetime) -> dict[tuple[datetime, i
             add(finish.system_id, finish.state, finish.error_class if finish.state == State.DEAD else "", 0.0)
         if finish.attempt:
             add(finish.system_id, "attempt", finish.error_class, finish.attempt["took_ms"])
+            add(finish.system_id, "took", _bucket(finish.attempt["took_ms"] / 1000), finish.attempt["took_ms"])
     return counts
+
+
+def _bucket(took_s: float) -> str:
+    place = bisect_left(BUCKETS_S, took_s)
+    return str(BUCKETS_S[place]) if place < len(BUCKETS_S) else OVER
 
 
 def _pause_gone(endpoint_id: UUID) -> None:
@@ -190,7 +201,7 @@ def _pause_gone(endpoint_id: UUID) -> None:
     if endpoint is None:
         return
     try:
-        registry.pause(endpoint, by=ENGINE, reason="it answered that it is gone for good (410); see the dead letter")
+        registry.pause(endpoint, by=ENGINE, reason=GONE)
     except ControlPlaneError as exc:
         log.warning("pause_failed", endpoint=str(endpoint), error=exc.detail)
 
@@ -213,7 +224,7 @@ def release(claims: Sequence[Claim]) -> None:
 def sweep() -> int:
     """Take back what lost its worker, end what is past its time, let go whom nobody holds; return how many rows."""
     FOLDER.step()
-    return _recover() + _expire() + MENDER.step()
+    return _recover() + _expire() + MENDER.step() + GROUPER.step()
 
 
 def _recover() -> int:
@@ -224,6 +235,7 @@ def _recover() -> int:
         dead = [row for row in lost if row.state == State.DEAD]
         move_on({row.line for row in dead if row.line}, now)
         _count([(row.system_id, State.DEAD.value, "lost") for row in dead], now)
+        bury_lost(dead)
     if lost:
         log.warning("leases_recovered", count=len(lost), poison=len(dead))
     return len(lost)

@@ -1,9 +1,9 @@
 """The delivery engine of one process: claim -> send -> finish, and the sweeps that keep the table honest.
 
-The row is the queue. `_turn_over` finishes in batches whatever ended meanwhile and leases
-what is due for lanes with room, in one transaction on SQLite; on PostgreSQL `_write_down`
-finishes beside it. `_tend` renews leases, recovers what other workers lost, and follows
-the registry, the breakers and the processes that share the caps.
+The row is the queue. `_turn_over` finishes in batches whatever ended and leases what is due for
+lanes with room, in one transaction on SQLite; on PostgreSQL `_write_down` finishes beside it.
+`_tend` renews leases, recovers what others lost, and looks twice a second at what became due or
+changed: the registry, the breakers, the processes that share the caps.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from messaging import store
 from messaging.engine import holding, judging, record
 from messaging.engine.crowd import Crowd
 from messaging.engine.database import Database
-from messaging.engine.doors import Interface, Registry, Retiring, read, stamp, take_over
+from messaging.engine.doors import Interface, Registry, Retiring, read, take_over
 from messaging.engine.gates import Gates
 from messaging.engine.lane import Lane
 from messaging.engine.lanes import Lanes
@@ -28,15 +28,16 @@ from messaging.engine.marking import Marker, Step
 from messaging.engine.record import Ended, Wanted
 from messaging.engine.shares import Shares
 from messaging.engine.sharing import Target
+from messaging.engine.sweeping import Sweeper
+from messaging.store import Glance
 from messaging.wakeups import DONE, DUE, Listener, Notifier
 
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.5  # how late a due time may be noticed when no hint came
 TEND_S = 0.25
-REGISTRY_S = 0.5
+LOOK_S = 0.5
 SWEEP_S = 1.0
-SWEEPS = 10
 READ_AGAIN_S = 30.0  # a change made on a host whose clock is behind does not show in the stamp
 SEND_CUT_S = 20.0
 MAX_ENDED = 1000
@@ -50,13 +51,14 @@ class Worker:
         # SQLite has one writer: one transaction for all. On PostgreSQL no claim waits until what ended is on the disk.
         self._database = Database("engine-database")
         self._ledger = Database("engine-ledger") if store.is_postgresql() else self._database
-        self._try = self._database.call
+        self._is_apart, self._try = self._ledger is not self._database, self._database.call
         self._lanes = Lanes(self._report)
         shares = Shares(new_id())
         self._gates = Gates(shares)
         self._crowd = Crowd(shares, self._gates.loads, self._try, lease_s)
         self._tally = judging.Tally()
         self._looked_at: datetime | None = None
+        self._seen_at = float("-inf")  # on the monotonic clock
         self._is_stopped = False  # everything is, by a person
         self._registry = Registry()
         self._ended: list[Ended] = []
@@ -64,12 +66,11 @@ class Worker:
         self._stopping = asyncio.Event()
         self._drained = False
         self._wake = Listener(DUE)
-        self._is_apart = self._ledger is not self._database
         self._news = asyncio.Event() if self._is_apart else self._wake.event  # something ended
         self._done = Notifier(DONE)
         self._retiring = Retiring()
         self._read_again_at = 0.0
-        self._marker = Marker(self._try)
+        self._marker, self._sweeper = Marker(self._try), Sweeper(self._try, self._wake.event.set)
 
     def stop(self) -> None:
         """Claim nothing more, let what is on its way end, then return from `run`."""
@@ -81,7 +82,6 @@ class Worker:
         await self._wake.open()
         await self._crowd.join()
         await self._look()
-        await self._follow_registry()
         turns = [asyncio.create_task(self._turn_over(), name="turn")]
         if self._is_apart:
             turns.append(asyncio.create_task(self._write_down(), name="write"))
@@ -97,9 +97,8 @@ class Worker:
             self._wake.event.set()
             self._news.set()
             await asyncio.gather(*turns)
-            for loop in (tending, marking):
-                if loop.done():
-                    await loop
+            for loop in filter(asyncio.Task.done, (tending, marking)):
+                await loop
         finally:
             for task in (*turns, tending, marking, stopping):
                 task.cancel()
@@ -111,7 +110,8 @@ class Worker:
         polled_at = float("-inf")
         while not self._drained or (self._ended and not self._is_apart):
             wanted = Wanted() if self._stopping.is_set() else self._wanted()
-            is_polling = time.monotonic() - polled_at >= POLL_S
+            # A look hints at what is due, and costs less than a claim; we ask by ourselves when none came for long.
+            is_polling = time.monotonic() - max(polled_at, self._seen_at) >= POLL_S
             is_asked = self._wake.take_hint() or is_polling or self._lanes.may_claim_more(wanted.rooms)
             wanted.only_next = not is_asked
             if is_asked:
@@ -142,11 +142,10 @@ class Worker:
     async def _turn(self, batch: list[Ended], wanted: Wanted, database: Database | None = None) -> None:
         """Hand what ended to the database, and what it leases to the lanes."""
         held_until = time.monotonic() + self._lease_s
-        rooms = wanted.rooms
+        rooms, before, dirty = wanted.rooms, list(wanted.rooms), self._gates.dirty()
         wanted.with_suspect = bool(rooms) and not wanted.only_next and self._lanes.may_take_suspect()
         if rooms:
             wanted.released, self._released = self._released, []
-        before, dirty = list(rooms), self._gates.dirty()
         turned = await (database or self._database).call(record.turn, batch, wanted, self._lease_s, self._tally, dirty)
         if turned is None:
             # Our leases outlive a short outage; what a longer one costs is a second try, not the message.
@@ -178,11 +177,10 @@ class Worker:
         """Do what must be done every so often, whatever else goes on."""
         schedule: list[tuple[float, Callable[[], Any]]] = [
             (self._lease_s / 3, self._renew),
-            (0.0, self._look),
+            (LOOK_S, self._look),
             (TEND_S, self._attend),
-            (REGISTRY_S, self._follow_registry),
-            (SWEEP_S, self._sweep),
-            (SWEEP_S, self._watch_pauses),
+            (SWEEP_S, self._sweeper.step),
+            (SWEEP_S, self._mark),
         ]
         last = dict.fromkeys(range(len(schedule)), float("-inf"))  # at once: what the last one left may be over
         measured = time.monotonic()
@@ -198,7 +196,7 @@ class Worker:
                     await self._give_back(lane)
             measured = now
             for index, (every_s, act) in enumerate(schedule):
-                if now - last[index] >= every_s:
+                if now - last[index] > every_s - TEND_S / 2:  # the nearest time we pass here
                     last[index] = now
                     await act()
 
@@ -209,21 +207,22 @@ class Worker:
             for lane in self._lanes.all():
                 lane.renewed(held_until)
 
-    async def _sweep(self) -> None:
-        for _ in range(SWEEPS):  # a full one may have left some; the renewal of leases is not kept waiting for all
-            found = await self._try(record.sweep)
-            if found:
-                self._wake.event.set()
-            if found is None or found < record.SWEEP:
-                return
-
-    async def _follow_registry(self) -> None:
-        """Take changed endpoints over: new transports for what changed, none for what may not be sent to."""
-        now_stamp = await self._try(stamp)
-        is_due = time.monotonic() >= self._read_again_at
-        if now_stamp is None or (now_stamp == self._registry.stamp and not is_due):
+    async def _look(self) -> None:
+        """See what people and other processes changed, and what time did: all of it in one statement."""
+        seen = await self._look_at_breakers()
+        if seen is None:
             return
-        fresh = await self._try(read, self._registry, self._gates)
+        self._seen_at, self._sweeper.is_overdue = time.monotonic(), seen.is_overdue
+        if seen.is_due:
+            self._wake.hint()
+        if seen.is_pause_over:
+            await self._try(holding.end_pauses)
+        if seen.registry != self._registry.stamp or time.monotonic() >= self._read_again_at:
+            await self._follow_registry(seen.registry)
+
+    async def _follow_registry(self, stamp: str) -> None:
+        """Take changed endpoints over: new transports for what changed, none for what may not be sent to."""
+        fresh = await self._try(read, stamp, self._registry, self._gates)
         if fresh is None:
             return
         self._read_again_at = time.monotonic() + READ_AGAIN_S
@@ -235,20 +234,22 @@ class Worker:
             await self._try(judging.heal, change.healing)
         if change.is_new:
             self._looked_at = None
-            await self._look()
+            await self._look_at_breakers()
         self._gates.divide()
         self._use(change.interfaces, is_first=is_first)
 
-    async def _look(self) -> None:
+    async def _look_at_breakers(self) -> Glance | None:
         """See which breakers opened or closed in other processes, and whether everything is stopped."""
-        seen = await self._try(judging.look, self._looked_at)
-        if seen is None:
-            return
-        self._looked_at, self._gates.ahead, is_stopped, rows = seen
-        if is_stopped and not self._is_stopped:
+        found = await self._try(judging.look, self._looked_at)
+        if found is None:
+            return None
+        seen, self._gates.ahead, rows = found
+        self._looked_at = seen.now
+        if seen.is_stopped and not self._is_stopped:
             self._lanes.use({})  # at once; the registry follows
-        self._is_stopped = is_stopped
+        self._is_stopped = seen.is_stopped
         self._learn(rows)
+        return seen
 
     def _learn(self, rows: list[Breaker], *, judged: bool = False) -> None:
         turned = self._gates.learn(rows, judged=judged)
@@ -259,8 +260,7 @@ class Worker:
     def _use(self, changed: set[Interface], *, is_first: bool = False) -> None:
         """Send through what may be used; hold what waits for the rest, and let go what is in `changed`."""
         self._lanes.use({} if self._is_stopped else self._registry.doors)
-        held: dict[Interface, Step] = dict.fromkeys(self._registry.unusable, holding.hold_paused)
-        held |= dict.fromkeys(self._registry.disabled, holding.skip_disabled)
+        held: dict[Interface, Step] = holding.holds(self._registry)
         for interface, doors in self._registry.doors.items():
             if doors and all(door.gate.is_open for door in doors):
                 held[interface] = holding.hold_behind_breaker
@@ -272,9 +272,10 @@ class Worker:
             self._gates.divide()
             self._wake.event.set()
 
-    async def _watch_pauses(self) -> None:
-        """End pauses that are over, and hold what slipped in while a hold began."""
-        await self._try(holding.end_pauses)
+    async def _mark(self) -> None:
+        """End drains that are over, hold what slipped in while a hold began, and say what a rate holds up."""
+        if paced := self._gates.paced():
+            await self._try(holding.end_drains, paced)
         self._marker.look_again()
         self._marker.limit(self._lanes.rate_bound())
 

@@ -1,17 +1,19 @@
 """Who may be a source or a target, as the registry says: remembered for under a second in each process."""
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
+from django.db.models.functions import Now
 
+from endpoints.edge.database_threads import DatabaseThreads
 from endpoints.errors import Overloaded
-from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState, System, SystemState
+from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState, Maintenance, System, SystemState
+
+Found = TypeVar("Found")
 
 REMEMBER_S = 0.75
 MAX_REMEMBERED = 10_000
@@ -25,6 +27,7 @@ class Interface:
     max_attempts: int
     is_disabled: bool
     is_paused: bool
+    is_maintained: bool  # its system is in a window of maintenance
     is_broken: bool  # each endpoint that is in use has an open breaker
 
 
@@ -94,24 +97,29 @@ class Directory:
 
 
 def load(slugs: set[str]) -> dict[str, Party]:
-    """Read the parties named `slugs` from the registry, in three queries."""
+    """Read the parties named `slugs` from the registry, in four queries."""
     systems = System.objects.filter(slug__in=slugs).select_related("owner")
     is_stopped = EmergencyStop.objects.exists()
+    maintained = set(Maintenance.objects.at(Now()).filter(system__slug__in=slugs).values_list("system", flat=True))
     doors: dict[int, dict[str, list[Endpoint]]] = {}
     found = Endpoint.objects.filter(system__slug__in=slugs).select_related("breaker")
     for endpoint in found.order_by("tier", "name"):
         if "deliver" in endpoint.use:
             doors.setdefault(endpoint.system_id, {}).setdefault(endpoint.interface, []).append(endpoint)
-    return {system.slug: _party(system, doors.get(system.pk, {}), is_stopped=is_stopped) for system in systems}
+    return {
+        system.slug: _party(
+            system, doors.get(system.pk, {}), is_stopped=is_stopped, is_maintained=system.pk in maintained
+        )
+        for system in systems
+    }
 
 
 def broadcast_slugs() -> set[str]:
-    """Return the slugs of all systems that take broadcasts."""
-    active = System.objects.exclude(state=SystemState.RETIRED).filter(accepts_broadcast=True)
-    return set(active.values_list("slug", flat=True))
+    """Return the slugs of all systems that take broadcasts, or took them until they were retired."""
+    return set(System.objects.filter(accepts_broadcast=True).values_list("slug", flat=True))
 
 
-def _party(system: System, doors: dict[str, list[Endpoint]], *, is_stopped: bool) -> Party:
+def _party(system: System, doors: dict[str, list[Endpoint]], *, is_stopped: bool, is_maintained: bool) -> Party:
     return Party(
         id=system.pk,
         slug=system.slug,
@@ -130,6 +138,7 @@ def _party(system: System, doors: dict[str, list[Endpoint]], *, is_stopped: bool
                 is_paused=is_stopped
                 or system.state == SystemState.PAUSED
                 or not any(endpoint.state == EndpointState.ENABLED for endpoint in endpoints),
+                is_maintained=is_maintained,
                 is_broken=all(
                     hasattr(endpoint, "breaker") and endpoint.breaker.state != BreakerState.CLOSED
                     for endpoint in endpoints
@@ -142,7 +151,7 @@ def _party(system: System, doors: dict[str, list[Endpoint]], *, is_stopped: bool
 
 
 DIRECTORY = Directory()
-_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="directory")
+_threads = DatabaseThreads("directory")
 
 
 async def find_parties(slugs: set[str]) -> dict[str, Party]:
@@ -150,12 +159,12 @@ async def find_parties(slugs: set[str]) -> dict[str, Party]:
     remembered = DIRECTORY.remembered_all(slugs)
     if remembered is not None:
         return remembered
-    return await asyncio.get_running_loop().run_in_executor(_pool, _on_own_connection, DIRECTORY.look_up, slugs)
+    return await _read(DIRECTORY.look_up, slugs)
 
 
 async def find_broadcast() -> list[Party]:
     """Return the parties that take broadcasts."""
-    return await asyncio.get_running_loop().run_in_executor(_pool, _on_own_connection, broadcast_parties)
+    return await _read(broadcast_parties)
 
 
 def broadcast_parties() -> list[Party]:
@@ -163,11 +172,8 @@ def broadcast_parties() -> list[Party]:
     return sorted(DIRECTORY.look_up(broadcast_slugs()).values(), key=lambda party: party.slug)
 
 
-def _on_own_connection(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Run `call` and give the thread's connection back, or PostgreSQL's pool would lose it for good."""
+async def _read(call: Callable[..., Found], *arguments: object) -> Found:
     try:
-        return call(*arguments)
+        return await _threads.run(call, *arguments)
     except DatabaseError as exc:
         raise Overloaded("the database does not answer", code="database", retry_after_s=5) from exc
-    finally:
-        connection.close()

@@ -83,7 +83,7 @@ def _source(draft: Draft, principal: Principal, parties: dict[str, Party]) -> Pa
     source = parties.get(slug)
     if source is None or not principal.sees_team(source.owner_id):
         raise Refused(f"source_system '{slug}' is not registered", code="unknown_system")
-    if source.is_retired:
+    if source.is_retired and principal.via != "engine":  # what was asked of it before may still be answered
         raise Refused(f"{slug} is retired and sends no more", code="retired")
     return source
 
@@ -110,9 +110,9 @@ def _owed_by(party: Party, interface: str, draft: Draft) -> Owed:
     if door is None:
         known = ", ".join(sorted(party.interfaces)) or "none: register an endpoint first"
         raise Refused(f"{party.slug} has no interface '{interface}'; it has {known}", code="unknown_system")
-    state, reason = _start(door, draft)
+    state, reason = (State.SKIPPED, Reason.RETIRED) if party.is_retired else _start(door, draft)
     tries = door.max_attempts if draft.max_retries is None else min(door.max_attempts, draft.max_retries + 1)
-    return Owed(party.id, interface, state, reason, tries)
+    return Owed(party.id, interface, str(state), str(reason), tries)
 
 
 def _start(door: Interface, draft: Draft) -> tuple[str, str]:
@@ -120,6 +120,8 @@ def _start(door: Interface, draft: Draft) -> tuple[str, str]:
         return State.SKIPPED.value, Reason.DISABLED.value
     if door.is_paused:
         return State.PENDING.value, Reason.PAUSED.value
+    if door.is_maintained:
+        return State.PENDING.value, Reason.MAINTENANCE.value
     if door.is_broken and not draft.deliver_at:
         return State.PENDING.value, Reason.BREAKER.value
     return State.PENDING.value, (Reason.SCHEDULED if draft.deliver_at else Reason.NEW).value

@@ -13,6 +13,7 @@ from endpoints.errors import Conflict, Forbidden
 from endpoints.models import Endpoint, EndpointState, System, SystemState
 from messaging import store
 from messaging.models import Folded, Message
+from messaging.seed.causes import causes, make_groups
 from messaging.seed.dialects import DIALECTS
 from messaging.seed.statements import GROUP, PREFIX, STATEMENTS, Chunk, Party
 
@@ -22,12 +23,14 @@ PAUSED = "made by seed_history: there is nobody to send to"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How much history, over how many systems and days; `dead` deliveries of a thousand."""
+    """How much history, over how many systems and days; `dead` deliveries of a thousand,
+    of so many `causes` of each error class."""
 
     deliveries: int
     systems: int = 20
     days: int = 60
     dead: int = 20
+    causes: int = 3
 
 
 def seed(
@@ -49,12 +52,15 @@ def seed(
     now = now or timezone.now()
     start, step_s = now - timedelta(days=shape.days), shape.days * 86400 / shape.deliveries
     parties = _parties(shape.systems)
+    made = causes(shape.causes)
+    make_groups(made, parties, now)
     for first in range(0, shape.deliveries, CHUNK):
         last = min(first + CHUNK, shape.deliveries)
-        _make(Chunk(first, last, start, step_s, shape.dead, parties))
+        _make(Chunk(first, last, start, step_s, shape.dead, parties, made))
         progress(last)
     with connection.cursor() as cursor:
         _sum_up(cursor, parties)
+        _count_groups(cursor)
         if connection.vendor == "postgresql":
             cursor.execute("ANALYZE")  # what autovacuum would get to in a minute
 
@@ -103,3 +109,18 @@ def _sum_up(cursor: Any, parties: list[Party]) -> None:
         f" WHERE system_id IN ({ids}) AND minute < %s GROUP BY system_id, event, error_class",
         [folded.through],
     )
+
+
+def _count_groups(cursor: Any) -> None:
+    """Let the groups say what is in them, and none be empty."""
+    inside = (
+        "FROM messaging_delivery d WHERE d.group_id = messaging_deadgroup.id"
+        " AND d.group_id IS NOT NULL AND d.resolved_at IS NULL"
+    )
+    cursor.execute(
+        f"UPDATE messaging_deadgroup SET count = (SELECT count(*) {inside}),"
+        f" first_at = coalesce((SELECT min(d.finished_at) {inside}), first_at),"
+        f" last_at = coalesce((SELECT max(d.finished_at) {inside}), last_at),"
+        f" example = (SELECT d.id {inside} ORDER BY d.message_id DESC LIMIT 1)"
+    )
+    cursor.execute("DELETE FROM messaging_deadgroup WHERE count = 0 AND resolved_at IS NULL")

@@ -5,6 +5,7 @@ with time, positions in order of commit, counts. There is no chance in it: row `
 follows from `j` alone, and a prime spreads neighbours over every share.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,6 +32,12 @@ class Chunk:
     step_s: float
     dead: int
     parties: list[Party]
+    causes: Sequence[tuple[str, int, str, str]]  # error class, number, how its texts begin, digest
+
+    @property
+    def each(self) -> int:
+        """How many causes an error class has."""
+        return 1 + max(number for _, number, _, _ in self.causes)
 
     @property
     def messages(self) -> tuple[int, int]:
@@ -48,6 +55,11 @@ def _parties_as(chunk: Chunk, sql: Dialect) -> str:
         for place, (id, slug, endpoint) in enumerate(chunk.parties)
     )
     return f"parties (place, id, slug, endpoint) AS (VALUES {rows})"
+
+
+def _causes_as(chunk: Chunk) -> str:
+    rows = ", ".join(f"('{name}', {number}, '{text}', '{digest}')" for name, number, text, digest in chunk.causes)
+    return f"causes (class, number, text, digest) AS (VALUES {rows})"
 
 
 def _case(*pairs: tuple[str, str], otherwise: str) -> str:
@@ -171,7 +183,11 @@ def _deliveries(chunk: Chunk, shift: int, sql: Dialect) -> str:
         "state": "state",
         "reason": "reason",
         "error_class": "error_class",
-        "error": _case(("error_class = ''", "''"), otherwise="'made up: ' || error_class"),
+        # The group is of every text that begins so: what follows varies.
+        "error": _case(
+            ("error_class = ''", "''"), otherwise="text || ' of order ' || position || ' after ' || (i % 900) || ' ms'"
+        ),
+        "group_id": "group_id",
         "ack_level": _case(("state = 'delivered'", "'application'"), otherwise="''"),
         "priority": "priority",
         "ordering_key": "ordering_key",
@@ -186,7 +202,7 @@ def _deliveries(chunk: Chunk, shift: int, sql: Dialect) -> str:
     }  # fmt: skip
     number = f"(position - {shift})"
     return (
-        f"WITH {_parties_as(chunk, sql)},"
+        f"WITH {_parties_as(chunk, sql)}, {_causes_as(chunk)},"
         f" owed AS (SELECT m.position, m.source_id, m.priority, m.ordering_key, m.created_at, x.extra, {number} AS j,"
         f"  {number} / {MESSAGES_IN_GROUP} * {GROUP} + {number} % {MESSAGES_IN_GROUP} + x.extra AS i"
         "  FROM messaging_message m JOIN (SELECT 0 AS extra UNION ALL SELECT 1) x"
@@ -196,8 +212,13 @@ def _deliveries(chunk: Chunk, shift: int, sql: Dialect) -> str:
         f"  {state} AS state FROM owed JOIN parties p"
         f"  ON p.place = ({_receiver(chunk, 'j')} + extra) % {len(chunk.parties)} WHERE i < {chunk.last}),"
         f" because AS MATERIALIZED (SELECT ended.*, {reason} AS reason FROM ended),"
-        f" failed AS MATERIALIZED (SELECT because.*, {error_class} AS error_class, {attempts} AS attempts FROM because)"
-        f" INSERT INTO messaging_delivery ({', '.join(columns)}) SELECT {', '.join(columns.values())} FROM failed"
+        f" failed AS MATERIALIZED (SELECT because.*, {error_class} AS error_class,"
+        f"  {attempts} AS attempts FROM because),"
+        " grouped AS MATERIALIZED (SELECT failed.*, c.text, g.id AS group_id FROM failed"
+        f"  LEFT JOIN causes c ON c.class = failed.error_class AND c.number = failed.i % {max(1, chunk.each)}"
+        "  LEFT JOIN messaging_deadgroup g ON g.system_id = failed.system_id AND g.interface = 'main'"
+        "  AND g.error_class = failed.error_class AND g.digest = c.digest)"
+        f" INSERT INTO messaging_delivery ({', '.join(columns)}) SELECT {', '.join(columns.values())} FROM grouped"
     )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Sum
+from django.db.models import Count, Q, Sum
 
 from endpoints.access.principal import Principal
 from endpoints.models import visible
@@ -17,7 +17,8 @@ class Balance:
     """`expected` was counted when the messages were accepted, `states` are the deliveries there are now.
 
     The two are written by different statements of one transaction, and deliveries
-    change thousands of times after it: that they agree says that none was lost.
+    change thousands of times after it: that they agree says that none was lost. What a job
+    purged is booked, in the minute of its acceptance, by the transaction that deletes it.
     """
 
     system: str | None
@@ -25,11 +26,13 @@ class Balance:
     end: datetime
     expected: int
     states: dict[str, int]
+    purged: int
+    dead_unresolved: int
     unrouted: int
 
     @property
     def balanced(self) -> bool:
-        return self.expected == sum(self.states.values())
+        return self.expected == sum(self.states.values()) + self.purged
 
 
 def balance(principal: Principal, start: datetime, end: datetime, system: str | None = None) -> Balance:
@@ -40,20 +43,25 @@ def balance(principal: Principal, start: datetime, end: datetime, system: str | 
     """
     start, end = floor(start), floor(end + MINUTE - timedelta.resolution)
     scope = visible(principal, "system__owner")
-    owed = Rollup.objects.filter(scope, event="owed", minute__gte=start, minute__lt=end)
+    booked = Rollup.objects.filter(scope, event__in=("owed", "purged"), minute__gte=start, minute__lt=end)
     # Along the index on the time of acceptance: a delivery is made with its message.
     made = Delivery.objects.filter(scope, message__created_at__gte=start, message__created_at__lt=end)
     unrouted = Message.objects.visible_to(principal).filter(unrouted=True, created_at__gte=start, created_at__lt=end)
     if system is not None:
-        owed, made = owed.filter(system__slug=system), made.filter(system__slug=system)
+        booked, made = booked.filter(system__slug=system), made.filter(system__slug=system)
         unrouted = unrouted.filter(source__slug=system)
-    counts = dict(made.order_by().values_list("state").annotate(Count("pk")))
+    waits = Count("pk", filter=Q(state=State.DEAD, resolved_at__isnull=True))
+    rows = list(made.order_by().values_list("state").annotate(all=Count("pk"), waits=waits))
+    counts = {state: count for state, count, _ in rows}
+    sums = dict(booked.order_by().values_list("event").annotate(Sum("count")))
     return Balance(
         system=system,
         start=start,
         end=end,
-        expected=owed.aggregate(sum=Sum("count"))["sum"] or 0,
+        expected=sums.get("owed", 0),
         states={state.value: counts.get(state.value, 0) for state in State},
+        purged=sums.get("purged", 0),
+        dead_unresolved=sum(count for *_, count in rows),
         unrouted=unrouted.count(),
     )
 

@@ -17,20 +17,21 @@ from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet, Sum
 from endpoints.access.principal import Principal
 from endpoints.models import EmergencyStop, Endpoint, System, visible
 from endpoints.services import emergency_stop
-from messaging.models import RARE, UNSETTLED, Attempt, Delivery, Process, Reason, Rollup, State
-from messaging.services.status import is_alive
+from messaging.liveness import is_alive
+from messaging.models import RARE, UNGROUPED, UNSETTLED, Attempt, DeadGroup, Delivery, Process, Reason, Rollup, State
+from messaging.services.status import warnings
 
 CAP = 5_000
 RECENT_ATTEMPTS = 2_000
 MINUTES = 60
 LATE_S = 5.0  # what is due for less than this is on its way, not late
 SHOWN_EVENTS = ("accepted", "delivered", "dead")
-WAITS_BY_PLAN = (Reason.SCHEDULED,)
+WAITS_BY_PLAN = (Reason.SCHEDULED, Reason.MAINTENANCE)
 # Each state in the words of its index.
 ALONG = {
     State.PENDING: Q(state=State.PENDING) & UNSETTLED,
     State.SENDING: Q(state=State.SENDING, lease_until__isnull=False),
-    State.DEAD: Q(state=State.DEAD) & RARE,
+    State.DEAD: UNGROUPED,
 }
 
 
@@ -103,6 +104,7 @@ class Overview:
     oldest_dead: Oldest | None = None
     systems: int = 0
     stop: EmergencyStop | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def total(self, *states: str) -> int:
         """Return how many deliveries are in these states, counted up to the cap."""
@@ -124,30 +126,32 @@ class Overview:
 def overview(principal: Principal, now: datetime) -> Overview:
     """Return the dashboard's numbers as `principal` may see them."""
     ids = _open_ids(principal)
-    backlog = _backlog(ids, now)
+    backlog = _backlog(ids, now, _dead(principal))
     waiting = any(row.state == State.PENDING and row.is_trouble for row in backlog)
     dead = any(row.state == State.DEAD for row in backlog)
+    processes = list(Process.objects.filter(stopped_at__isnull=True).order_by("role", "started_at"))
     return Overview(
         now=now,
         backlog=backlog,
         traffic=traffic(principal, now),
         slowest=slowest(principal),
-        processes=list(Process.objects.filter(stopped_at__isnull=True).order_by("role", "started_at")),
+        processes=processes,
+        warnings=warnings(now, processes),
         oldest_waiting=_oldest(ids, State.PENDING, now) if waiting else None,
-        oldest_dead=_oldest(ids, State.DEAD, now) if dead else None,
+        oldest_dead=_oldest_dead(ids, principal, now) if dead else None,
         systems=System.objects.visible_to(principal).count(),
         stop=emergency_stop(),
     )
 
 
 def open_backlog(principal: Principal, now: datetime, system: System | None = None) -> list[Backlog]:
-    """Return what is pending, sending or dead, grouped; at most `CAP` rows of each state are looked at."""
-    return _backlog(_open_ids(principal, system), now)
+    """Return what is pending, sending or dead and unresolved, grouped; at most `CAP` rows of each state are read."""
+    return _backlog(_open_ids(principal, system), now, _dead(principal, system))
 
 
-def _backlog(ids: "Ids", now: datetime) -> list[Backlog]:
+def _backlog(ids: "Ids", now: datetime, dead: Iterable[Backlog]) -> list[Backlog]:
     late = Q(state=State.PENDING, due_at__lt=now - timedelta(seconds=LATE_S)) & ~Q(reason__in=WAITS_BY_PLAN)
-    found: list[Backlog] = []
+    found: list[Backlog] = list(dead)
     for state in ALONG:
         rows = (
             Delivery.objects.filter(pk__in=ids[state])
@@ -162,6 +166,15 @@ def _backlog(ids: "Ids", now: datetime) -> list[Backlog]:
         )
         found.extend(Backlog(*row) for row in rows)
     return found
+
+
+def _dead(principal: Principal, system: System | None = None) -> list[Backlog]:
+    """Return the unresolved dead letters, as their groups count them."""
+    groups = DeadGroup.objects.filter(visible(principal, "system__owner"), count__gt=0).order_by()
+    if system is not None:
+        groups = groups.filter(system=system)
+    rows = groups.values_list("system__slug", "interface", "error_class").annotate(Sum("count"), first=Min("first_at"))
+    return [Backlog(State.DEAD, slug, door, "", error, count, 0, at, at) for slug, door, error, count, at in rows]
 
 
 def traffic(principal: Principal, now: datetime, system: System | None = None, minutes: int = MINUTES) -> list[Minute]:
@@ -214,7 +227,11 @@ def _open_ids(principal: Principal, system: System | None = None) -> Ids:
     ids: Ids = {}
     for state, rows in first.items():
         received = rows.filter(system__in=own).values_list("pk", flat=True)[:CAP]
+        if state == State.DEAD:  # what was sent by them; what was sent to them is counted in its groups
+            rows = Delivery.objects.filter(Q(state=state) & RARE).order_by("message_id")
         seen = Delivery.objects.filter(pk__in=rows.values("pk")[:CAP]).visible_to(principal).order_by()
+        if state == State.DEAD:
+            seen = seen.exclude(system__in=own).filter(resolved_at__isnull=True)
         ids[state] = list({*received, *seen.values_list("pk", flat=True)})
     return ids
 
@@ -228,6 +245,15 @@ def _first(state: State, system: System | None) -> QuerySet[Any]:
     if state == State.PENDING:  # in the order of the engine's own index, which is by system
         return Delivery.objects.filter(state=state, system=system).order_by("interface", "-priority", "due_at")
     return rows.filter(system=system)
+
+
+def _oldest_dead(ids: Ids, principal: Principal, now: datetime) -> Oldest | None:
+    """Return the first of the group that was seen first, or what is in no group yet."""
+    group = DeadGroup.objects.filter(visible(principal, "system__owner"), count__gt=0).order_by("first_at").first()
+    if group is None:
+        return _oldest(ids, State.DEAD, now)
+    first = Delivery.objects.filter(group_id=group.pk, group__isnull=False, resolved_at__isnull=True)
+    return _oldest({State.DEAD: list(first.order_by("message_id").values_list("pk", flat=True)[:1])}, State.DEAD, now)
 
 
 def _oldest(ids: Ids, state: State, now: datetime) -> Oldest | None:

@@ -16,13 +16,13 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models.functions import Now
 
+from endpoints.edge.database_threads import give_back
 from endpoints.ids import new_id
 from messaging.models import Process
 
 log = structlog.get_logger(__name__)
 
 BEAT_S = 5.0
-SILENT = timedelta(seconds=15)  # three beats missed: gone
 FORGOTTEN = timedelta(hours=1)
 
 _ids: dict[tuple[int, str], UUID] = {}  # by pid too, so that a forked child is somebody else
@@ -97,6 +97,7 @@ class Heartbeat:
             self._say(beat)
             self._stopping.wait(BEAT_S)
         self._say(leave)
+        connection.close()
 
     def _say(self, what: Callable[[str], None]) -> None:
         try:
@@ -104,4 +105,4 @@ class Heartbeat:
         except (DatabaseError, InterfaceError) as error:  # the database is away: the next beat will tell
             log.warning("heartbeat.failed", role=self.role, error=str(error))
         finally:
-            connection.close()
+            give_back()

@@ -1,4 +1,4 @@
-"""Retention: bodies, attempts and metadata each have their own time; what is open or dead is never touched.
+"""Retention: bodies, attempts and metadata each have their own time; what is open, or dead and unresolved, stays.
 
 Every step is one short transaction, sized to last `TURN_S`, with a rest behind it, so
 intake and delivery hardly notice. Each kind keeps a mark: all up to there is done, and
@@ -17,21 +17,18 @@ from itertools import takewhile
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 
 from messaging import store
 from messaging.models import OPEN_STATES, Attempt, Delivery, IdempotencyKey, Message, RetentionMark, Rollup, State
+from messaging.pace import MOST, Pace
 from messaging.totals import fold
 
-# On SQLite a transaction of ours is one that nobody else can have meanwhile.
-TURN_S = {"sqlite": 0.008, "postgresql": 0.05}
-FEWEST, FIRST, MOST = 50, 50, 2_000  # rows a transaction
 IDEMPOTENCY_KEPT = timedelta(hours=24)
 UNCOMMITTED = timedelta(minutes=1)  # what ended so shortly before a run may not have been visible to it
 BEHIND = timedelta(days=1)  # by so much the oldest row may outlive its time: a run starts every hour
-# A dead letter is kept, body and all, until somebody sends it again.
-KEPT_STATES = frozenset((*OPEN_STATES, State.DEAD))
+ENDS = ("finished_at", "resolved_at")  # what lets go of a delivery; each has an index
 
 Progress = Callable[[str, int], None]
 
@@ -45,9 +42,10 @@ def prune(progress: Progress = lambda what, count: None, *, now: datetime | None
     gone = {}
     for kind, days in _kept_days().items():
         gone[kind] = _prune_kind(KINDS[kind], now, now - timedelta(days=days), partial(progress, kind))
+    kept = now - timedelta(days=settings.ENV.keep_metadata_days)
+    store.delete_empty_groups(kept)
     fold()  # a count that goes must be in the totals
-    kept = timedelta(days=settings.ENV.keep_metadata_days)
-    minutes = Rollup.objects.filter(minute__lt=now - kept).order_by("minute")
+    minutes = Rollup.objects.filter(minute__lt=kept).order_by("minute")
     gone["rollups"] = _delete(minutes, partial(progress, "rollups"))
     keys = IdempotencyKey.objects.filter(created_at__lt=now - IDEMPOTENCY_KEPT).order_by("created_at")
     gone["idempotency keys"] = _delete(keys, partial(progress, "idempotency keys"))
@@ -118,17 +116,23 @@ def _delete_messages(positions: Sequence[int], before: datetime) -> int:
 
 def _delete_attempts(deliveries: Sequence[uuid.UUID], before: datetime) -> int:
     locked = Delivery.objects.select_for_update().filter(pk__in=deliveries).order_by("pk")
-    ended = [pk for pk, state in locked.values_list("pk", "state") if state not in KEPT_STATES]
+    rows = locked.values_list("pk", "state", "resolved_at")
+    ended = [pk for pk, state, resolved_at in rows if not _is_kept(state, resolved_at)]
     return store.delete_attempts(ended, before)
 
 
 def _ended_messages(positions: Sequence[int]) -> tuple[list[int], list[uuid.UUID]]:
     """Return those whose deliveries have all ended, and these; locked, so that nobody sends one again meanwhile."""
     locked = Delivery.objects.select_for_update().filter(message__in=positions).order_by("pk")
-    rows = list(locked.values_list("pk", "message_id", "state"))
-    kept = {position for _, position, state in rows if state in KEPT_STATES}
+    rows = list(locked.values_list("pk", "message_id", "state", "resolved_at"))
+    kept = {position for _, position, state, resolved_at in rows if _is_kept(state, resolved_at)}
     ended = [position for position in positions if position not in kept]
-    return ended, [pk for pk, position, _ in rows if position not in kept]
+    return ended, [pk for pk, position, *_ in rows if position not in kept]
+
+
+def _is_kept(state: str, resolved_at: datetime | None) -> bool:
+    """Say whether a delivery is open, or dead: then it is kept, body and all, until a person dealt with it."""
+    return state in OPEN_STATES or (state == State.DEAD and resolved_at is None)
 
 
 KINDS = {
@@ -139,20 +143,6 @@ KINDS = {
 
 
 # --- the walk ------------------------------------------------------------------
-
-
-class Pace:
-    """Sizes transactions by how long the last one took, and rests as long behind each."""
-
-    def __init__(self) -> None:
-        self.rows = FIRST
-        self._turn_s = TURN_S[connection.vendor]
-
-    def took(self, elapsed_s: float) -> None:
-        """Let `rows` follow what a transaction of so many took, and rest."""
-        factor = min(2.0, max(0.5, self._turn_s / max(elapsed_s, 1e-6)))
-        self.rows = min(MOST, max(FEWEST, int(self.rows * factor)))
-        time.sleep(elapsed_s)
 
 
 def _prune_kind(kind: _Kind, now: datetime, before: datetime, progress: Callable[[int], None]) -> int:
@@ -189,17 +179,22 @@ def _ended_since(kind: _Kind, seen_at: datetime, before: datetime) -> Iterable[l
     position = newest.values_list("position", flat=True).first()
     if position is None:
         return
-    ended = Delivery.objects.filter(finished_at__gte=seen_at, message_id__lte=position, created_at__lt=before)
+    old = Delivery.objects.filter(message_id__lte=position, created_at__lt=before)
+    for end in ENDS:
+        yield from _along(old.filter(**{f"{end}__gte": seen_at}), end, kind.subject)
+
+
+def _along(ended: QuerySet[Any], end: str, subject: str) -> Iterable[list[Any]]:
     after: datetime | None = None
     while True:
-        ahead = ended if after is None else ended.filter(finished_at__gt=after)
-        rows = list(ahead.order_by("finished_at").values_list("finished_at", kind.subject)[:MOST])
+        ahead = ended if after is None else ended.filter(**{f"{end}__gt": after})
+        rows = list(ahead.order_by(end).values_list(end, subject)[:MOST])
         if not rows:
             return
         after = rows[-1][0]
         # Those that ended in the same moment go together, however many: the next list begins behind it.
-        same = ended.filter(finished_at=after).values_list(kind.subject, flat=True)
-        yield list(dict.fromkeys([*(subject for _, subject in rows), *same]))
+        same = ended.filter(**{end: after}).values_list(subject, flat=True)
+        yield list(dict.fromkeys([*(found for _, found in rows), *same]))
 
 
 def _parts(subjects: list[Any], pace: Pace) -> Iterable[list[Any]]:

@@ -1,15 +1,23 @@
 """Sending from inside: pages, commands and session users, through the checks and the insert that intake uses."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from django.db import transaction
+
+from endpoints.access import audit
 from endpoints.access.principal import Principal
-from endpoints.errors import ControlPlaneError, Malformed
+from endpoints.edge import strict_json
+from endpoints.errors import ControlPlaneError, Forbidden, Malformed
+from endpoints.transports.bodies import is_json
+from messaging import store
 from messaging.intake.commit import Accepted, Answer, store_planned
-from messaging.intake.directory import DIRECTORY, broadcast_parties
 from messaging.intake.envelope import Draft, read_message
-from messaging.intake.fields import BROADCAST
-from messaging.intake.plan import Planned, plan_or_error, slugs_of
+from messaging.intake.fields import CHECKS
+from messaging.intake.plan import Planned
+from messaging.intake.replay import draft_of, plan_all
+from messaging.models import Message
 from messaging.wakeups import DUE, Notifier
 
 _due = Notifier(DUE)
@@ -29,14 +37,63 @@ def send(data: dict[str, Any], *, by: Principal) -> Accepted:
 def send_many(items: Sequence[Any], *, by: Principal) -> list[Answer]:
     """Accept a batch in one transaction; return an answer for each, in order, errors among them."""
     drafts = [_read(item) for item in items]
-    good = [draft for draft in drafts if isinstance(draft, Draft)]
-    parties = DIRECTORY.look_up(set().union(*(slugs_of(draft, by) for draft in good)))
-    is_broadcast = any(BROADCAST in (draft.target_system or ()) for draft in good)
-    broadcast = broadcast_parties() if is_broadcast else []
-    planned = [plan_or_error(draft, by, parties, broadcast) for draft in drafts]
+    planned = plan_all(drafts, by)
     stored = iter(store_planned([item for item in planned if isinstance(item, Planned)]))
     _due.notify()
     return [item if isinstance(item, ControlPlaneError) else next(stored) for item in planned]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What of a message is to be different when it is sent as a new one; the same `key` sends it once."""
+
+    key: str
+    payload: bytes
+    headers: dict[str, str]
+    targets: list[str] | None
+
+
+def replay(message: Message, *, by: Principal, edit: Edit | None = None) -> Accepted:
+    """Send a stored message as a new one, to its targets as they are today, and write down who did.
+
+    Raises Forbidden, Conflict when retention took its payload, and Malformed or Refused as sending does.
+    """
+    if not by.may("operator"):
+        raise Forbidden("this needs the role operator")
+    draft = draft_of(message, message.targets)
+    if edit is not None:
+        draft = _edited(message, draft, edit)
+    with transaction.atomic():
+        store.lock_intake()  # before the audit's row, as every other sender takes it first
+        planned = plan_all([draft], by)[0]
+        answer = planned if isinstance(planned, ControlPlaneError) else store_planned([planned])[0]
+        if isinstance(answer, ControlPlaneError):
+            raise answer
+        if answer.status == "accepted":
+            told = {"sent_as": [None, answer.message_id]}
+            audit.record(by, "replay" if edit is None else "send_edited", message, told)
+        transaction.on_commit(_due.notify)
+    return answer
+
+
+def _edited(message: Message, draft: Draft, edit: Edit) -> Draft:
+    """Return the draft with what was edited, checked as if it had been sent so; raises Malformed."""
+    keys, value = draft.search_keys, draft.value
+    if edit.payload != draft.payload:
+        value = strict_json.parse(edit.payload, exact_numbers=True) if is_json(draft.content_type) else None
+        # What its source declares is read from the new payload; what the sender named itself stays.
+        declared = {key["name"] for key in message.source.search_keys}
+        keys = {name: key for name, key in keys.items() if name not in declared}
+    given = {"headers": edit.headers, "target_system": edit.targets, "idempotency_key": edit.key}
+    checked: dict[str, Any] = {"target_system": None}
+    for name, found in given.items():
+        try:
+            checked |= {name: CHECKS[name](found)} if found is not None else {}
+        except ValueError as exc:
+            detail = str(exc)
+            errors = [{"field": name, "code": "invalid", "detail": detail}]
+            raise Malformed(f"{name}: {detail}", errors=errors) from exc
+    return replace(draft, payload=edit.payload, value=value, search_keys=keys, **checked)
 
 
 def _read(item: Any) -> Draft | ControlPlaneError:

@@ -1,23 +1,27 @@
 """Is all well? One judgement for the command, the REST API and the pages."""
 
 from collections import Counter
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Q
 
+from endpoints.edge.display import size, span
 from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState
 from endpoints.services import emergency_stop
 from messaging import store
-from messaging.models import RARE, UNSETTLED, Delivery, Process, State
-from messaging.services import retention
-from messaging.services.processes import SILENT
+from messaging.liveness import dies, is_alive, is_replaced
+from messaging.models import UNSETTLED, Delivery, Process, State
+from messaging.services import dead_groups, incidents, measuring, retention
 
 NEEDED_ROLES = ("web", "deliver")
+CLOCK_ROLE = "worker"
 LATE_S = 300.0
+FULL_SOON_S = 7 * 86400.0
+LITTLE_LEFT = 1024**3
 MOST_COUNTED = 100_000  # more says nothing more, and each look would cost more
-DYING_RESTARTS = 3
-DYING_WITHIN = timedelta(minutes=10)
 
 EXIT_CODES = {"healthy": 0, "degraded": 1, "down": 2}
 
@@ -26,9 +30,10 @@ def status() -> dict[str, Any]:
     """Return the state of the installation and the numbers it follows from.
 
     Shape: {"state", "reasons": [str], "processes": [{...}], "waiting", "oldest_due_s" (None: nothing
-    is due), "dead_unresolved", "retention_behind_s" (None: it keeps up), "endpoints": {"<state>" |
-    "<health>" | "breaker_open": n}, "runs": {}}. A dead letter alone does not make it degraded: it
-    was judged, and waits for a person. Counts end at `MOST_COUNTED`.
+    is due), "dead_unresolved", "retention_behind_s" (None: it keeps up), "incidents_open", "warnings": [str],
+    "database": {"bytes", "grows_per_day"}, "disks": [{"host", "path", "free_bytes", "full_in_s"}],
+    "endpoints": {"<state>" | "<health>" | "breaker_open": n}, "runs": {}}. A dead letter alone does not
+    make it degraded: it was judged, and waits for a person. Counts end at `MOST_COUNTED`.
     """
     now = store.now()
     rows = list(Process.objects.filter(stopped_at__isnull=True))
@@ -37,11 +42,15 @@ def status() -> dict[str, Any]:
     return {
         "state": state,
         "reasons": reasons,
-        "processes": [_process(row, now) for row in rows if not _is_replaced(row, rows, now)],
+        "processes": [_process(row, now) for row in rows if not is_replaced(row, rows, now)],
         "waiting": _counted(Q(state=State.PENDING) & UNSETTLED) + _counted(Q(state=State.SENDING)),
         "oldest_due_s": oldest_due_s,
-        "dead_unresolved": _counted(Q(state=State.DEAD) & RARE),
+        "dead_unresolved": dead_groups.unresolved(),
         "retention_behind_s": retention.behind_s(now),
+        "warnings": warnings(now, rows),
+        "database": measuring.database(now),
+        "disks": [asdict(disk) for disk in measuring.disks(now)],
+        "incidents_open": incidents.count_open(),
         "endpoints": endpoint_counts(),
         "runs": {},
     }
@@ -58,20 +67,35 @@ def judge(
     reasons = [
         f"{row.role} on {row.host} (pid {row.pid}) is gone"
         for row in rows
-        if row not in alive and not _is_replaced(row, rows, now)
+        if row not in alive and not is_replaced(row, rows, now)
     ]
     if stop is not None:
         said = f": {stop.reason}" if stop.reason else ""
         reasons.append(f"everything is paused since {stop.since:%Y-%m-%d %H:%M:%S} UTC by {stop.by}{said}")
-    reasons += [f"{row.role} on {row.host} keeps dying: {row.restarts} restarts" for row in alive if _dies(row, now)]
+    reasons += [f"{row.role} on {row.host} keeps dying: {row.restarts} restarts" for row in alive if dies(row, now)]
     if oldest_due_s is not None and oldest_due_s > LATE_S:
         reasons.append(f"the oldest due delivery is {oldest_due_s:.0f} s late")
     return ("degraded" if reasons else "healthy"), reasons
 
 
-def is_alive(row: Process, now: datetime) -> bool:
-    """Say whether the process has beaten lately."""
-    return row.stopped_at is None and now - row.seen_at < SILENT
+def warnings(now: datetime, rows: Sequence[Process]) -> list[str]:
+    """Return what will go wrong if nobody does anything; none of it makes the installation degraded yet."""
+    found = []
+    for disk in measuring.disks(now):
+        if disk.full_in_s is not None and disk.full_in_s < FULL_SOON_S:
+            found.append(
+                f"disk full in {span(disk.full_in_s)}: {disk.path} on {disk.host}, {size(disk.free_bytes)} left"
+            )
+        elif disk.free_bytes < LITTLE_LEFT:
+            found.append(f"only {size(disk.free_bytes)} left on the disk of {disk.path} on {disk.host}")
+    if behind_s := retention.behind_s(now):
+        found.append(f"prune is behind by {span(behind_s)}: what is older than the settings keep is still there")
+    ticked_at = measuring.ticked_at()
+    if not any(row.role == CLOCK_ROLE and is_alive(row, now) for row in rows):
+        found.append(f"no {CLOCK_ROLE} process is running: nothing is pruned, nor measured")
+    elif ticked_at is not None and now - ticked_at > measuring.STALE:
+        found.append(f"the {CLOCK_ROLE} is stale: its clock last ticked {span((now - ticked_at).total_seconds())} ago")
+    return found
 
 
 def oldest_due(now: datetime) -> float | None:
@@ -79,7 +103,7 @@ def oldest_due(now: datetime) -> float | None:
 
     What waits for a paused or retired party is not late. One probe of the partial index a target.
     """
-    due = [since for *_, since in store.due_targets(now, behind_breakers=True)[0]]
+    due = [since for *_, since in store.due_targets(now, behind_breakers=True)]
     return round((now - min(due)).total_seconds(), 1) if due else None
 
 
@@ -100,17 +124,6 @@ def endpoint_counts() -> dict[str, int]:
     if is_open := held.exclude(breaker__state=BreakerState.CLOSED).count():
         counts["breaker_open"] = is_open
     return dict(counts)
-
-
-def _is_replaced(row: Process, rows: list[Process], now: datetime) -> bool:
-    """Say whether a silent process has a living one in its place: a restart is no news."""
-    if is_alive(row, now):
-        return False
-    return any(other.role == row.role and other.host == row.host and is_alive(other, now) for other in rows)
-
-
-def _dies(row: Process, now: datetime) -> bool:
-    return row.restarts >= DYING_RESTARTS and now - row.started_at < DYING_WITHIN
 
 
 def _process(row: Process, now: datetime) -> dict[str, Any]:

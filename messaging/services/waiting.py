@@ -3,14 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
 from django.db import Error as DatabaseError
-from django.db import connection
 from django.db.models import Exists, OuterRef
 
+from endpoints.edge.database_threads import DatabaseThreads
 from messaging.intake.commit import Accepted
 from messaging.models import OPEN_STATES, Delivery, Message
 from messaging.wakeups import DONE, Listener
@@ -30,7 +29,7 @@ class Waiter:
         self._listener = Listener(DONE)
         self._waiting: dict[Wanted, set[asyncio.Future[None]]] = {}
         self._wanted = asyncio.Event()
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="waiting")
+        self._threads = DatabaseThreads("waiting")
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -43,7 +42,7 @@ class Waiter:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._listener.close()
-        self._pool.shutdown()
+        self._threads.shutdown()
 
     async def wait(self, accepted: Accepted, source_id: int, wait_s: float) -> tuple[bool, dict[str, Any]]:
         """Return whether all deliveries ended within `wait_s`, and the body that says how far each is."""
@@ -60,7 +59,7 @@ class Waiter:
         finally:
             self._leave(wanted, future)
         try:
-            outcome = await self._in_thread(self._outcome, wanted)
+            outcome = await self._threads.run(self._outcome, wanted)
         except DatabaseError as exc:  # the message is stored, so this is no reason to send it again
             log.warning("outcome_not_read", error=str(exc))
             ended, outcome = False, {"deliveries": [], "response": None}
@@ -79,16 +78,13 @@ class Waiter:
                 self._wanted.clear()
                 await self._wanted.wait()
             try:
-                for wanted in await self._in_thread(_ended, list(self._waiting)):
+                for wanted in await self._threads.run(_ended, list(self._waiting)):
                     for future in self._waiting.get(wanted, ()):
                         if not future.done():
                             future.set_result(None)
             except DatabaseError:
                 pass  # the database is away: those who wait are told what is known when their time is up
             await self._listener.wait(POLL_S)
-
-    async def _in_thread(self, call: Callable[[Any], Any], argument: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, _on_own_connection, call, argument)
 
     def _outcome(self, wanted: Wanted) -> dict[str, Any]:
         return self._describe(Message.objects.get(source_id=wanted[0], message_id=wanted[1]))
@@ -99,10 +95,3 @@ def _ended(wanted: list[Wanted]) -> list[Wanted]:
     still_open = Delivery.objects.filter(message=OuterRef("pk"), state__in=OPEN_STATES)
     found = Message.objects.filter(message_id__in=[name for _, name in wanted]).exclude(Exists(still_open))
     return list(found.values_list("source_id", "message_id"))
-
-
-def _on_own_connection(call: Callable[[Any], Any], argument: Any) -> Any:
-    try:
-        return call(argument)
-    finally:
-        connection.close()

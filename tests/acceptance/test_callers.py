@@ -90,7 +90,7 @@ def test_another_teams_system_takes_only_whom_it_accepts(link: Link, shared_stac
 
 
 def test_a_retired_system_neither_sends_nor_receives(link: Link, shared_stack: Stack) -> None:
-    shared_stack.api("PATCH", f"systems/{link.target}/", json={"state": "retired"})
+    shared_stack.api("POST", f"systems/{link.target}/retire/", json={})
 
     shared_stack.wait_for(lambda: refusal(link) == "retired", what="the change being known")
 

@@ -408,3 +408,31 @@ def test_pause_takes_one_target_and_refuses_none(shared_stack: Stack) -> None:
     assert shared_stack.command("pause").returncode == 2
     assert shared_stack.command("pause", "--all", "some").returncode == 2
     assert shared_stack.command("pause", f"nobody-{uuid4().hex[:6]}").returncode == 2
+
+
+def test_what_an_open_breaker_held_is_drained_at_a_pace_and_may_be_paused_meanwhile(
+    shared_stack: Stack, http_receiver: HttpReceiver
+) -> None:
+    """Resumed with a rate: tried at once, then no faster, nothing while paused; the pace ends with the queue."""
+    link = Link(shared_stack, http_receiver.url, max_in_flight=32)
+    http_receiver.answer(500)
+    batch(link, 300)
+    opened(link)
+    http_receiver.answer(200)
+    http_receiver.clear()
+    link.act(f"endpoints/{link.endpoint}/resume/", {"rate_per_s": 50})
+    http_receiver.wait_for(100, 20)
+    link.act(f"endpoints/{link.endpoint}/pause/")
+    at_rest = {("delivered", "sent"), ("pending", "paused")}
+    link.stack.wait_for(lambda: set(counts(link.stack, link)) == at_rest, 10, "the rest to be paused")
+    held = len(http_receiver.received)
+    paced = breaker(link)["pace_per_s"]
+    link.act(f"endpoints/{link.endpoint}/resume/")
+    drain_link(link.stack, link)
+    link.stack.wait_for(lambda: breaker(link)["pace_per_s"] is None, 10, "the pace to end")
+    times = sorted(request.at for request in http_receiver.received)
+
+    assert (paced, held < 200) == (50, True)
+    assert len({request.headers["webhook-id"] for request in http_receiver.received}) == len(times) == 300
+    most = max(sum(1 for at in times if begin <= at < begin + 1) for begin in times)
+    assert most <= 70, f"{most} within a second"

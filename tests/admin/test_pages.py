@@ -64,6 +64,8 @@ def test_markup_in_any_shown_field_stays_text(world: Any, sign_in: Signed) -> No
         "/admin/messaging/message/",
         f"/admin/messaging/message/{position}/change/",
         "/admin/systems/erp/",
+        "/admin/systems/erp/maintenance/",
+        "/admin/systems/erp/retire/",
         "/admin/endpoints/system/",
         "/admin/endpoints/endpoint/",
         "/admin/endpoints/auditentry/",
@@ -97,7 +99,7 @@ def test_no_page_runs_inline_script(world: Any, sign_in: Signed) -> None:
     [
         ("/admin/messaging/delivery/", 12),
         ("/admin/messaging/message/", 12),
-        ("/admin/", 21),
+        ("/admin/", 23),
         ("/admin/systems/erp/", 20),
     ],
 )

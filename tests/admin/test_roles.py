@@ -23,6 +23,8 @@ PAGES = [
     ("/admin/messaging/message/1/payload/", "operator"),
     ("/admin/send/", "operator"),
     ("/admin/systems/erp/", "viewer"),
+    ("/admin/systems/erp/maintenance/", "viewer"),
+    ("/admin/systems/erp/retire/", "editor"),
     ("/admin/endpoints/system/", "viewer"),
     ("/admin/endpoints/system/add/", "editor"),
     ("/admin/endpoints/endpoint/", "viewer"),

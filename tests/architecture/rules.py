@@ -15,12 +15,19 @@ BESIDE_FACE = {
     "endpoints.addresses": "the settings name zones, and one parser reads them",
     "endpoints.ids": "ids are made the same way everywhere",
     "endpoints.admin": "the pages of one site share their base classes",
+    "endpoints.serializers": "every door reads as strictly as the registry's",
+    "endpoints.pausing": "what is ended alike is asked for alike",
+    "endpoints.management": "commands say what they are refused in the same way",
     "messaging.admin": "the dashboard is put together at the root",
 }
 # The composition root puts the apps together: it names their ways in.
 ROOT_MAY = {
     "outcome",
+    "notice_api",
+    "incident_api",
     "api",
+    "registry_api",
+    "dead_letters",
     "admin",
     "views",
     "consumers",
@@ -30,6 +37,8 @@ ROOT_MAY = {
     "serializers",
     "filters",
     "panels",
+    "jobs",
+    "api_jobs",
 }
 
 LAYERS = (
@@ -48,9 +57,29 @@ LAYERS = (
         "edge",
         "payloads",
         "totals",
+        "moves",
+        "pace",
+        "filters",
+        "jobs",
     },
     {"services"},
-    {"api", "admin", "views", "tasks", "management", "consumers", "serializers", "forms", "filters"},
+    {
+        "api",
+        "registry_api",
+        "admin",
+        "views",
+        "registry_views",
+        "api_jobs",
+        "views_jobs",
+        "views_edit",
+        "tasks",
+        "management",
+        "consumers",
+        "serializers",
+        "forms",
+        "serializers_jobs",
+        "forms_edit",
+    },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # `services` meets these in the table, never in code; and the ways in do not know of each other.
@@ -139,6 +168,7 @@ OPENERS = {
 MAY_OPEN = {
     "controlplane.runfile": "asks whether our own port is free or taken",
     "controlplane.web": "binds our own port",
+    "messaging.monitor.mail": "smtplib speaks SMTP, over an address that egress has checked",
     "messaging.wakeups": "a datagram on loopback from one process of ours to another",
 }
 
@@ -163,6 +193,8 @@ BROAD = {
     "messaging.engine.attempt": "a bug in a transport costs one attempt, not the engine",
     "messaging.engine.doors": "the opening of transports, one by one",
     "messaging.intake.writer": "the group-commit loop",
+    "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
+    "messaging.monitor.loop": "the loop that watches everything else",
     "messaging.consumers": "the loop that feeds the live pages",
 }
 

@@ -12,7 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from controlplane import env, safety, secret_files
-from controlplane.env import BadEnvironment
+from controlplane.env_problems import BadEnvironment
 from tests.stack import ROOT
 
 KEY = base64.urlsafe_b64encode(bytes(range(32))).decode()  # fixed: parallel workers must collect the same tests

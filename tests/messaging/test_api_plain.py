@@ -45,12 +45,14 @@ def test_health_is_what_the_status_command_says(viewer: Api) -> None:
 
 def test_metrics_count_what_waits_and_what_was_done(viewer: Api) -> None:
     crm = make_system("crm")
+    make_endpoint(crm)
     make_delivery(system=crm, state=State.PENDING)
     store.add_rollups(
         {
             (NOW, crm.pk, "delivered", ""): (3, 0.0),
             (NOW, crm.pk, "dead", "timeout"): (2, 0.0),
-            (NOW, crm.pk, "attempt", ""): (5, 1500.0),
+            (NOW, crm.pk, "took", "0.25"): (4, 900.0),
+            (NOW, crm.pk, "took", "+Inf"): (1, 600.0),
         }
     )
     response = viewer.client.get("/metrics")
@@ -62,6 +64,8 @@ def test_metrics_count_what_waits_and_what_was_done(viewer: Api) -> None:
     assert found["controlplane_dead_total"] == [({"system": "crm", "error_class": "timeout"}, 2.0)]
     assert found["controlplane_attempt_seconds_sum"] == [({"system": "crm"}, 1.5)]
     assert found["controlplane_attempt_seconds_count"] == [({"system": "crm"}, 5.0)]
+    buckets = {labels["le"]: count for labels, count in found["controlplane_attempt_seconds_bucket"]}
+    assert [buckets[bound] for bound in ("0.1", "0.25", "30.0", "+Inf")] == [0, 4, 4, 5]
     [(labels, late_s)] = found["controlplane_oldest_due_seconds"]
     assert labels == {"system": "crm"}
     assert late_s > 0

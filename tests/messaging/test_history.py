@@ -17,9 +17,11 @@ from endpoints.access.principal import Principal
 from endpoints.edge.walks import LOOK
 from endpoints.models import System
 from messaging import filters
-from messaging.api import DeadLetterViewSet, DeliveryViewSet, MessageViewSet
-from messaging.models import Attempt, Delivery, Folded, Message, Reason, Rollup, SearchKey, State, Total
+from messaging.api import DeliveryViewSet, MessageViewSet
+from messaging.dead_letters import DeadLetterViewSet
+from messaging.models import Attempt, DeadGroup, Delivery, Folded, Message, Reason, Rollup, SearchKey, State, Total
 from messaging.services import ledger
+from messaging.signature import signature
 from tests.messaging.api_client import Api
 from tests.messaging.factories import (
     make_attempt,
@@ -54,6 +56,11 @@ def test_seeded_history_looks_like_life() -> None:
     states = set(Delivery.objects.values_list("state", flat=True))
     assert states == set(State.values) - {State.PENDING, State.SENDING}
     assert set(Delivery.objects.filter(state="dead").values_list("reason", flat=True)) >= {"exhausted", "refused"}
+    for group in DeadGroup.objects.all():
+        texts = Delivery.objects.filter(group=group).values_list("error", flat=True)
+        assert {signature(text) for text in texts} == {group.signature}
+        assert len(texts) == group.count > 0
+    assert sum(DeadGroup.objects.values_list("count", flat=True)) == Delivery.objects.filter(state="dead").count()
     assert set(Attempt.objects.values_list("outcome", flat=True)) == {"delivered", "retry", "dead"}
     assert Message.objects.values("source").distinct().count() == 7
     assert not Message.objects.filter(deliveries__isnull=True).exists()
@@ -124,6 +131,8 @@ SAMPLES: dict[str, tuple[Mapping[str, Any], dict[str, tuple[str, ...]]]] = {
             "error_class": ("timeout", "internal"),
             "finished_after": ("{half}", SOON),
             "finished_before": ("{half}", LONG_AGO),
+            "dead_group": ("{group}", MISS),
+            "resolved": ("true", "false"),
         },
     ),
     "attempts/": (
@@ -157,6 +166,9 @@ COMBINED: tuple[tuple[str, dict[str, str]], ...] = (
     *((path, {"ordering": "created_at"}) for path in ("messages/", "deliveries/", "dead-letters/")),
     ("dead-letters/", {"ordering": "finished_at", "system": "seed-002"}),
     ("dead-letters/", {"reason": "poison"}),
+    ("dead-letters/", {"dead_group": "{group}", "reason": "address"}),
+    *(("dead-letters/groups/", {"ordering": sign + name}) for name in ("last_at", "count") for sign in ("", "-")),
+    ("dead-letters/groups/", {"resolved": "false", "q": "nothing"}),
     ("attempts/", {"ordering": "started_at"}),
     ("audit/", {"actor": "nobody"}),
 )
@@ -305,11 +317,12 @@ PAGES = (
 def _costs(api: Api) -> dict[str, int]:
     """Return what each query costs; the first request of all is not counted, it prepares things."""
     moments = list(Message.objects.order_by("position").values_list("created_at", flat=True))
-    marks = {"quarter": moments[len(moments) // 4], "half": moments[len(moments) // 2]}
+    marks = {"quarter": moments[len(moments) // 4].isoformat(), "half": moments[len(moments) // 2].isoformat()}
+    marks["group"] = str(DeadGroup.objects.order_by("-count")[0].pk)
     api.results("systems/")
     costs = {}
     for path, query in all_queries():
-        given = {name: value.format(**{k: at.isoformat() for k, at in marks.items()}) for name, value in query.items()}
+        given = {name: value.format(**marks) for name, value in query.items()}
         with _counted() as count:
             api.results(path, **given)
         costs[f"{path} {query}"] = count[0]

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from messaging import store
 from messaging.models import Attempt, Delivery, IdempotencyKey, Message, Rollup, SearchKey, State, Total
+from messaging.pace import FIRST
 from messaging.services import retention
 from tests.messaging.api_client import Api
 from tests.messaging.factories import make_attempt, make_delivery, make_message, make_system
@@ -89,7 +90,7 @@ def test_kept_rows_are_walked_over_once() -> None:
 
 def test_a_run_that_was_cut_off_goes_on_where_it_was() -> None:
     """What a batch did is committed with the mark behind it."""
-    for _ in range(retention.FIRST * 3):
+    for _ in range(FIRST * 3):
         make_old(100 * DAY)
     count = Message.objects.count()
 

@@ -8,6 +8,7 @@ import orjson
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError
 
+from endpoints.edge.display import size, span
 from messaging.services.status import EXIT_CODES, status
 
 COLOURS = {"healthy": "green", "degraded": "yellow", "down": "red"}
@@ -36,7 +37,7 @@ def read() -> dict[str, Any]:
         return status()
     except DatabaseError as error:
         empty: dict[str, Any] = {"processes": [], "waiting": None, "oldest_due_s": None, "dead_unresolved": None}
-        empty["retention_behind_s"] = None
+        empty |= {"retention_behind_s": None, "warnings": [], "database": {}, "disks": [], "incidents_open": None}
         reason = f"the database does not answer: {str(error).splitlines()[0]}"
         return {"state": "down", "reasons": [reason], **empty, "endpoints": {}, "runs": {}}
 
@@ -50,14 +51,28 @@ def show(found: dict[str, Any]) -> None:
     console.print(f"[bold {COLOURS[found['state']]}]{found['state']}[/]")
     for reason in found["reasons"]:
         console.print(f"  {escape(reason)}")
+    for warning in found["warnings"]:
+        console.print(f"  [yellow]{escape(warning)}[/]")
     if found["processes"]:
         console.print(_processes(found["processes"]))
     console.print(f"waiting      {_number(found['waiting'])}")
     oldest = found["oldest_due_s"]
     console.print(f"oldest due   {'nothing is due' if oldest is None else f'{oldest:.0f} s'}")
     console.print(f"dead letters {_number(found['dead_unresolved'])}")
+    if found["incidents_open"]:
+        console.print(f"incidents    {found['incidents_open']} open")
     if behind := found["retention_behind_s"]:
         console.print(f"retention    behind by {behind / 86400:.1f} days; the worker prunes, or: controlplane prune")
+    if bytes_ := found["database"].get("bytes"):
+        grows = found["database"]["grows_per_day"]
+        told = "growth not known yet" if grows is None else f"grows by {size(max(0, grows))} a day"
+        console.print(f"database     {size(bytes_)}, {told}")
+    for disk in found["disks"]:
+        full = disk["full_in_s"]
+        told = "" if full is None else f", full in {span(full)}"
+        console.print(
+            f"disk         {size(disk['free_bytes'])} left{told} ({escape(disk['path'])} on {escape(disk['host'])})"
+        )
     counts = ", ".join(f"{count} {name}" for name, count in sorted(found["endpoints"].items()))
     console.print(f"endpoints    {counts or 'none yet'}")
     if not found["processes"]:

@@ -1,4 +1,4 @@
-// What pages do in the browser: local times, live panels, copying, tabs, choosing rows, the "/" key.
+// What pages do in the browser: local times (also in forms), live panels, copying, tabs, choosing rows, the keys to find.
 // No framework and no inline script, so the content security policy can stay strict.
 "use strict";
 
@@ -21,6 +21,24 @@
       const day = `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
       element.textContent = `${date.toDateString() === today ? "" : `${day} `}${clock} ${zoneName(date)}`;
     }
+  }
+
+  // Shows a form's UTC times in the reader's zone, and sends them as UTC beside what was typed.
+  function utcTimes(form) {
+    const inputs = [...form.querySelectorAll("input[data-utc]")];
+    const local = (date) => new Date(date.getTime() - date.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+    for (const input of inputs) {
+      const date = new Date(`${input.value}Z`);
+      if (!Number.isNaN(date.getTime())) input.value = local(date);
+    }
+    form.querySelector("[data-zone]").textContent = zoneName(new Date()) || "local time";
+    form.addEventListener("submit", () => {
+      for (const input of inputs) {
+        const date = new Date(input.value);
+        const utc = form.elements[`${input.name}_utc`];
+        utc.value = Number.isNaN(date.getTime()) ? "" : date.toISOString().slice(0, 16);
+      }
+    });
   }
 
   // Replaces the panels that the server pushes; says so when the line is down.
@@ -152,6 +170,44 @@
     setTimeout(look, 1000);
   }
 
+  // Shows anew, once a second, a part of the page that moves; the whole page once its state is another.
+  function refresh(part) {
+    const look = async () => {
+      const answer = document.hidden ? null : await fetch(part.dataset.refresh).catch(() => null);
+      if (answer && answer.ok) {
+        const html = await answer.text();
+        const found = new DOMParser().parseFromString(html, "text/html").querySelector("[data-version]");
+        if (!found) return; // signed out: another page came
+        if (found.dataset.version !== part.dataset.version) {
+          location.reload();
+          return;
+        }
+        // A bar that is kept moves on smoothly.
+        const width = (root) => root.querySelector(".cp-progress i");
+        const before = width(part) && width(part).style.width;
+        part.innerHTML = html;
+        localTimes(part);
+        const bar = width(part);
+        if (bar && before) {
+          const after = bar.style.width;
+          bar.style.width = before;
+          requestAnimationFrame(() => requestAnimationFrame(() => (bar.style.width = after)));
+        }
+      }
+      setTimeout(look, 1000);
+    };
+    setTimeout(look, 1000);
+  }
+
+  // A form that is sent once, however often its button is pressed.
+  function once(form) {
+    form.addEventListener("submit", (event) => {
+      if (form.dataset.sent) event.preventDefault();
+      form.dataset.sent = "1";
+    });
+    window.addEventListener("pageshow", () => delete form.dataset.sent);
+  }
+
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-copy], [data-copy-from]");
     if (button) {
@@ -167,15 +223,25 @@
     }
   });
 
+  // "/" and Ctrl-K go to the find box, Esc leaves it. Where a narrow page has no room for one, to the page of Find.
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.closest("input, textarea, select, [contenteditable]");
-    if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
-    const search = document.querySelector("[data-search], #searchbar");
-    if (search) {
+    const field = event.target.closest("input, textarea, select, [contenteditable]");
+    if (event.key === "Escape" && field && field.matches("[data-find], [data-search]")) {
       event.preventDefault();
-      search.focus();
+      field.blur();
+      return;
+    }
+    const slash = event.key === "/" && !field && !event.ctrlKey && !event.metaKey && !event.altKey;
+    const jump = event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey;
+    if (!slash && !jump) return;
+    event.preventDefault();
+    const shown = (box) => box && box.offsetParent !== null;
+    const box = [document.querySelector("[data-find-main]"), document.querySelector("[data-find]")].find(shown);
+    if (box) {
+      box.focus();
+      box.select();
     } else {
-      location.assign("/admin/messaging/delivery/");
+      location.assign("/admin/find/");
     }
   });
 
@@ -184,6 +250,9 @@
     document.querySelectorAll("[data-tabs]").forEach(tabs);
     document.querySelectorAll("form[data-chooser]").forEach(chooser);
     document.querySelectorAll("form[data-filters]").forEach(filters);
+    document.querySelectorAll("form[data-utc-times]").forEach(utcTimes);
+    document.querySelectorAll("[data-refresh]").forEach(refresh);
+    document.querySelectorAll("form[data-once]").forEach(once);
     const page = document.getElementById("cp-live");
     if (page) live(page);
     const open = [...document.querySelectorAll("[data-delivery]")];

@@ -22,6 +22,7 @@ class Command(BaseCommand):
         parser.add_argument("--systems", type=int, default=20, metavar="K", help="over how many systems (20)")
         parser.add_argument("--days", type=int, default=60, metavar="D", help="over how many days, up to now (60)")
         parser.add_argument("--dead", type=int, default=20, metavar="M", help="dead ones of each 1,000 (20)")
+        parser.add_argument("--causes", type=int, default=3, metavar="C", help="of each error class to die of (3)")
         parser.add_argument("--force", action="store_true", help="add to what is there")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -29,7 +30,8 @@ class Command(BaseCommand):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-        shape = seed.Shape(options["deliveries"], options["systems"], options["days"], options["dead"])
+        names = ("deliveries", "systems", "days", "dead", "causes")
+        shape = seed.Shape(**{name: options[name] for name in names})
         console = Console(stderr=True)
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, disable=not console.is_terminal) as bars:

@@ -1,0 +1,28 @@
+"""Bodies of requests, read as strictly as the JSON they come in."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers
+
+from endpoints.access.principal import Principal
+
+
+class Strict(serializers.Serializer):
+    """Refuses fields it does not read, instead of passing over them: a typo must not look like success."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            errors = {
+                name: ["This field is read-only." if name in self.fields else "This field is not known."]
+                for name in map(str, data)
+                if name not in self.fields or self.fields[name].read_only
+            }
+            if errors:
+                raise serializers.ValidationError(errors, code="unknown_field")
+        return super().to_internal_value(data)
+
+    @property
+    def principal(self) -> Principal:
+        found: Principal = self.context["request"].user
+        return found

@@ -1,0 +1,99 @@
+"""Who is told of incidents: registered, changed, removed and tried out, all audited."""
+
+import re
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from endpoints.access import audit, roles
+from endpoints.access.principal import Principal
+from endpoints.errors import Conflict, Forbidden, Malformed, NotFound
+from endpoints.models import Notice, NoticeKind, NoticeState, NoticeTarget, System
+from endpoints.services.registry import difference
+
+RESOURCE = "notice-targets"
+TARGET = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:/[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)?")
+
+
+def save_target(target: NoticeTarget, *, by: Principal, action: str = "create") -> NoticeTarget:
+    """Store who is to be told; raises Malformed, Forbidden for another team, Conflict for one that is there already."""
+    roles.require(by, RESOURCE, action)
+    with transaction.atomic():
+        before = _lock(target, by) if action == "update" else None
+        _settle_team(target, before, by)
+        _check(target, by)
+        target.full_clean(validate_unique=False, validate_constraints=False)
+        target.save()
+        if changes := difference(before, target):
+            audit.record(by, action, target, changes)
+    return target
+
+
+def delete_target(target: NoticeTarget, *, by: Principal) -> None:
+    """Tell this target nothing any more; what it was told stays in the incidents' history."""
+    roles.require(by, RESOURCE, "destroy")
+    with transaction.atomic():
+        stored = _lock(target, by)
+        audit.record(by, "delete", stored, difference(stored, None))
+        stored.delete()
+
+
+def test_target(target: NoticeTarget, *, by: Principal) -> Notice:
+    """Have a notice sent that only shows that notices arrive; the monitor sends it within seconds."""
+    roles.require(by, RESOURCE, "test")
+    now = timezone.now()
+    with transaction.atomic():
+        stored = _lock(target, by)
+        made: Notice = Notice.objects.create(
+            target=stored, told=str(stored), kind=NoticeKind.TEST, next_at=now, created_at=now
+        )
+        audit.record(by, "test", stored)
+    return made
+
+
+def problem_of(target: NoticeTarget) -> str:
+    """Return why the latest notice to this target has not gone out, "" when it has, or none was tried yet."""
+    latest = Notice.objects.filter(target=target, carrier__isnull=True).order_by("-created_at", "-id").first()
+    return latest.error if latest is not None and latest.state != NoticeState.SENT else ""
+
+
+def _lock(target: NoticeTarget, by: Principal) -> NoticeTarget:
+    rows = NoticeTarget.objects.visible_to(by).select_for_update(of=("self",))
+    found: NoticeTarget | None = rows.filter(pk=target.pk).first()
+    if found is None:
+        raise NotFound("there is nothing here, or it is not yours to see")
+    return found
+
+
+def _settle_team(target: NoticeTarget, before: NoticeTarget | None, by: Principal) -> None:
+    """Hold the caller to its teams: only who sees every team has everyone's incidents told."""
+    if by.team_ids is None or (before is not None and before.team_id == target.team_id and before.team_id):
+        return
+    if before is None and target.team_id is None and len(by.team_ids) == 1:
+        [target.team_id] = by.team_ids
+    if target.team_id not in by.team_ids or (before is not None and before.team_id is None):
+        raise Forbidden("name one of your teams: only who sees every team may have all incidents told")
+
+
+def _check(target: NoticeTarget, by: Principal) -> None:
+    if bool(target.target) == bool(target.email):
+        raise _invalid("target", "give either a system or a mail address")
+    if not target.target:
+        return
+    if not TARGET.fullmatch(target.target):
+        raise _invalid("target", "must read system or system/interface")
+    system, _, interface = target.target.partition("/")
+    found: Any = System.objects.visible_to(by).filter(slug=system).first()
+    if found is None:
+        raise _invalid("target", f"there is no system '{system}'")
+    if not found.endpoints.filter(interface=interface or "main").exists():
+        raise _invalid("target", f"{system} has no endpoint of interface '{interface or 'main'}'")
+    same = NoticeTarget.objects.filter(target=target.target, team_id=target.team_id).exclude(pk=target.pk)
+    if same.exists():
+        raise Conflict(f"{target.target} is told already", code="taken")
+
+
+def _invalid(field: str, detail: str) -> Malformed:
+    errors = [{"field": field, "code": "invalid", "detail": detail}]
+    return Malformed(f"{field}: {detail}", code="invalid", errors=errors)

@@ -1,0 +1,109 @@
+"""Which deliveries a job is for: what its filter finds of those its action applies to, in order of position."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django.db.models import Count, Q, QuerySet
+
+from endpoints.access.principal import Principal
+from endpoints.edge.filters import parsed_lists, read
+from endpoints.edge.walks import Cursor, Order, Walk
+from endpoints.edge.walks import read as read_along
+from messaging import walks
+from messaging.filters import DELIVERIES
+from messaging.jobs.actions import ACTIONS, Action
+from messaging.models import Delivery, Job
+
+ORDER = Order("created_at", "message_id", descending=False)
+Lists = Mapping[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The next deliveries, and where they end; without `more`, nothing lies behind it."""
+
+    ids: Sequence[uuid.UUID]
+    place: str
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What an action is to be done to: by a filter, for who may see it, of what there was at a moment."""
+
+    action: Action
+    filter: Lists
+    principal: Principal
+    upto: int
+    before: datetime
+
+    def rows(self) -> QuerySet[Any]:
+        """Return the deliveries; raises Malformed for a filter that does not parse."""
+        found = Delivery.objects.visible_to(self.principal)
+        conditions = parsed_lists(DELIVERIES, self.filter, lambda one, given: one.condition(read(one, given)))
+        for condition in conditions.values():
+            found = found.filter(condition)
+        return found.filter(self.action.allowed(self.before), message_id__lte=self.upto)
+
+    def ahead(self, place: str, count: int) -> Ahead:
+        """Return up to `count` deliveries behind `place`: along an index, after a bounded look."""
+        at = place.split(":") if place else None
+        cursor = Cursor(backwards=False, value=int(at[0]), pk=uuid.UUID(at[1])) if at else None
+        rows = self.rows().only("pk", "message_id")
+        found = read_along(rows, ORDER, cursor, count, self._walk())
+        ids, end = [row.pk for row in found.rows], found.end
+        if found.rows and self.action.whole_messages:
+            last = found.rows[-1]
+            ids += rows.filter(message_id=last.message_id, pk__gt=last.pk).values_list("pk", flat=True)
+            end = end or (last.message_id, uuid.UUID(int=2**128 - 1))
+        if end is None:
+            end = (found.rows[-1].message_id, found.rows[-1].pk) if found.rows else (self.upto, uuid.UUID(int=0))
+        return Ahead(ids, f"{end[0]}:{end[1]}", found.more and end[0] <= self.upto)
+
+    def count(self, most: int | None) -> int:
+        """Return how many there are, counting no further than `most`."""
+        rows = self._along_index()
+        return rows.count() if most is None else rows[:most].count()
+
+    def examples(self, number: int) -> list[Delivery]:
+        """Return the first ones, with what they are shown with."""
+        found = read_along(self.rows(), ORDER, None, number, self._walk())
+        shown = Delivery.objects.filter(pk__in=[row.pk for row in found.rows]).select_related(
+            "message", "source", "system"
+        )
+        return list(shown.defer("message__payload").order_by("message_id", "pk"))
+
+    def states(self, most: int) -> dict[str, int]:
+        """Return how many of the first `most` are in which state."""
+        chosen = self._along_index().order_by().values("pk")[:most]
+        counts = Delivery.objects.filter(pk__in=chosen).order_by("state").values_list("state")
+        return dict(counts.annotate(Count("pk")))
+
+    def _walk(self) -> Walk:
+        given = parsed_lists(DELIVERIES, self.filter, read)
+        # The states an action is for lead to its rows by index, where the filter names none.
+        return walks.deliveries({"state": list(self.action.states), **given}, self.principal, ORDER)
+
+    def _along_index(self) -> QuerySet[Any]:
+        """Return the rows, in the words that let a database find them by the index that leads to them."""
+        found = [
+            way.condition if way.abroad is None else Q(message_id__in=way.abroad.order_by().values(way.at))
+            for way in self._walk().ways
+        ]
+        return self.rows().filter(reduce(or_, found)).order_by() if found else self.rows().none()
+
+
+def selection_of(job: Job) -> Selection:
+    """Return what a job is for."""
+    return Selection(ACTIONS[job.action], job.filter, principal_of(job), job.upto, job.created_at)
+
+
+def principal_of(job: Job) -> Principal:
+    """Return who a job acts for: whoever made it, and sees what they saw then."""
+    teams = None if job.team_ids is None else frozenset(job.team_ids)
+    return Principal(label=job.created_by, role="operator", via="job", team_ids=teams)

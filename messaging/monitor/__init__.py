@@ -1,0 +1,1 @@
+"""Incidents: what is judged to be broken, and who is told of it."""

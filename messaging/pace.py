@@ -1,0 +1,23 @@
+"""Sizes transactions that go through many rows, so that intake and delivery hardly notice them."""
+
+import time
+
+from django.db import connection
+
+# On SQLite a transaction of ours is one that nobody else can have meanwhile.
+TURN_S = {"sqlite": 0.008, "postgresql": 0.05}
+FEWEST, FIRST, MOST = 50, 50, 2_000  # rows a transaction
+
+
+class Pace:
+    """Sizes transactions by how long the last one took, and rests as long behind each."""
+
+    def __init__(self) -> None:
+        self.rows = FIRST
+        self._turn_s = TURN_S[connection.vendor]
+
+    def took(self, elapsed_s: float) -> None:
+        """Let `rows` follow what a transaction of so many took, and rest."""
+        factor = min(2.0, max(0.5, self._turn_s / max(elapsed_s, 1e-6)))
+        self.rows = min(MOST, max(FEWEST, int(self.rows * factor)))
+        time.sleep(elapsed_s)
