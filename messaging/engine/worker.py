@@ -135,9 +135,8 @@ class Worker:
 
     def _wanted(self) -> Wanted:
         """Return what to claim: nothing when we were silent for so long that others may have taken over our part."""
-        if self._is_stopped or self._crowd.is_silent:
-            return Wanted()
-        return Wanted(self._lanes.rooms(), trials=self._gates.to_try())
+        is_idle = self._is_stopped or self._crowd.is_silent
+        return Wanted() if is_idle else Wanted(self._lanes.rooms(), trials=self._gates.to_try())
 
     async def _turn(self, batch: list[Ended], wanted: Wanted, database: Database | None = None) -> None:
         """Hand what ended to the database, and what it leases to the lanes."""
@@ -156,8 +155,7 @@ class Worker:
         del self._ended[: len(batch)]
         if batch:
             self._done.notify()
-        if turned.ahead is not None:
-            self._gates.ahead = turned.ahead
+        self._gates.ahead = turned.ahead or self._gates.ahead
         self._released += turned.released
         self._learn(turned.breakers, judged=True)
         if self._stopping.is_set():  # leased while the stop came: nobody would wait for their sends
@@ -165,13 +163,15 @@ class Worker:
             return
         self._lanes.put(self._registry, turned.claims, held_until, self._gates.ahead)
         if rooms:
-            self._lanes.claimed(before, rooms, turned.claims, only_next=wanted.only_next)
+            self._lanes.claimed(before, rooms, turned.claims, wanted)
 
     def _report(self, ended: Ended) -> None:
         if gate := self._gates.known(ended.finish.endpoint_id):
             gate.note(failed=judging.outcome(ended) in judging.FAILED)
         self._ended.append(ended)
         self._news.set()
+        if self._lanes.has_suspects:
+            self._wake.event.set()
 
     async def _tend(self) -> None:
         """Do what must be done every so often, whatever else goes on."""
