@@ -8,7 +8,7 @@ from endpoints.access.principal import Principal
 from endpoints.models import System
 from messaging.intake.indexing import Keys, index_messages, messages_of
 from messaging.jobs.actions import Action
-from messaging.jobs.ahead import Ahead
+from messaging.jobs.ahead import Ahead, place_of
 from messaging.models import Job
 
 
@@ -41,12 +41,12 @@ class KeySelection:
 
     def ahead(self, place: str, count: int) -> Ahead:
         """Return up to `count` positions behind `place`."""
-        rows = messages_of(self._system, place, self._upto)
+        rows = messages_of(self._system, place.partition(":")[0], self._upto)
         found = list(rows.values_list("pk", flat=True)[: count + 1]) if rows is not None else []
-        ids = found[:count]
-        return Ahead(ids, str(ids[-1]) if ids else place, len(found) > count)
+        ahead = [(position, position) for position in found[:count]]
+        return Ahead(ahead, place_of(*ahead[-1]) if ahead else place, len(found) > count)
 
     def count(self, most: int | None) -> int:
         """Return how many are left, counting no further than `most`."""
-        rows = messages_of(self._system, self._place, self._upto)
+        rows = messages_of(self._system, self._place.partition(":")[0], self._upto)
         return 0 if rows is None else rows.order_by().values("pk")[:most].count()

@@ -107,7 +107,7 @@ def test_no_page_runs_inline_script(world: Any, sign_in: Signed) -> None:
     [
         ("/admin/messaging/delivery/", 12),
         ("/admin/messaging/message/", 12),
-        ("/admin/", 23),
+        ("/admin/", 24),
         ("/admin/systems/erp/", 20),
     ],
 )

@@ -22,6 +22,7 @@ PAGES = [
     ("/admin/messaging/message/1/change/", "viewer"),
     ("/admin/messaging/message/1/payload/", "operator"),
     ("/admin/send/", "operator"),
+    ("/admin/dead-letters/", "viewer"),
     ("/admin/find/", "viewer"),
     ("/admin/find/?q=1", "viewer"),
     ("/admin/systems/erp/", "viewer"),
