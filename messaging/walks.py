@@ -84,9 +84,9 @@ def known_as(value: str) -> list[tuple[str, Way]]:
     return found
 
 
-def said_correlation(value: str) -> Any:
-    """Return the messages with this correlation id, in the words of the index that leads to them."""
-    return _message_where(correlation_id=value).abroad
+def said_correlation(values: list[str]) -> Any:
+    """Return the messages with one of these correlation ids, in the words of the index that leads to them."""
+    return Message.objects.filter(said(~Q(correlation_id="")), correlation_id__in=values)
 
 
 def _in_states(states: list[str]) -> list[Way] | None:

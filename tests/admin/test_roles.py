@@ -23,6 +23,8 @@ PAGES = [
     ("/admin/messaging/message/1/payload/", "operator"),
     ("/admin/send/", "operator"),
     ("/admin/dead-letters/", "viewer"),
+    ("/admin/find/", "viewer"),
+    ("/admin/find/?q=1", "viewer"),
     ("/admin/systems/erp/", "viewer"),
     ("/admin/systems/erp/maintenance/", "viewer"),
     ("/admin/systems/erp/retire/", "editor"),
