@@ -59,6 +59,7 @@ def _character(escaped: re.Match[str]) -> str:
     return "\ufffd" if code < 32 or 0xD800 <= code < 0xE000 else chr(code)
 
 
+@lru_cache(maxsize=2048)
 def digest(signed: str) -> str:
     """Return the key of a signature: 32 hexadecimal digits."""
     return blake2b(signed.encode("utf-8", "replace"), digest_size=16).hexdigest()

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from messaging import store
-from messaging.models import Attempt, Delivery, IdempotencyKey, Message, Rollup, SearchKey, State, Total
+from messaging.models import Attempt, DeadGroup, Delivery, IdempotencyKey, Message, Rollup, SearchKey, State, Total
 from messaging.pace import FIRST
 from messaging.services import retention
 from tests.messaging.api_client import Api
@@ -148,3 +148,31 @@ def _with(environment: Any, **changed: Any) -> Any:
     from dataclasses import replace
 
     return replace(environment, **changed)
+
+
+def test_a_resolved_dead_letter_goes_at_the_first_run_after(settings: Any) -> None:
+    """However long ago the mark passed it; one that nobody resolved stays."""
+    resolved, kept = make_old(100 * DAY, State.DEAD), make_old(99 * DAY, State.DEAD)
+    assert retention.prune()["messages"] == 0
+
+    Delivery.objects.filter(pk=resolved.pk).update(resolved_at=timezone.now())
+    assert retention.prune()["messages"] == 1
+    assert list(Delivery.objects.all()) == [kept]
+
+
+def test_a_cause_that_is_long_gone_goes_with_its_note() -> None:
+    """Not one that something is still dead of, nor one that was seen lately."""
+    long_ago, now = timezone.now() - 100 * DAY, timezone.now()
+    for signature, count, last_at in (("gone", 0, long_ago), ("waits", 2, long_ago), ("young", 0, now)):
+        DeadGroup.objects.create(
+            system=make_system("crm"),
+            interface="main",
+            signature=signature,
+            digest=signature,
+            count=count,
+            first_at=long_ago,
+            last_at=last_at,
+        )
+    retention.prune()
+
+    assert set(DeadGroup.objects.values_list("signature", flat=True)) == {"waits", "young"}
