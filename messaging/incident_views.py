@@ -12,8 +12,8 @@ from endpoints.access.principal import Principal
 from endpoints.edge.model_pages import may, require
 from endpoints.edge.walks import Order, Walk
 from endpoints.errors import ControlPlaneError
-from endpoints.models import NoticeTarget
-from endpoints.services import notices
+from endpoints.models import EndpointState, NoticeTarget
+from endpoints.services import drains, notices
 from messaging.admin.lists import Browser, page_context, read_page, system_slugs
 from messaging.conf import CAUSES
 from messaging.filters import INCIDENTS
@@ -69,9 +69,28 @@ def incident_page(request: HttpRequest, pk: str) -> HttpResponse:
         interface=row.facts.get("interface", ""),
         may_pause=may(request, "endpoints", "pause"),
         may_act=may(request, "deliveries", "resend"),
+        is_held=row.endpoint is not None
+        and (row.endpoint.state == EndpointState.PAUSED or (detail.breaker and detail.breaker.state != "closed")),
         opts=None,
     )
     return TemplateResponse(request, "controlplane/incident.html", context)
+
+
+@require_POST
+def drain_incident(request: HttpRequest, pk: str) -> HttpResponse:
+    """Try the broken endpoint at once, and let what waits go at a pace when it works."""
+    principal = require(request, "endpoints", "resume")
+    row = get_object_or_404(incidents.incidents(principal).exclude(endpoint=None), pk=pk)
+    try:
+        rate = float(request.POST.get("rate", ""))
+    except ValueError:
+        rate = 0.0  # the service says what it must be
+    try:
+        drains.drain(row.endpoint, by=principal, rate_per_s=rate)
+        messages.success(request, f"One is tried now; when it goes through, the rest follows at {rate:g} a second.")
+    except ControlPlaneError as error:
+        messages.error(request, error.detail)
+    return redirect("pages:incident", row.pk)
 
 
 @require_POST

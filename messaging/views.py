@@ -140,5 +140,6 @@ urlpatterns = [
     *views_dead.urlpatterns,
     path("incidents/", _page(incident_views.incidents_page), name="incidents"),
     path("incidents/<uuid:pk>/", _page(incident_views.incident_page), name="incident"),
+    path("incidents/<uuid:pk>/drain/", _page(incident_views.drain_incident), name="incident-drain"),
     path("notice-targets/<uuid:pk>/test/", _page(incident_views.test_target), name="notice-test"),
 ]

@@ -59,6 +59,19 @@ def test_the_landing_page_says_what_is_broken_and_what_to_do(broken: Incident, s
     assert f"/admin/endpoints/endpoint/{broken.endpoint_id}/change/" in page
 
 
+def test_the_drain_starts_on_the_landing_page(broken: Incident, sign_in: Signed) -> None:
+    """One is tried at once, and what waits then goes at the pace that was given; a bad one is refused in words."""
+    client = sign_in("operator", team_of(broken))
+    path = f"/admin/incidents/{broken.pk}/"
+    assert "Try now, then drain" in client.get(path).content.decode()
+    assert "must be from" in client.post(f"{path}drain/", {"rate": "none"}, follow=True).content.decode()
+    answer = client.post(f"{path}drain/", {"rate": "50"}, follow=True)
+
+    assert "the rest follows at 50 a second" in answer.content.decode()
+    assert Breaker.objects.get(endpoint=broken.endpoint).pace_per_s == 50
+    assert sign_in("viewer", team_of(broken)).post(f"{path}drain/", {"rate": "50"}).status_code == 403
+
+
 def test_what_is_open_stands_on_top_everywhere(broken: Incident, sign_in: Signed) -> None:
     """On the list, on the dashboard, and as a number in the menu."""
     client = sign_in("viewer", team_of(broken))
