@@ -35,7 +35,7 @@ def holds(delivery: Delivery, endpoints: list[Endpoint], now: datetime, *, is_se
     if system.state == SystemState.PAUSED:
         since, by = _switched("system", [str(system.pk)], "pause")
         found.append(Hold(SYSTEM, since, system.pause_until, by, clean(system.pause_reason)))
-    if system.state == SystemState.RETIRED:
+    if system.state == SystemState.RETIRED and not system.may_be_sent_to:
         found.append(Hold(RETIRED))
     for window in Maintenance.objects.filter(system=system, starts_at__lte=now, ends_at__gt=now)[:1]:
         found.append(

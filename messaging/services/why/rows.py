@@ -150,9 +150,9 @@ SKIPPED: dict[str, Row] = {
         counts="was skipped",
     ),
     Reason.RETIRED: Row(
-        lambda f: f"skipped {at(f.finished_at)}, not sent: {f.system} was retired",
+        lambda f: f"{f.state} {at(f.finished_at)}, not sent: {f.system} was retired",
         ("see_system",),
-        counts="was skipped",
+        counts="was ended so",
         explains=(RETIRED,),
     ),
 }
