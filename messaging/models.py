@@ -568,7 +568,7 @@ class RetentionMark(models.Model):
 class Measurement(models.Model):
     """A number of the installation at one time: what waits, how large the database is, what a disk has left."""
 
-    name = models.CharField(max_length=10)  # tick | waiting | database | disk
+    name = models.CharField(max_length=10)  # worker | monitor (when they last ticked) | waiting | database | disk
     subject = models.CharField(max_length=300, blank=True)  # waiting: system id and reason; disk: host and folder
     at = models.DateTimeField()
     value = models.BigIntegerField(default=0)

@@ -5,6 +5,7 @@ more or one less changes nothing. It stands apart from `deliver` and `worker`, s
 """
 
 import threading
+import time
 from datetime import datetime, timedelta
 
 import structlog
@@ -15,10 +16,12 @@ from messaging import store
 from messaging.monitor import book, facts, telling
 from messaging.monitor.judgement import Limits
 from messaging.monitor.outbox import Mailer, send_messages
+from messaging.ticks import tick
 
 log = structlog.get_logger(__name__)
 
 TICK_S = 2.0
+NOTED_EVERY_S = 15.0
 SLOW_LOOK = timedelta(seconds=10)  # what takes minutes to become an incident is looked for less often
 
 
@@ -30,6 +33,7 @@ class Monitor:
         self._stopping = threading.Event()
         self._mailer = Mailer()
         self._looked_at: datetime | None = None
+        self._noted_at = float("-inf")
 
     def run(self) -> None:
         """Judge until stopped."""
@@ -47,6 +51,9 @@ class Monitor:
     def _tick(self) -> None:
         try:
             self.look()
+            if time.monotonic() - self._noted_at >= NOTED_EVERY_S:
+                self._noted_at = time.monotonic()
+                tick("monitor", store.now())
         except DatabaseError as exc:  # away, or busy: the next look will see
             log.warning("monitor_database_failed", error=str(exc))
             connection.close()

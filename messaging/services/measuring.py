@@ -20,6 +20,7 @@ from django.db.models import Count, Max, Q
 
 from messaging import store
 from messaging.models import UNSETTLED, Delivery, Measurement, State
+from messaging.ticks import tick
 
 STALE = timedelta(minutes=2)  # eight ticks
 SAMPLE_EVERY = timedelta(minutes=10)
@@ -63,8 +64,7 @@ def measure(pace: Pace) -> None:
         pace.took(time.monotonic() - started)
     if not Measurement.objects.filter(name="database", at__gt=now - SAMPLE_EVERY).exists():
         _sample(now)
-    if not Measurement.objects.filter(name="tick").update(at=now):
-        Measurement.objects.create(name="tick", at=now)
+    tick("worker", now)
 
 
 def _count_waiting(now: datetime) -> None:
@@ -102,10 +102,10 @@ def data_folder() -> Path:
     return Path(settings.ENV.var_dir).resolve()
 
 
-def ticked_at() -> datetime | None:
-    """Return when the worker's clock ticked last; None: never."""
-    found: datetime | None = Measurement.objects.filter(name="tick").aggregate(last=Max("at"))["last"]
-    return found
+def ticked_at() -> dict[str, datetime]:
+    """Return {worker | monitor: when it ticked last} of those that ever did."""
+    ticks = Measurement.objects.filter(name__in=("worker", "monitor")).order_by("name")
+    return dict(ticks.values_list("name").annotate(Max("at")))
 
 
 def waiting(now: datetime) -> dict[tuple[int, str], int] | None:

@@ -21,6 +21,7 @@ from messaging import store
 from messaging.liveness import is_alive
 from messaging.models import BUCKETS_S, OVER, UNSETTLED, DeadGroup, Delivery, Folded, Process, Rollup, State, Total
 from messaging.services import measuring, retention
+from messaging.services.status import ROUNDS
 
 PREFIX = "controlplane_"
 # Name, the event that is counted, its labels beside `system`, what it says.
@@ -165,9 +166,12 @@ def _process_up(now: datetime) -> Metric:
 
 def _own(now: datetime) -> Iterator[Metric]:
     """Our own lag and staleness; what is not known has no sample."""
-    tick = _gauge("worker_tick_age_seconds", "Since when the worker's clock has not ticked.")
-    if at := measuring.ticked_at():
-        tick.add_metric([], (now - at).total_seconds())
+    ticked_at = measuring.ticked_at()
+    for role in ROUNDS:
+        ticks = _gauge(f"{role}_tick_age_seconds", f"Since when the {role} has not ticked.")
+        if role in ticked_at:
+            ticks.add_metric([], (now - ticked_at[role]).total_seconds())
+        yield ticks
     behind = _gauge("retention_behind_seconds", "By how much the oldest row has outlived its time; 0: it keeps up.")
     behind.add_metric([], retention.behind_s(now) or 0.0)
     size = _gauge("database_bytes", "How large the database is.")
@@ -179,7 +183,7 @@ def _own(now: datetime) -> Iterator[Metric]:
         free.add_metric([disk.host, disk.path], disk.free_bytes)
         if disk.full_in_s is not None:
             full.add_metric([disk.host, disk.path], disk.full_in_s)
-    yield from (tick, behind, size, free, full)
+    yield from (behind, size, free, full)
 
 
 def _events(principal: Principal) -> Events:

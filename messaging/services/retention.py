@@ -57,9 +57,9 @@ def behind_s(now: datetime) -> float | None:
 
     One probe of a primary key a kind.
     """
-    late = []
+    late, marks = [], dict(RetentionMark.objects.values_list("kind", "place"))
     for kind, days in _kept_days().items():
-        found = KINDS[kind].ahead(_mark(kind).place, 1)
+        found = KINDS[kind].ahead(marks.get(kind, ""), 1)
         late += [now - timedelta(days=days) - row.at for row in found]
     longest = max(late, default=timedelta())
     return longest.total_seconds() if longest > BEHIND else None

@@ -17,7 +17,8 @@ from messaging.models import UNSETTLED, Delivery, Process, State
 from messaging.services import dead_groups, incidents, measuring, retention
 
 NEEDED_ROLES = ("web", "deliver")
-CLOCK_ROLE = "worker"
+# Whose rounds are watched, and what happens without them.
+ROUNDS = {"worker": "nothing is pruned, nor measured", "monitor": "nobody is told when something breaks"}
 LATE_S = 300.0
 FULL_SOON_S = 7 * 86400.0
 LITTLE_LEFT = 1024**3
@@ -90,11 +91,13 @@ def warnings(now: datetime, rows: Sequence[Process]) -> list[str]:
             found.append(f"only {size(disk.free_bytes)} left on the disk of {disk.path} on {disk.host}")
     if behind_s := retention.behind_s(now):
         found.append(f"prune is behind by {span(behind_s)}: what is older than the settings keep is still there")
-    ticked_at = measuring.ticked_at()
-    if not any(row.role == CLOCK_ROLE and is_alive(row, now) for row in rows):
-        found.append(f"no {CLOCK_ROLE} process is running: nothing is pruned, nor measured")
-    elif ticked_at is not None and now - ticked_at > measuring.STALE:
-        found.append(f"the {CLOCK_ROLE} is stale: its clock last ticked {span((now - ticked_at).total_seconds())} ago")
+    ticked_at, alive = measuring.ticked_at(), {row.role for row in rows if is_alive(row, now)}
+    for role, then in ROUNDS.items():
+        silent = now - ticked_at.get(role, now)
+        if role not in alive:
+            found.append(f"no {role} process is running: {then}")
+        elif silent > measuring.STALE:
+            found.append(f"the {role} is stale: it last ticked {span(silent.total_seconds())} ago, and {then}")
     return found
 
 

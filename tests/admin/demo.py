@@ -278,7 +278,7 @@ def _rollups(now: datetime, chance: random.Random, systems: Any) -> None:
 def _processes(now: datetime) -> None:
     from messaging.models import Process
 
-    for index, role in enumerate(("supervisor", "web", "deliver", "worker")):
+    for index, role in enumerate(("supervisor", "web", "deliver", "worker", "monitor")):
         Process.objects.create(
             role=role,
             host="node-1",

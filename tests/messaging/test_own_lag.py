@@ -19,9 +19,11 @@ GIB = 1024**3
 HOUR = timedelta(hours=1)
 
 
-def beats(role: str = "worker") -> None:
+def beats() -> None:
+    """Have a worker and a monitor that live."""
     now = store.now()
-    Process.objects.create(role=role, host="here", pid=1, started_at=now, seen_at=now)
+    for role in ("worker", "monitor"):
+        Process.objects.create(role=role, host="here", pid=1, started_at=now, seen_at=now)
 
 
 def sampled(name: str, *values: float, every: timedelta = 6 * HOUR, subject: str = "") -> None:
@@ -75,15 +77,22 @@ def test_the_worker_measures_and_ticks(db: None) -> None:
     assert found["database"]["grows_per_day"] is None
     assert found["disks"][0]["free_bytes"] > 0
     assert Measurement.objects.filter(name="database").count() == 1
-    assert Measurement.objects.filter(name="tick").count() == 1
+    assert Measurement.objects.filter(name="worker").count() == 1
 
 
 def test_a_clock_that_stands_still_is_told_from_a_worker_that_is_gone(db: None) -> None:
-    assert status()["warnings"] == ["no worker process is running: nothing is pruned, nor measured"]
+    assert status()["warnings"] == [
+        "no worker process is running: nothing is pruned, nor measured",
+        "no monitor process is running: nobody is told when something breaks",
+    ]
     beats()
     assert status()["warnings"] == []  # it has just begun
-    Measurement.objects.create(name="tick", at=store.now() - timedelta(minutes=7))
-    assert status()["warnings"] == ["the worker is stale: its clock last ticked 7 min ago"]
+    Measurement.objects.create(name="worker", at=store.now() - timedelta(minutes=7))
+    Measurement.objects.create(name="monitor", at=store.now() - timedelta(minutes=3))
+    assert status()["warnings"] == [
+        "the worker is stale: it last ticked 7 min ago, and nothing is pruned, nor measured",
+        "the monitor is stale: it last ticked 3 min ago, and nobody is told when something breaks",
+    ]
 
 
 def test_metrics_say_what_the_worker_counted(viewer: Api) -> None:
@@ -131,7 +140,7 @@ def test_metrics_have_every_name_of_the_contract(viewer: Api) -> None:
 
 
 def test_reading_the_metrics_costs_the_same_however_much_waits(viewer: Api) -> None:
-    """30 systems, then 1,000 waiting for each: at most 30 ms, or what it took before on a machine that is busy."""
+    """30 systems, then 1,000 waiting for each: at most 30 ms of this process, which on SQLite is the database too."""
     systems = [make_system(f"crm-{number}") for number in range(30)]
     for system in systems:
         make_endpoint(system)
@@ -145,16 +154,16 @@ def test_reading_the_metrics_costs_the_same_however_much_waits(viewer: Api) -> N
     print(f"{connection.vendor}: {before_ms:.1f} ms with 1 waiting, {after_ms:.1f} ms with 30,000")
 
     assert 'controlplane_waiting{reason="new",system="crm-0"} 1000.0' in text
-    assert after_ms <= max(30, 3 * before_ms)
+    assert after_ms <= 30
 
 
 def best_read(viewer: Api) -> tuple[float, str]:
-    """Return how long the quickest of a few reads took, and what the last one said."""
+    """Return how long we worked on the quickest of a few reads, and what the last one said."""
     times_ms, text = [], ""
     for _ in range(15):
-        started = time.perf_counter()
+        started = time.process_time()
         text = viewer.client.get("/metrics").content.decode()
-        times_ms.append((time.perf_counter() - started) * 1000)
+        times_ms.append((time.process_time() - started) * 1000)
     return min(times_ms), text
 
 

@@ -8,7 +8,6 @@ from endpoints.models import (
     Endpoint,
     EndpointState,
     Maintenance,
-    Retirement,
     System,
     SystemState,
 )
@@ -44,7 +43,7 @@ def holds(delivery: Delivery, endpoints: list[Endpoint], now: datetime, *, is_se
     if system.state == SystemState.PAUSED:
         since, by = _switched("system", [str(system.pk)], "pause")
         found.append(Hold(SYSTEM, since, system.pause_until, by, clean(system.pause_reason)))
-    if system.state == SystemState.RETIRED and system.retirement != Retirement.DRAINING:
+    if system.state == SystemState.RETIRED and not system.may_be_sent_to:
         found.append(Hold(RETIRED, system.retired_at))
     found += _windows(system, now)
     found += _of_endpoints(endpoints)

@@ -151,9 +151,9 @@ SKIPPED: dict[str, Row] = {
         counts="was skipped",
     ),
     Reason.RETIRED: Row(
-        lambda f: f"skipped {at(f.finished_at)}, not sent: {f.system} was retired{by_whom(f)}",
+        lambda f: f"{f.state} {at(f.finished_at)}, not sent: {f.system} was retired{by_whom(f)}",
         ("see_system",),
-        counts="was skipped",
+        counts="was ended so",
         explains=(RETIRED,),
     ),
 }
