@@ -107,8 +107,8 @@ def test_no_page_runs_inline_script(world: Any, sign_in: Signed) -> None:
     [
         ("/admin/messaging/delivery/", 12),
         ("/admin/messaging/message/", 12),
-        ("/admin/", 24),
-        ("/admin/systems/erp/", 20),
+        ("/admin/", 34),
+        ("/admin/systems/erp/", 21),
     ],
 )
 def test_a_page_asks_no_more_with_more_rows(path: str, most: int, world: Any, sign_in: Signed) -> None:
