@@ -145,7 +145,7 @@ def test_reading_the_metrics_costs_the_same_however_much_waits(viewer: Api) -> N
     print(f"{connection.vendor}: {before_ms:.1f} ms with 1 waiting, {after_ms:.1f} ms with 30,000")
 
     assert 'controlplane_waiting{reason="new",system="crm-0"} 1000.0' in text
-    assert after_ms <= max(30, 2 * before_ms)
+    assert after_ms <= max(30, 3 * before_ms)
 
 
 def best_read(viewer: Api) -> tuple[float, str]:
