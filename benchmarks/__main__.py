@@ -24,6 +24,7 @@ from rich.table import Table
 
 from benchmarks.order import HOT, KEYS, Drain, Order
 from benchmarks.payload import BODY, ENVELOPE, request
+from benchmarks.processes import ENDPOINTS, Processes
 from tests.servers.nginx import Nginx
 from tests.stack import Databases, Stack, free_port, postgres_server, wait_for
 
@@ -92,10 +93,17 @@ class Bench:
                 latency = [self._latency() for _ in range(repeat)]
                 deliver = [self._deliver(receiver.url) for _ in range(repeat)]
                 order = self._order(receiver.url, repeat)
+                processes = self._processes(repeat)
             finally:
                 self._stack.close()
             tasks = self._tasks(receiver.url, median(deliver, 0))
-        return [*self._figures(accept, deliver, latency), *tasks, *self._order_figures(order), *self._claims()]
+        return [
+            *self._figures(accept, deliver, latency),
+            *tasks,
+            *self._order_figures(order),
+            *processes,
+            *self._claims(),
+        ]
 
     def _tasks(self, receiver: str, rate: float) -> list[Figure]:
         """Return our rate beside that of a Celery task a message, on the same database; nothing without its broker."""
@@ -116,6 +124,21 @@ class Bench:
         self._stack.terminate("deliver")
         order = Order(self._stack, receiver, self._messages, self._rate_of_draining)
         return [order.measure() for _ in range(repeat)]
+
+    def _processes(self, repeat: int) -> list[Figure]:
+        """Return the rate of two deliver processes beside that of one; they share the cores with all the others."""
+        port = free_port()
+        receiver = subprocess.Popen([sys.executable, "-m", "benchmarks.processes", str(port)])
+        try:
+            wait_for(lambda: _listens(port), 10, "the slow receiver")
+            url, messages = f"http://127.0.0.1:{port}/in", self._messages * 2
+            processes = Processes(self._stack, url, messages, lambda: self._rate_of_draining(messages))
+            pairs = [processes.measure() for _ in range(repeat)]
+        finally:
+            receiver.terminate()
+            receiver.wait()
+        name = f"two processes beside one, {ENDPOINTS} endpoints of 50 ms"
+        return [Figure(name, self._database, median(pairs, 0), "/s", median(pairs, 1), floor=1.8)]
 
     def _order_figures(self, order: list[tuple[Drain, Drain]]) -> list[Figure]:
         keyed, beside = [pair[0] for pair in order], [pair[1] for pair in order]
@@ -190,11 +213,10 @@ class Bench:
     def _drained(self) -> None:
         self._stack.wait_for(lambda: self._open() == 0, 300, "the queue drained")
 
-    def _rate_of_draining(self) -> float:
+    def _rate_of_draining(self, messages: int | None = None) -> float:
         """Return deliveries a second between the first and the last finish of the newest ones, as the table says."""
-        newest = (
-            f"(SELECT state, finished_at FROM messaging_delivery ORDER BY id DESC LIMIT {self._messages}) AS newest"
-        )
+        count = messages or self._messages
+        newest = f"(SELECT state, finished_at FROM messaging_delivery ORDER BY id DESC LIMIT {count}) AS newest"
         still_open = f"SELECT 1 FROM {newest} WHERE state IN ('pending', 'sending') LIMIT 1"
         self._stack.wait_for(lambda: not self._stack.sql(still_open), 300, "the queue drained")
         latest = self._stack.sql(f"SELECT min(finished_at), max(finished_at), count(*) FROM {newest}")[0]

@@ -9,6 +9,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 
 EMBEDDED = "memory://localhost/"
 PRUNE_EVERY_S = 3600.0
+INDEX_EVERY_S = 30.0
 MEASURE_EVERY_S = 15.0
 
 app = Celery("controlplane")
@@ -27,6 +28,7 @@ app.conf.update(
     beat_max_loop_interval=60,
     beat_schedule={
         "prune": {"task": "messaging.tasks.prune", "schedule": PRUNE_EVERY_S},
+        "index_keys": {"task": "messaging.tasks.index_keys", "schedule": INDEX_EVERY_S, "options": {"expires": 60}},
         "measure": {"task": "messaging.tasks.measure", "schedule": MEASURE_EVERY_S, "options": {"expires": 60}},
     },
 )

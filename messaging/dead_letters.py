@@ -76,7 +76,8 @@ class ResolvedSerializer(serializers.Serializer[Any]):
     """What came of resolving a cause."""
 
     resolved = serializers.IntegerField(help_text="Dead letters that are done with now.")
-    left = serializers.IntegerField(help_text="Those still unresolved; ask again when more are left than are halting.")
+    left = serializers.IntegerField(help_text="Those still unresolved.")
+    job = serializers.UUIDField(allow_null=True, help_text="The job that resolves them, where they are many.")
     halting = serializers.IntegerField(help_text="Those for which the next of their key waits: send again or cancel.")
 
 

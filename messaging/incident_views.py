@@ -64,6 +64,7 @@ def incident_page(request: HttpRequest, pk: str) -> HttpResponse:
         f"Incident: {row.label}",
         incident=row,
         detail=detail,
+        parent=incidents.incidents(principal).filter(pk=row.parent_id).first() if row.parent_id else None,
         now=database_now(),
         interface=row.facts.get("interface", ""),
         may_pause=may(request, "endpoints", "pause"),

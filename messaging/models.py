@@ -373,7 +373,8 @@ class Delivery(models.Model):
             ),
             # Empty but for what was dead before there were groups: they are made up for in steps.
             models.Index(fields=["message"], name="delivery_ungrouped", condition=UNGROUPED),
-            # Retention finds here what it may remove now.
+            # Lists go along the first, retention finds what it may remove now along the second.
+            models.Index(fields=["message"], name="delivery_by_resolved", condition=Q(resolved_at__isnull=False)),
             models.Index(
                 fields=["resolved_at", "message"], name="delivery_resolved", condition=Q(resolved_at__isnull=False)
             ),

@@ -14,10 +14,11 @@ from django.db.models.functions import Coalesce, Now
 
 from endpoints.models import Endpoint, EndpointState
 from messaging import store
-from messaging.models import OPEN_STATES, Delivery, Reason, State
+from messaging.models import OPEN_STATES, DeadGroup, Delivery, Reason, State
 
 Ids = Sequence[uuid.UUID]
 CANCELLABLE = Q(state=State.PENDING) | Q(state=State.DEAD, halting=True)
+RESOLVABLE = Q(state=State.DEAD, resolved_at__isnull=True, halting=False)
 # Held by nothing but the time of their next try; what is paused, blocked or scheduled waits for something else.
 WAITS_FOR_ITS_TIME = Q(
     state=State.PENDING,
@@ -69,11 +70,17 @@ def make_due(ids: Ids, allowed: Q) -> int:
     return _of(_locked(ids, allowed & WAITS_FOR_ITS_TIME)).update(due_at=Now())
 
 
-def resolve(ids: Ids, allowed: Q) -> int:
-    """Say of dead letters that nothing is to be done about them any more."""
-    rows = _locked(ids, allowed & Q(state=State.DEAD, resolved_at__isnull=True))
+def resolve(ids: Ids, allowed: Q, by: str) -> int:
+    """Say of dead letters that nothing is to be done about them any more; a group in which none is left is closed.
+
+    One that holds up its ordering key stays as it is: those behind it wait for a person.
+    """
+    rows = _locked(ids, allowed & RESOLVABLE)
+    theirs = list(_of(rows).filter(group__isnull=False).order_by().values_list("group_id", flat=True).distinct())
     store.leave_groups(rows)
-    return _of(rows).update(resolved_at=Now())
+    moved = _of(rows).update(resolved_at=Now())
+    DeadGroup.objects.filter(pk__in=theirs, count=0).update(resolved_at=Now(), resolved_by=by[:200])
+    return moved
 
 
 def purge(ids: Ids, allowed: Q) -> int:

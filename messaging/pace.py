@@ -10,14 +10,15 @@ FEWEST, FIRST, MOST = 50, 50, 2_000  # rows a transaction
 
 
 class Pace:
-    """Sizes transactions by how long the last one took, and rests as long behind each."""
+    """Sizes transactions by how long the last one took, and rests as long behind each; never below `fewest` rows."""
 
-    def __init__(self) -> None:
-        self.rows = FIRST
+    def __init__(self, fewest: int = FEWEST) -> None:
+        self.rows = max(FIRST, fewest)
+        self._fewest = fewest
         self._turn_s = TURN_S[connection.vendor]
 
     def took(self, elapsed_s: float) -> None:
         """Let `rows` follow what a transaction of so many took, and rest."""
         factor = min(2.0, max(0.5, self._turn_s / max(elapsed_s, 1e-6)))
-        self.rows = min(MOST, max(FEWEST, int(self.rows * factor)))
+        self.rows = min(MOST, max(self._fewest, int(self.rows * factor)))
         time.sleep(elapsed_s)

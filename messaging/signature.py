@@ -8,9 +8,10 @@ here matches a character once, and nothing is looked for twice.
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from hashlib import blake2b
 
-from messaging.words import HOST, NAME, NUMBER, PLACEHOLDERS, TEXT, listed, word_of
+from messaging.words import HOST, NAME, NUMBER, PLACEHOLDERS, PROTOCOL, TEXT, UNITS, listed, shape, word_of
 
 MOST_READ, MOST_KEPT = 500, 240  # characters; texts longer than the first were cut before they came here
 OTHER = "other errors"  # of what is too varied to be told apart
@@ -36,9 +37,6 @@ NAMED = listed("customer user recipient name patient contact person client accou
 PARTICLES = listed("van von der den de del della di da dos du la le bin ibn al el y zu")
 NUMBERING = ("code", "status", "errno")  # keys whose number names the cause
 STATUS_LINE = re.compile(r"([1-5]\d\d) [A-Z]")  # `404 Not Found`
-UNITS = listed(
-    "ms s sec secs second seconds us µs ns min minute minutes h hour hours byte bytes kb kib mb mib gb gib %"
-)
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_.]*")
 
 
@@ -47,6 +45,11 @@ def signature(text: str) -> str:
     text = text[:MOST_READ]
     if "\\u" in text:
         text = ESCAPED.sub(_character, text)
+    return _of_shape(shape(text))
+
+
+@lru_cache(maxsize=2048)
+def _of_shape(text: str) -> str:
     found = _once(_join(_signed(text, 0)))
     return found if len(found) <= MOST_KEPT else found[: MOST_KEPT - 1].rstrip() + "…"
 
@@ -156,8 +159,8 @@ def _put_word(found: list[str], piece: str, key: str, last: str) -> str:
         _put(found, word_of(bare, last))
     if tail:
         _put(found, tail)
-    # "status: 500", "SQLSTATE 40P01": the number is looked at with the word before it in mind.
-    return bare.lower()
+    # "status: 500", "SQLSTATE 40P01", "HTTP/1.1 503": a number is looked at with the word before it in mind.
+    return "http" if PROTOCOL.fullmatch(bare) else bare.lower()
 
 
 def _is_counted(found: list[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from messaging.services import measuring, retention
+from messaging.services import indexing, measuring, retention
 
 PACE = measuring.Pace()
 
@@ -11,6 +11,12 @@ PACE = measuring.Pace()
 def prune() -> None:
     """Delete what retention no longer keeps."""
     retention.prune()
+
+
+@shared_task(name="messaging.tasks.index_keys")
+def index_keys() -> None:
+    """Index business keys backwards where they were declared after the messages came."""
+    indexing.sweep()
 
 
 @shared_task(name="messaging.tasks.measure")

@@ -129,8 +129,9 @@ def _resolve(request: HttpRequest, group: DeadGroup, principal: Principal) -> st
         messages.warning(
             request, f"{done.halting:,} hold up their ordering key: each must be sent again or skipped on its own page."
         )
-    if done.left > done.halting:
-        messages.warning(request, f"{done.left - done.halting:,} are left: resolve again to go on.")
+    if done.job:
+        messages.success(request, "They are many: a job resolves them, and can be paused or cancelled.")
+        return reverse("pages:job", args=[done.job])
     return reverse("pages:dead-group", args=[group.pk]) if done.left else _back(request)
 
 

@@ -84,9 +84,9 @@ def known_as(value: str) -> list[tuple[str, Way]]:
     return found
 
 
-def said_correlation(value: str) -> Any:
-    """Return the messages with this correlation id, in the words of the index that leads to them."""
-    return _message_where(correlation_id=value).abroad
+def said_correlation(values: list[str]) -> Any:
+    """Return the messages with one of these correlation ids, in the words of the index that leads to them."""
+    return Message.objects.filter(said(~Q(correlation_id="")), correlation_id__in=values)
 
 
 def _in_states(states: list[str]) -> list[Way] | None:
@@ -127,6 +127,10 @@ def _of_classes(classes: list[str]) -> list[Way]:
 
 def _of_group(group_id: uuid.UUID) -> list[Way]:
     return [Way(Q(group_id=group_id, resolved_at__isnull=True) & said(Q(group__isnull=False)))]
+
+
+def _resolved(yes: bool, _: list[str]) -> list[Way] | None:
+    return [Way(Q(state=State.DEAD, resolved_at__isnull=False))] if yes else None
 
 
 def _to_systems(slugs: list[str]) -> list[Way]:
@@ -174,11 +178,11 @@ DELIVERIES: Table = (
     (("correlation_id",), _messages_with("correlation_id")),
     (("ordering_key",), _messages_with("ordering_key")),
     (("dead_group",), _of_group),
+    (("resolved", "state"), _resolved),
     (("state", "system"), _in_rare_states_of),
     (("error_class",), _of_classes),
     (("reason",), _for_reasons),
     (("state",), _in_states),
-    (("resolved",), lambda _: [Way(Q(state=State.DEAD) & said(UNSETTLED))]),
     (("endpoint",), _of_endpoint),
     (("system",), _to_systems),
     (("source_system",), _from_systems),
@@ -207,6 +211,8 @@ ATTEMPTS: Table = (
 
 def deliveries(given: Given, principal: Principal, order: Order) -> Walk:
     """Return how to read a list of deliveries."""
+    if "resolved" in given:
+        given = {"state": [State.DEAD], **given}  # what else is neither resolved nor to be
     if order.name == "finished_at":
         return _walk(ENDED_DELIVERIES, given, principal, Way(HAS_ENDED), ended_in(given))
     if order.name == "due_at":

@@ -17,13 +17,17 @@ def listed(words: str) -> frozenset[str]:
 NUMBERED = frozenset({"answered", "http", "status", "code", "errno", "sqlstate", "statuscode"})
 KNOWN = listed("utf8 utf-8 utf-16 sha1 sha256 sha512 md5 x509 x.509 base64 oauth2 ipv4 ipv6 http2 h2 s3")
 PROTOCOL = re.compile(r"(?:http|tls|ssl|tlsv|sslv)/?\d(?:[._]\d)?", re.IGNORECASE)
+UNITS = listed(
+    "ms s sec secs second seconds us µs ns min minute minutes h hour hours byte bytes kb kib mb mib gb gib %"
+)
 SUFFIXES = listed(
     "com net org io local localdomain internal intranet lan corp home example test invalid cloud dev app "
     "svc cluster de uk fr eu us ch at nl be it es pl se no dk fi cz pt jp cn in br au ca info biz"
 )
 
 
-NUMERIC = re.compile(r"[-+]?\d[\d.,_]*(?:[a-zµ]{1,7}|%)?", re.IGNORECASE)
+NUMERIC = re.compile(r"[-+]?\d[\d.,_]*%?")
+DIGITS = "0123456789"
 TIMELIKE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[\dT:.,Z+/-]*|\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?[Z+\d:-]*")
 HEXLIKE = re.compile(r"(?:0x)?[0-9a-f]{8,}", re.IGNORECASE)
 ADDRESS = re.compile(
@@ -32,6 +36,46 @@ ADDRESS = re.compile(
 PORT = re.compile(r"[\w.-]+:\d{1,5}")
 SHORT = re.compile(r"\d{1,5}|[0-9A-Z]{5}")
 OPAQUE, FRACTION = 16, 3  # letters alone are an id from so many on, when one of three changes case
+
+
+# --- the shape of a text -------------------------------------------------------
+
+# What holds digits, with one stand-in for all of a kind. Cheap, and texts of one cause mostly become one text by it:
+# what follows is then remembered. Each alternative is tried at the start of a word only, and runs over it once.
+VARYING = re.compile(
+    r"\b(?:(?=[AaHhSsCcEe])(?P<kept>(?:[Aa]nswered|[Hh](?:ttp|TTP)(?:/\d(?:\.\d)?)?|[Ss]tatus|[Cc]ode|[Ee]rrno|SQLSTATE)"
+    r"[^\w<]{0,4}(?=[A-Za-z]{0,5}\d)\w{1,6}(?!\w))"
+    r"|(?=[0-9A-Fa-f])(?:(?<![^\"'>\n])(?P<status>[1-5]\d\d)(?= [A-Z])"
+    r"|(?P<id>[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?!\w))"
+    r"|(?P<time>(?:\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
+    r"|\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d{1,9})?)(?!\w))"
+    r"|(?P<address>\d{1,3}(?:\.\d{1,3}){3}(?!\w)))"
+    r"|(?P<word>[^\W\d]*+\d\w*+))"
+    r"|(?P<coded>(?:_code|Code|_status|Status)[^\w<]{0,4}\d{1,5}(?!\w))"
+)
+STAND_INS = {"id": "a0a0a0a0", "time": "2000-01-01", "address": "10.0.0.0"}
+ANY_NUMBER, ANY_MIXED = "000000", "a0a0"  # the first is too long for a number that names a cause
+NAMED_SO = re.compile(r"[A-Za-z]{4,}\d|v\d")  # `psycopg2`
+
+
+def shape(text: str) -> str:
+    """Return `text` with a stand-in for every number, id, time and address."""
+    return VARYING.sub(_stand_in, text)
+
+
+def _stand_in(found: re.Match[str]) -> str:
+    kind, word = found.lastgroup or "", found.group()
+    if kind in STAND_INS:
+        return STAND_INS[kind]
+    if kind != "word":
+        return word
+    if word.isdigit() or word.lstrip(DIGITS).lower() in UNITS:
+        return ANY_NUMBER
+    is_name = word.lower() in KNOWN or NAMED_SO.fullmatch(word) or PROTOCOL.fullmatch(word)
+    return word if is_name else ANY_MIXED
+
+
+# --- a word --------------------------------------------------------------------
 
 
 def word_of(word: str, last: str) -> str:

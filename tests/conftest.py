@@ -75,6 +75,14 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
+def fresh_engine() -> None:
+    """Let the engine of this process remember no groups of another test's database."""
+    from messaging.engine import burial
+
+    burial.forget()
+
+
+@pytest.fixture
 def make_stack(tmp_path: Path, database_url: str) -> Iterator[Callable[..., Stack]]:
     """Yield a maker of stacks on this test's database; keyword arguments are settings (environment variables)."""
     made: list[Stack] = []

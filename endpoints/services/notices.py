@@ -13,6 +13,7 @@ from endpoints.models import Notice, NoticeKind, NoticeState, NoticeTarget, Syst
 from endpoints.services.registry import difference
 
 RESOURCE = "notice-targets"
+EVERYONES = "name one of your teams: who is told of everyone's incidents is for those to say who see every team"
 TARGET = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:/[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)?")
 
 
@@ -35,6 +36,8 @@ def delete_target(target: NoticeTarget, *, by: Principal) -> None:
     roles.require(by, RESOURCE, "destroy")
     with transaction.atomic():
         stored = _lock(target, by)
+        if by.team_ids is not None and stored.team_id is None:
+            raise Forbidden(EVERYONES)
         audit.record(by, "delete", stored, difference(stored, None))
         stored.delete()
 
@@ -73,7 +76,7 @@ def _settle_team(target: NoticeTarget, before: NoticeTarget | None, by: Principa
     if before is None and target.team_id is None and len(by.team_ids) == 1:
         [target.team_id] = by.team_ids
     if target.team_id not in by.team_ids or (before is not None and before.team_id is None):
-        raise Forbidden("name one of your teams: only who sees every team may have all incidents told")
+        raise Forbidden(EVERYONES)
 
 
 def _check(target: NoticeTarget, by: Principal) -> None:

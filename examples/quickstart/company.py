@@ -34,8 +34,11 @@ COMPANY = (
     Party("billing", "Billing", "Writes invoices; answers at once."),
     Party("erp", "ERP", "Keeps stock and orders; two doors.", (Door(), Door("orders"))),
     Party("crm", "CRM", "Knows the customers; takes 300 ms for everything.", (Door(delay_s=0.3),)),
+    Party("chat", "Team chat", "Is told when something breaks, and when it works again."),
     Party("shipping", "Shipping", "Busy now and then: every fifth request is refused.", (Door(fails_every=5),)),
 )
+
+TOLD = "chat"  # of incidents
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from examples.quickstart.client import Client
-from examples.quickstart.company import COMPANY, TAG, Door, Party
+from examples.quickstart.company import COMPANY, TAG, TOLD, Door, Party
 
 RETRY_SCHEDULE_S = [2, 5, 10, 20]  # short, so that retries and dead letters can be watched
 
@@ -29,6 +29,8 @@ async def register(client: Client, port: int) -> None:
             await client.post("systems/", _system(party))
         for door in party.doors:
             await _ensure_endpoint(client, party, door, port)
+    if not (await client.get("notice-targets/"))["results"]:
+        await client.post("notice-targets/", {"target": TOLD})
 
 
 async def _ensure_endpoint(client: Client, party: Party, door: Door, port: int) -> None:

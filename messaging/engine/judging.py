@@ -161,10 +161,9 @@ def take_trials(
         (system_id, interface), timeout_s = wanted[row.pk]
         token = new_id()
         for barred in (row.last_failed, None)[: 2 if breaker.may_repeat(row, now) else 1]:
-            ids = store.claim_trial((system_id, interface), barred=barred, token=token, now=now, lease_s=lease_s)
-            if ids:
+            found = store.claim_trial((system_id, interface), barred=barred, token=token, now=now, lease_s=lease_s)
+            if found:
                 break
-        found = store.load_claims(ids, token)
         for claim in found:
             claim.trial, claim.trigger = row.pk, Trigger.HALF_OPEN.value
         if found:

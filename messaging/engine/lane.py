@@ -13,7 +13,8 @@ from endpoints.transports.base import Reply
 from messaging.engine.attempt import cut_attempt, emptied, expired, make_attempt
 from messaging.engine.balance import pick
 from messaging.engine.doors import Door
-from messaging.engine.record import Ended, Response
+from messaging.engine.record import Ended
+from messaging.engine.responses import Response
 from messaging.intake.fields import is_media_type
 from messaging.models import MessageType
 from messaging.store import Claim
@@ -21,7 +22,8 @@ from messaging.store import Claim
 # How much is claimed beyond what is on its way: half a second's work, so a
 # fast receiver never waits for the database and a slow one holds little of ours.
 AHEAD_S = 0.5
-MAX_AHEAD = 16
+MAX_AHEAD = 32
+JUST_NOW_S = 0.05  # a rate is over so long at least: a few that ended together do not say much
 
 
 class Lane:
@@ -32,9 +34,10 @@ class Lane:
         self._doors: Sequence[Door] = ()
         self._queue: deque[Claim] = deque()
         self._workers: set[asyncio.Task[None]] = set()
-        self._sending: dict[UUID, Claim] = {}
+        self._sending: dict[int, Claim] = {}  # by identity: after an outage a delivery may be here twice
         self._finished = 0
         self._rate = 0.0
+        self._measured_at = time.monotonic()
         self._held_until = math.inf
         self.clock_ahead = timedelta()
 
@@ -58,9 +61,13 @@ class Lane:
     def room(self) -> int:
         """Return how many more to claim: none until half is used up, so that claims are worth their query."""
         capacity = self.capacity
-        allowed = capacity + min(int(self._rate * AHEAD_S), MAX_AHEAD * capacity)
+        allowed = capacity + min(int(self._pace() * AHEAD_S), MAX_AHEAD * capacity)
         room = allowed - self.held if self.held <= allowed // 2 else 0
         return min(room, self._rate_room()) if room else 0
+
+    def _pace(self) -> float:
+        """Return the current rate; one that has just begun to rise is believed at once, or we would wait for claims."""
+        return max(self._rate, self._finished / max(time.monotonic() - self._measured_at, JUST_NOW_S))
 
     @property
     def is_rate_bound(self) -> bool:
@@ -106,7 +113,7 @@ class Lane:
     def measure(self, elapsed_s: float) -> None:
         """Learn the current rate; called about four times a second."""
         self._rate = 0.5 * self._rate + 0.5 * self._finished / elapsed_s
-        self._finished = 0
+        self._finished, self._measured_at = 0, time.monotonic()
 
     async def drain(self, timeout_s: float) -> None:
         """Let what is on its way end within `timeout_s`, then break it off; queue nothing meanwhile."""
@@ -125,11 +132,11 @@ class Lane:
             if door is None:
                 return
             claim = self._queue.popleft()
-            self._sending[claim.id] = claim
+            self._sending[id(claim)] = claim
             try:
                 self._report(await self._send(claim, door))
             finally:
-                del self._sending[claim.id]
+                del self._sending[id(claim)]
                 self._finished += 1
 
     def _door(self) -> Door | None:

@@ -8,7 +8,7 @@ from uuid import UUID
 from messaging.engine.attempt import postponed
 from messaging.engine.doors import Door, Interface, Registry
 from messaging.engine.lane import Lane, TrialLane
-from messaging.engine.record import Ended
+from messaging.engine.record import Ended, Wanted
 from messaging.store import Claim
 
 # A suspect is alone while it is likely to take us down, which is at once. One that merely
@@ -52,6 +52,11 @@ class Lanes:
         """Say whether room came back where the last claim left something due."""
         return not self._starved.isdisjoint(rooms) or (self._had_suspect and self.may_take_suspect())
 
+    @property
+    def has_suspects(self) -> bool:
+        """Say whether a suspect was on its way a moment ago: its end lets the next one go."""
+        return bool(self._suspects)
+
     def may_take_suspect(self) -> bool:
         """Say whether no suspect is on its way, or none that just began."""
         self._suspects = [lane for lane in self._suspects if lane.held]
@@ -59,16 +64,13 @@ class Lanes:
         return not self._suspects or (not is_alone and len(self._suspects) < MAX_SUSPECTS)
 
     def claimed(
-        self, before: Iterable[Interface], left: dict[Interface, int], claims: Sequence[Claim], *, only_next: bool
+        self, before: Iterable[Interface], left: dict[Interface, int], claims: Sequence[Claim], wanted: Wanted
     ) -> None:
-        """Learn from a claim: `before` are the interfaces it was for, `left` the room it left.
-
-        `only_next`: it looked at nothing but what an end let go in its order.
-        """
+        """Learn from a claim of what was `wanted`: `before` are the interfaces it was for, `left` the room it left."""
         full = self._lanes.keys() - set(before)
-        known = self._starved if only_next else set()
+        known = self._starved if wanted.only_next else set()
         self._starved = known | full | {interface for interface, room in left.items() if room <= 0}
-        if not only_next:
+        if wanted.with_suspect:
             self._had_suspect = any(claim.losses and claim.trial is None for claim in claims)
 
     def rate_bound(self) -> set[Interface]:

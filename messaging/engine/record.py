@@ -54,7 +54,8 @@ class Wanted:
     rooms: dict[tuple[int, str], int] = field(default_factory=dict)  # how much for which interface
     with_suspect: bool = False
     trials: dict[UUID, tuple[tuple[int, str], float]] = field(default_factory=dict)  # endpoint: interface, timeout
-    only_next: bool = False  # claim only where an end let the next of its ordering key go
+    only_next: bool = False  # claim only where an end let the next of its ordering key go,
+    released: list[Target] = field(default_factory=list)  # in this turn, or in one before: these
 
 
 @dataclass(slots=True)
@@ -64,10 +65,15 @@ class Turned:
     claims: list[Claim]
     breakers: list[Breaker] = field(default_factory=list)
     ahead: timedelta | None = None
+    released: list[Target] = field(default_factory=list)  # what may go now, and was not looked at
 
 
 def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, dirty: Collection[UUID]) -> Turned:
     """Write down what ended and lease what is due, in one transaction: on SQLite every commit waits for the disk.
+
+    On PostgreSQL the worker calls it for the one and for the other, side by side. A claim alone need
+    not wait for the disk; one with an ordering key does, or after a power cut the next of its key
+    could overtake what is still on its way here.
 
     `wanted.rooms` is updated to what is left. `tally` and `dirty` are what the breakers need to be told.
     """
@@ -79,10 +85,15 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
             judged, breakers = judging.judge(ended, dirty, tally, now)
             kept, released = _finish(judged, now) if judged else ([], [])
             tried, trying = judging.take_trials(wanted.trials, lease_s, now) if wanted.trials else ([], [])
-            targets = _distinct(released, now) if wanted.only_next else store.due_targets(now) if wanted.rooms else []
-            claims = _claim(targets, wanted.rooms, lease_s, now, with_suspect=wanted.with_suspect)
+            targets, has_suspect = _distinct([*wanted.released, *released], now), False
+            if wanted.rooms and not wanted.only_next:
+                targets, has_suspect = store.due(now)
+            left = [target for target in targets if target[:2] not in wanted.rooms] if wanted.only_next else []
+            claims = _claim(targets, wanted.rooms, lease_s, now, with_suspect=wanted.with_suspect and has_suspect)
+            if claims and not (judged or tried or any(claim.ordering_key for claim in claims)):
+                store.commit_soon()
         judging.settle(judged, breakers, tally, now)
-        turned = Turned([*tried, *claims], [*breakers, *trying], ahead)
+        turned = Turned([*tried, *claims], [*breakers, *trying], ahead, left)
     except UNSTORABLE:
         log.exception("turn_refused", ended=len(ended))
         kept, turned = [item for item in ended if _finish_alone(item)], Turned([])
@@ -122,7 +133,6 @@ def _finish(ended: Sequence[Ended], now: datetime) -> tuple[list[Ended], list[Ta
     ours = store.finish([item.finish for item in ended], now)
     released = move_on({line for line in ours.values() if line}, now)
     kept = [item for item in ended if item.finish.id in ours]
-    store.insert_attempts(item.finish.attempt for item in kept if item.finish.attempt)
     store.add_rollups(_counts([item.finish for item in kept], now))
     bury_finished(item.finish for item in kept)
     responses = [item.response for item in kept if item.response]
@@ -142,9 +152,12 @@ def _distinct(released: Sequence[Target], now: datetime) -> list[Target]:
 def _claim(
     targets: Sequence[Target], rooms: dict[tuple[int, str], int], lease_s: float, now: datetime, *, with_suspect: bool
 ) -> list[Claim]:
-    """Lease what is due, each interface on its own: one with a million waiting hides no other."""
+    """Lease what is due, each interface on its own: one with a million waiting hides no other.
+
+    Higher priorities come first, then in order of position.
+    """
     token = new_id()
-    ids: list[store.Key] = []
+    claims: list[Claim] = []
     waiting: dict[tuple[int, str], list[Target]] = defaultdict(list)
     for target in targets:
         waiting[target[:2]].append(target)
@@ -154,10 +167,10 @@ def _claim(
             if limit > 0:
                 found = store.claim(target[:3], token=token, now=now, lease_s=lease_s, limit=limit)
                 rooms[interface] -= len(found)
-                ids.extend(found)
+                claims += found
     if with_suspect:
-        ids.extend(store.claim_suspect(token=token, now=now, lease_s=lease_s))
-    return store.load_claims(ids, token)
+        claims += store.claim_suspect(token=token, now=now, lease_s=lease_s)
+    return sorted(claims, key=lambda claim: (-claim.priority, claim.position))
 
 
 def _counts(finishes: Sequence[Finish], now: datetime) -> dict[tuple[datetime, int, str, str], tuple[int, float]]:

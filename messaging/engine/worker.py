@@ -1,26 +1,25 @@
 """The delivery engine of one process: claim -> send -> finish, and the sweeps that keep the table honest.
 
-The row is the queue. Two loops share one database thread: `_turn_over` finishes in
-batches whatever ended meanwhile and leases what is due for lanes with room; `_tend`
-renews leases, recovers what other workers lost, and looks twice a second at what became
-due or changed: the registry, the breakers, the processes that share the caps.
+The row is the queue. `_turn_over` finishes in batches whatever ended and leases what is due for
+lanes with room, in one transaction on SQLite; on PostgreSQL `_write_down` finishes beside it.
+`_tend` renews leases, recovers what others lost, and looks twice a second at what became due or
+changed: the registry, the breakers, the processes that share the caps.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
-from django.db import Error as DatabaseError
-from django.db import connection
 
 from endpoints.ids import new_id
 from endpoints.models import Breaker
+from messaging import store
 from messaging.engine import holding, judging, record
 from messaging.engine.crowd import Crowd
+from messaging.engine.database import Database
 from messaging.engine.doors import Interface, Registry, Retiring, read, take_over
 from messaging.engine.gates import Gates
 from messaging.engine.lane import Lane
@@ -28,19 +27,18 @@ from messaging.engine.lanes import Lanes
 from messaging.engine.marking import Marker, Step
 from messaging.engine.record import Ended, Wanted
 from messaging.engine.shares import Shares
+from messaging.engine.sharing import Target
 from messaging.engine.sweeping import Sweeper
 from messaging.store import Glance
 from messaging.wakeups import DONE, DUE, Listener, Notifier
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 POLL_S = 0.5  # how late a due time may be noticed when no hint came
 TEND_S = 0.25
 LOOK_S = 0.5
 SWEEP_S = 1.0
 READ_AGAIN_S = 30.0  # a change made on a host whose clock is behind does not show in the stamp
-DATABASE_RETRY_S = 1.0
 SEND_CUT_S = 20.0
 MAX_ENDED = 1000
 
@@ -50,6 +48,10 @@ class Worker:
 
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
+        # SQLite has one writer: one transaction for all. On PostgreSQL no claim waits until what ended is on the disk.
+        self._database = Database("engine-database")
+        self._ledger = Database("engine-ledger") if store.is_postgresql() else self._database
+        self._is_apart, self._try = self._ledger is not self._database, self._database.call
         self._lanes = Lanes(self._report)
         shares = Shares(new_id())
         self._gates = Gates(shares)
@@ -60,12 +62,12 @@ class Worker:
         self._is_stopped = False  # everything is, by a person
         self._registry = Registry()
         self._ended: list[Ended] = []
+        self._released: list[Target] = []  # where an end let the next of its ordering key go
         self._stopping = asyncio.Event()
         self._drained = False
         self._wake = Listener(DUE)
+        self._news = asyncio.Event() if self._is_apart else self._wake.event  # something ended
         self._done = Notifier(DONE)
-        # One thread: SQLite has one writer anyway, and on PostgreSQL the loop's own work is the bound.
-        self._database = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-database")
         self._retiring = Retiring()
         self._read_again_at = 0.0
         self._marker, self._sweeper = Marker(self._try), Sweeper(self._try, self._wake.event.set)
@@ -80,30 +82,33 @@ class Worker:
         await self._wake.open()
         await self._crowd.join()
         await self._look()
-        turning = asyncio.create_task(self._turn_over(), name="turn")
+        turns = [asyncio.create_task(self._turn_over(), name="turn")]
+        if self._is_apart:
+            turns.append(asyncio.create_task(self._write_down(), name="write"))
         tending = asyncio.create_task(self._tend(), name="tend")
         marking = asyncio.create_task(self._marker.run(), name="mark")
         stopping = asyncio.create_task(self._stopping.wait(), name="stop")
         try:
             # A loop that ends by itself has failed: write down what is known, then let the supervisor start anew.
-            await asyncio.wait((turning, tending, marking, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((*turns, tending, marking, stopping), return_when=asyncio.FIRST_COMPLETED)
             self.stop()
             await self._drain()
             self._drained = True
             self._wake.event.set()
-            await turning
+            self._news.set()
+            await asyncio.gather(*turns)
             for loop in filter(asyncio.Task.done, (tending, marking)):
                 await loop
         finally:
-            for task in (turning, tending, marking, stopping):
+            for task in (*turns, tending, marking, stopping):
                 task.cancel()
-            await asyncio.gather(turning, tending, marking, stopping, return_exceptions=True)
+            await asyncio.gather(*turns, tending, marking, stopping, return_exceptions=True)
             await self._close()
 
     async def _turn_over(self) -> None:
-        """Write down what ended and lease what is due, again and again; end when stopped and all is written."""
+        """Lease what is due, again and again, and write down what ended; end when stopped and all is written."""
         polled_at = float("-inf")
-        while self._ended or not self._drained:
+        while not self._drained or (self._ended and not self._is_apart):
             wanted = Wanted() if self._stopping.is_set() else self._wanted()
             # A look hints at what is due, and costs less than a claim; we ask by ourselves when none came for long.
             is_polling = time.monotonic() - max(polled_at, self._seen_at) >= POLL_S
@@ -111,49 +116,62 @@ class Worker:
             wanted.only_next = not is_asked
             if is_asked:
                 polled_at = time.monotonic()
-            if self._ended or wanted.trials or (is_asked and wanted.rooms):
-                await self._turn(wanted)
+            is_asked = is_asked or any(target[:2] in wanted.rooms for target in self._released)
+            ended = [] if self._is_apart else self._ended[:MAX_ENDED]
+            if ended or wanted.trials or (is_asked and wanted.rooms):
+                await self._turn(ended, wanted)
             else:
                 await self._wake.wait(POLL_S)
 
+    async def _write_down(self) -> None:
+        """Write down what ended beside the claims, again and again; end when stopped and all is written."""
+        while self._ended or not self._drained:
+            if self._ended:
+                await self._turn(self._ended[:MAX_ENDED], Wanted(only_next=True), self._ledger)
+                self._wake.event.set()  # there may be room again, and the next of a key to go
+            else:
+                await self._news.wait()
+                self._news.clear()
+
     def _wanted(self) -> Wanted:
         """Return what to claim: nothing when we were silent for so long that others may have taken over our part."""
-        if self._is_stopped or self._crowd.is_silent:
-            return Wanted()
-        return Wanted(self._lanes.rooms(), trials=self._gates.to_try())
+        is_idle = self._is_stopped or self._crowd.is_silent
+        return Wanted() if is_idle else Wanted(self._lanes.rooms(), trials=self._gates.to_try())
 
-    async def _turn(self, wanted: Wanted) -> None:
+    async def _turn(self, batch: list[Ended], wanted: Wanted, database: Database | None = None) -> None:
         """Hand what ended to the database, and what it leases to the lanes."""
-        batch = self._ended[:MAX_ENDED]
         held_until = time.monotonic() + self._lease_s
-        rooms = wanted.rooms
+        rooms, before, dirty = wanted.rooms, list(wanted.rooms), self._gates.dirty()
         wanted.with_suspect = bool(rooms) and not wanted.only_next and self._lanes.may_take_suspect()
-        before = list(rooms)
-        turned = await self._try(record.turn, batch, wanted, self._lease_s, self._tally, self._gates.dirty())
+        if rooms:
+            wanted.released, self._released = self._released, []
+        turned = await (database or self._database).call(record.turn, batch, wanted, self._lease_s, self._tally, dirty)
         if turned is None:
             # Our leases outlive a short outage; what a longer one costs is a second try, not the message.
-            if self._drained:
+            if batch and self._drained:
                 log.error("stopped_unwritten", count=len(self._ended))
                 self._ended.clear()
             return
         del self._ended[: len(batch)]
         if batch:
             self._done.notify()
-        if turned.ahead is not None:
-            self._gates.ahead = turned.ahead
+        self._gates.ahead = turned.ahead or self._gates.ahead
+        self._released += turned.released
         self._learn(turned.breakers, judged=True)
         if self._stopping.is_set():  # leased while the stop came: nobody would wait for their sends
             await self._try(record.release, turned.claims)
             return
         self._lanes.put(self._registry, turned.claims, held_until, self._gates.ahead)
         if rooms:
-            self._lanes.claimed(before, rooms, turned.claims, only_next=wanted.only_next)
+            self._lanes.claimed(before, rooms, turned.claims, wanted)
 
     def _report(self, ended: Ended) -> None:
         if gate := self._gates.known(ended.finish.endpoint_id):
             gate.note(failed=judging.outcome(ended) in judging.FAILED)
         self._ended.append(ended)
-        self._wake.event.set()
+        self._news.set()
+        if self._lanes.has_suspects:
+            self._wake.event.set()
 
     async def _tend(self) -> None:
         """Do what must be done every so often, whatever else goes on."""
@@ -278,22 +296,5 @@ class Worker:
             for door in doors:
                 await door.transport.aclose()
         await self._crowd.leave()
-        await asyncio.get_running_loop().run_in_executor(self._database, lambda: connection.close())
-        self._database.shutdown()
-
-    async def _try(self, call: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
-        """Run a call in the database thread; return None when the database failed, after dropping its connection."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._database, _call, call, arguments, options)
-        except DatabaseError as exc:
-            log.warning("database_failed", call=call.__name__, error=str(exc))
-            await asyncio.sleep(DATABASE_RETRY_S)
-            return None
-
-
-def _call(call: Callable[..., T], arguments: tuple[Any, ...], options: dict[str, Any]) -> T:
-    try:
-        return call(*arguments, **options)
-    except DatabaseError:
-        connection.close()
-        raise
+        for database in {self._database, self._ledger}:
+            await database.close()

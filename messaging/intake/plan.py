@@ -63,7 +63,7 @@ def plan(draft: Draft, principal: Principal, parties: dict[str, Party], broadcas
             found = [_owed_to(target, source, parties, principal, draft)]
         owed |= {(one.system_id, one.interface): one for one in found}
     for name, path in source.search_keys:
-        _extract(draft, name, path)
+        extract(draft, name, path)
     is_compared = bool(draft.message_id or draft.idempotency_key)
     return Planned(draft, source, list(owed.values()), draft.fingerprint() if is_compared else b"", len(draft.payload))
 
@@ -127,7 +127,7 @@ def _start(door: Interface, draft: Draft) -> tuple[str, str]:
     return State.PENDING.value, (Reason.SCHEDULED if draft.deliver_at else Reason.NEW).value
 
 
-def _extract(draft: Draft, name: str, path: str) -> None:
+def extract(draft: Draft, name: str, path: str) -> None:
     """Index a business key the sending system declared; a message without it is no error."""
     if name in draft.search_keys:
         return

@@ -13,6 +13,7 @@ from django.db.models import Q
 
 from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, ControlPlaneError, NotFound
+from endpoints.models import SystemState
 from messaging import moves, store
 from messaging.intake.commit import store_planned
 from messaging.intake.envelope import Draft
@@ -65,7 +66,7 @@ class Redrive(Action):
     states = UNSUCCESSFUL
 
     def allowed(self, before: datetime) -> Q:
-        return super().allowed(before) & Q(message__payload__isnull=False)
+        return super().allowed(before) & Q(message__payload__isnull=False) & ~Q(system__state=SystemState.RETIRED)
 
     def act(self, ids: Ids, before: datetime, by: Principal) -> int:
         return moves.send_again(ids, self.allowed(before), Trigger.REDRIVE)
@@ -151,7 +152,7 @@ class Resolve(Action):
         return super().allowed(before) & Q(resolved_at__isnull=True)
 
     def act(self, ids: Ids, before: datetime, by: Principal) -> int:
-        return moves.resolve(ids, self.allowed(before))
+        return moves.resolve(ids, self.allowed(before), by.label)
 
 
 ACTIONS: dict[str, Action] = {

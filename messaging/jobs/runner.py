@@ -22,19 +22,28 @@ from django.db.models.functions import Coalesce, Now
 
 from endpoints.access import audit
 from messaging import store
-from messaging.jobs.selection import Ahead, Selection, principal_of, selection_of
+from messaging.jobs.actions import ACTIONS
+from messaging.jobs.ahead import Ahead
+from messaging.jobs.keys import KeySelection
+from messaging.jobs.selection import OTHERS, Selection, principal_of, selection_of
 from messaging.models import Job, JobState
-from messaging.pace import Pace
+from messaging.pace import MOST, Pace
 from messaging.wakeups import DUE, JOBS, Listener, Notifier
 
 log = structlog.get_logger(__name__)
 
 IDLE_S = 1.0
 TURN_S = 1.0  # one job's, while others wait
+FEWEST = 200  # rows a transaction: what it costs beside them is as much as so many
+SEEN_FOR_S = 5.0  # what was found is not looked for again; in what state it is, each batch looks anyway
+STOP_S = 10.0  # a database that hangs must not hold the end of this process; it takes back what is not committed
 SHORTEST_S = 0.05
 LONGEST_LEASE_S = 10.0
-BATCHES_PER_S = 5  # of a job with a rate: small ones, evenly
-IS_FREE = Q(state=JobState.RUNNING) & (Q(lease_until__isnull=True) | Q(lease_until__lt=Now()))
+BATCH_S = 0.2  # of a job with a rate: small batches, evenly
+# Of what is no action of the table somebody else takes care.
+IS_FREE = Q(state=JobState.RUNNING, action__in=[*ACTIONS, *OTHERS]) & (
+    Q(lease_until__isnull=True) | Q(lease_until__lt=Now())
+)
 _due = Notifier(DUE)
 
 
@@ -45,6 +54,7 @@ class Runner:
         self._is_stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener = Listener(JOBS)
+        self._turn: Turn | None = None
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
 
     def start(self) -> None:
@@ -52,12 +62,13 @@ class Runner:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the batch in hand; blocks until that is committed."""
+        """End after the batch in hand; blocks until that is committed, or for STOP_S."""
         assert self._loop is not None
         self._is_stopping.set()
         self._loop.call_soon_threadsafe(self._listener.event.set)
-        self._thread.join()
-        self._loop.close()
+        self._thread.join(STOP_S)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     def _run(self) -> None:
         assert self._loop is not None
@@ -65,8 +76,12 @@ class Runner:
         while not self._is_stopping.is_set():
             try:
                 wait_s = self.step()
+            except DatabaseError as exc:  # it may come back
+                log.warning("jobs_wait_for_database", error=str(exc))
+                connection.close()
+                wait_s = IDLE_S
             except Exception as exc:  # whatever it was, the other jobs go on
-                log.exception("jobs_failed", error=str(exc))
+                log.exception("job_failed", error=str(exc))
                 connection.close()
                 wait_s = IDLE_S
             if wait_s > 0:
@@ -86,21 +101,29 @@ class Runner:
         token = uuid.uuid4()
         if not _lease(pk, token):
             return SHORTEST_S  # another runner has it
+        if self._turn is None or self._turn.pk != pk:
+            self._turn = Turn(pk)
+        turn, until = self._turn, time.monotonic() + TURN_S
+        turn.begin(token)
         try:
-            self._work(pk, token)
+            while turn.do_batch(is_last=time.monotonic() > until or self._is_stopping.is_set()):
+                pass
         except DatabaseError:
+            self._turn = None
             raise  # it may pass; the lease runs out and the job goes on
         except Exception as exc:
             _fail(pk, token, exc)
             raise
         return 0.0
 
-    def _work(self, pk: uuid.UUID, token: uuid.UUID) -> None:
-        pace, until = Pace(), time.monotonic() + TURN_S
-        is_held = True
-        while is_held:
-            is_last = time.monotonic() > until or self._is_stopping.is_set()
-            is_held = _do_batch(pk, token, pace, is_last=is_last)
+
+def work_off(pk: uuid.UUID) -> None:
+    """Do one job here and now, to its end; leaves alone what is paused, or what another runner has."""
+    token, turn = uuid.uuid4(), Turn(pk)
+    if _lease(pk, token):
+        turn.begin(token)
+        while turn.do_batch(is_last=False):
+            pass
 
 
 def _lease(pk: uuid.UUID, token: uuid.UUID) -> bool:
@@ -113,35 +136,63 @@ def _lease_length() -> timedelta:
     return timedelta(seconds=min(LONGEST_LEASE_S, settings.ENV.lease_s))
 
 
-def _do_batch(pk: uuid.UUID, token: uuid.UUID, pace: Pace, *, is_last: bool) -> bool:
-    """Do the next batch; return whether the job is still ours to go on with."""
-    job = Job.objects.filter(pk=pk, lease_token=token, state=JobState.RUNNING).first()
-    if job is None:
-        return False
-    selection = selection_of(job)
-    if job.total is None:  # too many to be counted while somebody waited
-        Job.objects.filter(pk=pk).update(total=job.done + job.passed_over + selection.count(None))
-    ahead = selection.ahead(job.place, _size(job, pace))
-    started = time.monotonic()
-    with transaction.atomic():
-        locked = Job.objects.select_for_update().filter(pk=pk, lease_token=token, state=JobState.RUNNING)
-        held = locked.first()
-        if held is None or held.place != job.place:
+class Turn:
+    """What one runner does of one job before others have theirs: it looks far ahead, and goes in short transactions."""
+
+    def __init__(self, pk: uuid.UUID) -> None:
+        self.pk = pk
+        self._pace = Pace(FEWEST)
+        self._selection: Selection | KeySelection | None = None
+        self._place = ""
+        self._rest: Ahead | None = None  # seen behind the place
+        self._seen_at = 0.0
+
+    def begin(self, token: uuid.UUID) -> None:
+        """Go on under another lease; what was seen long ago is looked at anew."""
+        self._ours = Job.objects.filter(pk=self.pk, lease_token=token, state=JobState.RUNNING)
+        if time.monotonic() - self._seen_at > SEEN_FOR_S:
+            self._rest = None
+
+    def do_batch(self, *, is_last: bool) -> bool:
+        """Do the next batch; return whether the job is still ours to go on with."""
+        if self._rest is None and not self._look():
             return False
-        is_held = _act(held, selection, ahead, is_last=is_last)
-    if selection.action.wakes and ahead.ids:
-        _due.notify()
-    pace.took(time.monotonic() - started)
-    return is_held
+        assert self._selection is not None
+        assert self._rest is not None
+        selection = self._selection
+        with transaction.atomic():
+            started = time.monotonic()  # what it waited for the lock before is no reason to go slower
+            held = self._ours.select_for_update().first()
+            if held is None or held.place != self._place:
+                self._rest = None  # paused or taken over; or another runner had a turn since
+                return held is not None
+            whole = selection.action.whole_messages
+            part, self._rest = self._rest.split(_allowed(held, BATCH_S, self._pace.rows), whole_messages=whole)
+            self._place = part.place
+            is_held = _act(held, selection, part, is_last=is_last)
+        if selection.action.wakes and part.rows:
+            _due.notify()
+        self._pace.took(time.monotonic() - started)
+        return is_held
+
+    def _look(self) -> bool:
+        """See what is behind the place, outside of any transaction; return whether the job is ours."""
+        job = self._ours.first()
+        if job is None:
+            return False
+        self._selection, self._place, self._seen_at = selection_of(job), job.place, time.monotonic()
+        if job.total is None:  # too many to be counted while somebody waited
+            Job.objects.filter(pk=job.pk).update(total=job.done + job.passed_over + self._selection.count(None))
+        self._rest = self._selection.ahead(job.place, _allowed(job, SEEN_FOR_S, MOST))
+        return True
 
 
-def _size(job: Job, pace: Pace) -> int:
-    if job.rate_per_s is None:
-        return pace.rows
-    return min(pace.rows, max(1, int(job.rate_per_s / BATCHES_PER_S)))
+def _allowed(job: Job, seconds: float, most: int) -> int:
+    """Return how many rows a job may do in so many seconds, `most` at most and one at least."""
+    return most if job.rate_per_s is None else min(most, max(1, int(job.rate_per_s * seconds)))
 
 
-def _act(job: Job, selection: Selection, ahead: Ahead, *, is_last: bool) -> bool:
+def _act(job: Job, selection: Selection | KeySelection, ahead: Ahead, *, is_last: bool) -> bool:
     """Do the action to what is ahead and move the job behind it; return whether it is still ours."""
     acted = selection.action.act(ahead.ids, selection.before, selection.principal) if ahead.ids else 0
     now = store.now()
@@ -156,7 +207,7 @@ def _act(job: Job, selection: Selection, ahead: Ahead, *, is_last: bool) -> bool
     job.lease_until = now + _lease_length() if is_held else None
     job.save(
         update_fields=[
-            *("done", "passed_over", "place", "next_at", "state", "finished_at", "total"),
+            *("done", "passed_over", "place", "next_at", "state", "finished_at"),
             *("lease_token", "lease_until"),
         ]
     )
@@ -167,7 +218,7 @@ def _next_at(job: Job, acted: int, now: datetime) -> datetime:
     """Return when the next batch may go: what `acted` takes at the job's rate, from when this one might have gone."""
     if job.rate_per_s is None:
         return now
-    return max(job.next_at, now - timedelta(seconds=1 / BATCHES_PER_S)) + timedelta(seconds=acted / job.rate_per_s)
+    return max(job.next_at, now - timedelta(seconds=BATCH_S)) + timedelta(seconds=acted / job.rate_per_s)
 
 
 def _finish(job: Job, now: datetime) -> None:

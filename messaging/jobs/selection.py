@@ -1,7 +1,7 @@
 """Which deliveries a job is for: what its filter finds of those its action applies to, in order of position."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -17,19 +17,12 @@ from endpoints.edge.walks import read as read_along
 from messaging import walks
 from messaging.filters import DELIVERIES
 from messaging.jobs.actions import ACTIONS, Action
-from messaging.models import Delivery, Job
+from messaging.jobs.ahead import Ahead, place_of
+from messaging.jobs.keys import KeySelection
+from messaging.models import Delivery, Job, JobAction
 
 ORDER = Order("created_at", "message_id", descending=False)
 Lists = Mapping[str, list[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """The next deliveries, and where they end; without `more`, nothing lies behind it."""
-
-    ids: Sequence[uuid.UUID]
-    place: str
-    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +47,16 @@ class Selection:
         """Return up to `count` deliveries behind `place`: along an index, after a bounded look."""
         at = place.split(":") if place else None
         cursor = Cursor(backwards=False, value=int(at[0]), pk=uuid.UUID(at[1])) if at else None
-        rows = self.rows().only("pk", "message_id")
-        found = read_along(rows, ORDER, cursor, count, self._walk())
-        ids, end = [row.pk for row in found.rows], found.end
-        if found.rows and self.action.whole_messages:
-            last = found.rows[-1]
-            ids += rows.filter(message_id=last.message_id, pk__gt=last.pk).values_list("pk", flat=True)
-            end = end or (last.message_id, uuid.UUID(int=2**128 - 1))
+        asked = self.rows().values_list("message_id", "pk", named=True)
+        found = read_along(asked, ORDER, cursor, count, self._walk())
+        rows, end = [(row.message_id, row.pk) for row in found.rows], found.end
+        if rows and self.action.whole_messages:
+            position, pk = rows[-1]
+            same = asked.filter(message_id=position, pk__gt=pk).order_by("pk")
+            rows += [(position, other) for other in same.values_list("pk", flat=True)]
         if end is None:
-            end = (found.rows[-1].message_id, found.rows[-1].pk) if found.rows else (self.upto, uuid.UUID(int=0))
-        return Ahead(ids, f"{end[0]}:{end[1]}", found.more and end[0] <= self.upto)
+            end = rows[-1] if rows else (self.upto, uuid.UUID(int=0))
+        return Ahead(rows, place_of(*end), found.more and end[0] <= self.upto)
 
     def count(self, most: int | None) -> int:
         """Return how many there are, counting no further than `most`."""
@@ -80,9 +73,9 @@ class Selection:
 
     def states(self, most: int) -> dict[str, int]:
         """Return how many of the first `most` are in which state."""
-        chosen = self._along_index().order_by().values("pk")[:most]
-        counts = Delivery.objects.filter(pk__in=chosen).order_by("state").values_list("state")
-        return dict(counts.annotate(Count("pk")))
+        counts = {str(state): Count("pk", filter=Q(state=state)) for state in self.action.states}
+        found = self._along_index()[:most].aggregate(**counts)
+        return {state: count for state, count in found.items() if count}
 
     def _walk(self) -> Walk:
         given = parsed_lists(DELIVERIES, self.filter, read)
@@ -98,8 +91,14 @@ class Selection:
         return self.rows().filter(reduce(or_, found)).order_by() if found else self.rows().none()
 
 
-def selection_of(job: Job) -> Selection:
+# Actions on something else than deliveries that a filter finds.
+OTHERS = {JobAction.INDEX: KeySelection}
+
+
+def selection_of(job: Job) -> Selection | KeySelection:
     """Return what a job is for."""
+    if other := OTHERS.get(JobAction(job.action)):
+        return other(job, principal_of(job))
     return Selection(ACTIONS[job.action], job.filter, principal_of(job), job.upto, job.created_at)
 
 

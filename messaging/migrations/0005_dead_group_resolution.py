@@ -26,6 +26,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='delivery',
+            index=models.Index(condition=models.Q(('resolved_at__isnull', False)), fields=['message'], name='delivery_by_resolved'),
+        ),
+        migrations.AddIndex(
+            model_name='delivery',
             index=models.Index(condition=models.Q(('resolved_at__isnull', False)), fields=['resolved_at', 'message'], name='delivery_resolved'),
         ),
     ]

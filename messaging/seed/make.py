@@ -113,14 +113,11 @@ def _sum_up(cursor: Any, parties: list[Party]) -> None:
 
 def _count_groups(cursor: Any) -> None:
     """Let the groups say what is in them, and none be empty."""
-    inside = (
-        "FROM messaging_delivery d WHERE d.group_id = messaging_deadgroup.id"
-        " AND d.group_id IS NOT NULL AND d.resolved_at IS NULL"
-    )
+    newest = DIALECTS[connection.vendor].id("max(CAST(d.id AS text))")  # ids grow with time
     cursor.execute(
-        f"UPDATE messaging_deadgroup SET count = (SELECT count(*) {inside}),"
-        f" first_at = coalesce((SELECT min(d.finished_at) {inside}), first_at),"
-        f" last_at = coalesce((SELECT max(d.finished_at) {inside}), last_at),"
-        f" example = (SELECT d.id {inside} ORDER BY d.message_id DESC LIMIT 1)"
+        "UPDATE messaging_deadgroup SET count = t.n, first_at = t.first_at, last_at = t.last_at, example = t.newest"
+        " FROM (SELECT d.group_id, count(*) AS n, min(d.finished_at) AS first_at, max(d.finished_at) AS last_at,"
+        f" {newest} AS newest FROM messaging_delivery d WHERE d.group_id IS NOT NULL AND d.resolved_at IS NULL"
+        " GROUP BY d.group_id) AS t WHERE messaging_deadgroup.id = t.group_id"
     )
     cursor.execute("DELETE FROM messaging_deadgroup WHERE count = 0 AND resolved_at IS NULL")

@@ -5,29 +5,29 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet, Sum
+from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
 
 from endpoints.access import audit
 from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, Forbidden
 from endpoints.models import System, visible
-from messaging import store
-from messaging.models import UNGROUPED, DeadGroup, Delivery, State
-from messaging.services import deliveries
+from messaging import moves, store
+from messaging.models import UNGROUPED, DeadGroup, Delivery, JobAction, State
+from messaging.services import deliveries, jobs
 
-BATCH = 500
-MOST_AT_ONCE = 5_000  # of one request; the rest is for the next one
+MOST_AT_ONCE = 1_000  # resolved while the caller waits
 MOST_UNGROUPED = 5_000  # more says nothing more
 EXAMPLES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What came of resolving a group: how many are done with, how many are left, of these how many hold an order."""
+    """What came of resolving a group: how many are done with and left, how many hold an order, the job that does it."""
 
     resolved: int
     left: int
     halting: int
+    job: UUID | None = None
 
 
 def groups(principal: Principal) -> QuerySet[DeadGroup]:
@@ -64,11 +64,11 @@ def in_groups(principal: Principal | None = None, system: System | None = None) 
 
 def ungrouped(principal: Principal | None = None, system: System | None = None) -> int:
     """Return how many dead letters are of before there were groups, and not looked at yet."""
-    rows: Any = Delivery.objects.filter(UNGROUPED).order_by()
+    rows: Any = Delivery.objects.filter(UNGROUPED).order_by()  # few, along their own index: the rest is checked on it
     if principal is not None:
         rows = rows.filter(visible(principal, "system__owner"))
     if system is not None:
-        rows = rows.filter(system=system)
+        rows = rows.filter(Exists(System.objects.filter(pk=OuterRef("system"), slug=system.slug)))
     return int(rows.values("pk")[:MOST_UNGROUPED].count())
 
 
@@ -98,28 +98,26 @@ def resolve(delivery: Delivery, *, by: Principal) -> Delivery:
             raise Conflict(f"the delivery {told}", code="wrong_state")
         if row.halting:
             raise Conflict("the next of its ordering key waits for it: send it again or cancel it", code="wrong_state")
-        _resolve([row.pk], by)
+        moves.resolve([row.pk], Q(), by.label)
         audit.record(by, "resolve", row, {"resolved": [False, True]})
     delivery.refresh_from_db()
     return delivery
 
 
 def resolve_all(group: DeadGroup, *, by: Principal) -> Resolved:
-    """Resolve what is dead of this cause now, in bounded steps; what dies later opens the group again.
+    """Resolve what is dead of this cause now; what dies later opens the group again. More than a few become a job.
 
     Those that hold up their ordering key are passed over: they must be sent again or cancelled. Raises Forbidden.
     """
     _demand_operator(by)
-    until, done = store.now(), 0
-    while done < MOST_AT_ONCE:
-        with transaction.atomic():
-            rows = members(group).select_for_update().filter(finished_at__lte=until, halting=False)
-            ids = list(rows.order_by("message_id").values_list("pk", flat=True)[:BATCH])
-            if not ids:
-                break
-            _resolve(ids, by)
-            audit.record(by, "resolve", group, {"resolved": [0, len(ids)]})
-            done += len(ids)
+    ids = list(members(group).order_by("message_id").values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
+    if len(ids) > MOST_AT_ONCE:
+        job, _ = jobs.create(JobAction.RESOLVE, {"dead_group": str(group.pk)}, by=by)
+        return Resolved(0, group.count, 0, job.pk)
+    with transaction.atomic():
+        done = moves.resolve(ids, Q(), by.label) if ids else 0
+        if done:
+            audit.record(by, "resolve", group, {"resolved": [0, done]})
     group.refresh_from_db()
     return Resolved(done, group.count, members(group).filter(halting=True).count() if group.count else 0)
 
@@ -132,17 +130,6 @@ def try_one(group: DeadGroup, *, by: Principal) -> Delivery:
     if newest is None:
         raise Conflict("none of this cause is left to be sent again", code="wrong_state")
     return deliveries.resend(newest, by=by)
-
-
-def _resolve(ids: list[UUID], by: Principal) -> None:
-    """Mark dead letters whose rows are held; a group in which none is left is closed by who did it."""
-    now = store.now()
-    theirs = list(
-        Delivery.objects.filter(pk__in=ids, group__isnull=False).values_list("group_id", flat=True).distinct()
-    )
-    store.leave_groups(ids)
-    Delivery.objects.filter(pk__in=ids).update(resolved_at=now)
-    DeadGroup.objects.filter(pk__in=theirs, count=0).update(resolved_at=now, resolved_by=by.label)
 
 
 def _demand_operator(by: Principal) -> None:

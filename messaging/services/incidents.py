@@ -18,7 +18,7 @@ MOST_LOOKED_AT = 100
 
 def incidents(principal: Principal) -> QuerySet[Any]:
     """Return the incidents a caller may see: of its teams' systems, of nobody's, and of our own processes."""
-    return Incident.objects.visible_to(principal).select_related("system__owner", "endpoint", "parent")
+    return Incident.objects.visible_to(principal).select_related("system__owner", "endpoint")
 
 
 def open_incidents(principal: Principal) -> QuerySet[Any]:

@@ -55,9 +55,10 @@ class Progress:
 def preview(action: str, given: Any, *, by: Principal, everything: bool = False) -> Preview:
     """Return what a job would do now; raises as `create` does."""
     selection = _selection(action, given, by, everything=everything)
-    count = selection.count(COUNTED + 1)
-    states = selection.states(COUNTED)
-    return Preview(min(count, COUNTED), count <= COUNTED, states, selection.examples(EXAMPLES))
+    states = selection.states(COUNTED + 1)
+    count = sum(states.values())
+    shown = {state: min(number, COUNTED) for state, number in states.items()}
+    return Preview(min(count, COUNTED), count <= COUNTED, shown, selection.examples(EXAMPLES))
 
 
 def create(

@@ -240,7 +240,7 @@ def _first(state: State, system: System | None) -> QuerySet[Any]:
     rows = Delivery.objects.filter(ALONG[state]).order_by()
     if system is None:
         return rows if state == State.SENDING else rows.order_by("message_id")
-    if state == State.SENDING:  # few: checked one by one, not looked for among all of the system's
+    if state in (State.SENDING, State.DEAD):  # few: checked one by one, not looked for among all of the system's
         return rows.filter(Exists(System.objects.filter(pk=OuterRef("system"), slug=system.slug)))
     if state == State.PENDING:  # in the order of the engine's own index, which is by system
         return Delivery.objects.filter(state=state, system=system).order_by("interface", "-priority", "due_at")

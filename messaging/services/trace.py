@@ -5,17 +5,18 @@ both ways, a few levels deep, and from an id also the business keys, unless one 
 shared by too many. All of it is bounded: so many probes of an index, so many hops.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db.models import QuerySet
 
 from endpoints.access.principal import Principal
 from endpoints.edge import display
-from messaging.models import Delivery, Message, SearchKey, State
+from messaging import store
+from messaging.models import Delivery, Message, MessageType, SearchKey, State
 from messaging.services import finding
 from messaging.services.why import brief
 from messaging.services.why.asked import unknown
@@ -82,7 +83,7 @@ def trace(query: str, principal: Principal, now: datetime, before: int | None = 
     is_keyed = any(KEYED & found for found in places.kinds.values())
     linked = _Links(principal, kinds, follow_keys=not is_keyed).follow(seeds)
     messages = sorted([*seeds, *linked], key=lambda message: message.pk)
-    hops = [_hop(message, kinds.get(message.pk, []), now) for message in messages]
+    hops = [_hop(message, text, kinds.get(message.pk, []), now) for message in messages]
     return Trace(
         text,
         hops,
@@ -114,15 +115,17 @@ class _Links:
         return found
 
     def _next(self, messages: Iterable[Message], room: int) -> list[int]:
-        fresh: list[int] = []
+        wanted: dict[str, dict[str, str]] = defaultdict(dict)  # by the field: value, and how to say it
         for name, value, kind in self._links(messages):
-            if (name, value) in self._asked or len(self._asked) >= MOST_PROBES or len(fresh) >= room:
-                continue
-            self._asked.add((name, value))
-            for position in _positions(name, value):
+            if (name, value) not in self._asked and len(self._asked) < MOST_PROBES:
+                self._asked.add((name, value))
+                wanted[name][value] = kind
+        fresh: list[int] = []
+        for name, kinds in wanted.items():
+            for position, value in _positions(name, list(kinds)):
                 if position not in self._kinds and len(fresh) < room:
                     fresh.append(position)
-                    self._kinds[position] = [kind]
+                    self._kinds[position] = [kinds[value]]
         return fresh
 
     def _links(self, messages: Iterable[Message]) -> Iterable[tuple[str, str, str]]:
@@ -135,18 +138,29 @@ class _Links:
                 yield f"key:{name}", value, f"{name}={value}"
 
 
-def _positions(name: str, value: str) -> list[int]:
-    """Return the newest messages that share this; none when a business key is too common to mean anything."""
-    rows: QuerySet[Any, Any]
+def _positions(name: str, values: list[str]) -> list[tuple[int, str]]:
+    """Return (position, value) of messages that share one of these; of a business key that is too common, none."""
     if name.startswith("key:"):
-        rows = SearchKey.objects.filter(value=value, name=name.removeprefix("key:")).order_by("-message")
-        found: list[int] = list(rows.values_list("message_id", flat=True)[: TOO_COMMON + 1])
-        return [] if len(found) > TOO_COMMON else found
-    rows = Message.objects.filter(message_id=value) if name == "message_id" else said_correlation(value)
-    return list(rows.order_by("-position").values_list("position", flat=True)[:MOST_LINKED])
+        return [pair for value in values for pair in _of_key(name.removeprefix("key:"), value)]
+    if name == "message_id":  # each has one of a source at most
+        return list(Message.objects.filter(message_id__in=values).values_list("position", name)[:MOST_LINKED])
+    together = said_correlation(values).order_by().values_list("position", name)[: MOST_LINKED + 1]
+    with store.along_indexes():
+        found = list(together)
+    if len(found) <= MOST_LINKED:
+        return found
+    # One of them leads to very many, and may hide the others: the newest of each.
+    each = [said_correlation([value]).order_by("-position").values_list("position", name) for value in values]
+    return [pair for rows in each for pair in rows[:MOST_LINKED]]
 
 
-def _hop(message: Any, found_by: list[str], now: datetime) -> Hop:
+def _of_key(name: str, value: str) -> list[tuple[int, str]]:
+    rows = SearchKey.objects.filter(value=value, name=name).order_by("-message").values_list("message_id", flat=True)
+    found = list(rows[: TOO_COMMON + 1])
+    return [] if len(found) > TOO_COMMON else [(position, value) for position in found]
+
+
+def _hop(message: Any, text: str, found_by: list[str], now: datetime) -> Hop:
     gaps = []
     if message.is_removed:
         days = settings.ENV.keep_bodies_days
@@ -154,8 +168,11 @@ def _hop(message: Any, found_by: list[str], now: datetime) -> Hop:
     if message.unrouted:
         gaps.append("it matched no target: nobody was sent it")
     kind = message.event_type or message.message_type
-    said = f"{message.source.slug} sent {kind} {at(message.created_at)}"
-    return Hop(message, found_by, [Step(delivery, brief(delivery, now)) for delivery in message.seen], said, gaps)
+    verb = "answered" if message.message_type == MessageType.RESPONSE else "sent"
+    said = f"{message.source.slug} {verb} {kind} {at(message.created_at)}"
+    named = [f"{name}={value}" for name, value in message.search_keys.items() if text in (value, f"{name}={value}")]
+    shown = [other for kind in found_by for other in (named if kind == "search key" and named else [kind])]
+    return Hop(message, shown, [Step(delivery, brief(delivery, now)) for delivery in message.seen], said, gaps)
 
 
 def _summary(text: str, messages: list[Any]) -> str:

@@ -40,6 +40,10 @@ API_PAGES = (
     "deliveries/?ordering=due_at",
     "dead-letters/",
     "dead-letters/?event_type=contract.signed",
+    "dead-letters/?resolved=true",
+    "dead-letters/?resolved=false",
+    "dead-letters/groups/",
+    "dead-letters/groups/?ordering=-count&q=step",
     "messages/",
     "messages/?source_system=seed-003",
     "messages/?target_system=seed-003",
@@ -61,6 +65,10 @@ ADMIN_PAGES = (
     "/admin/messaging/delivery/?q=c77",
     "/admin/messaging/delivery/?event_type=nothing",
     "/admin/messaging/message/?search_key=order:4100500",
+    "/admin/dead-letters/",
+    "/admin/dead-letters/?ordering=-count",
+    "/admin/dead-letters/?system=seed-003&q=step",
+    "/admin/dead-letters/?resolved=true",
 )
 
 

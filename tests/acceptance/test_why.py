@@ -168,6 +168,25 @@ def expired(stack: Stack, receiver: HttpReceiver) -> Made:
     return link, message_id
 
 
+def maintained(stack: Stack, receiver: HttpReceiver) -> Made:
+    link = Link(stack, receiver.url)
+    window = {"until": soon(NEVER_S), "reason": "new disks"}
+    assert stack.api("POST", f"systems/{link.target}/maintenance/", json=window).status_code == 201
+    message_id = link.send()
+    link.until(message_id, "pending", reason="maintenance")
+    return link, message_id
+
+
+def retired(stack: Stack, receiver: HttpReceiver) -> Made:
+    receiver.answer(500)
+    link = Link(stack, receiver.url, retry_schedule_s=[NEVER_S])
+    message_id = link.send()
+    link.until(message_id, "pending", reason="retrying")
+    link.act(f"systems/{link.target}/retire/", {"drain": False})
+    link.until(message_id, "cancelled")
+    return link, message_id
+
+
 def cancelled(stack: Stack, receiver: HttpReceiver) -> Made:
     link, message_id = scheduled(stack, receiver)
     link.act(f"deliveries/{link.delivery(message_id)['id']}/cancel/")
@@ -260,7 +279,7 @@ TABLE: list[tuple[Callable[[Stack, HttpReceiver], Made], tuple[str, str], list[s
     (
         exhausted,
         ("dead", "exhausted"),
-        [": every try of 2 failed; {system}: it answered 500 twice, last 'boom'"],
+        [": every one of 2 tries failed; {system}: it answered 500 twice, last 'boom'"],
         ["resend"],
     ),
     (
@@ -282,6 +301,13 @@ TABLE: list[tuple[Callable[[Stack, HttpReceiver], Made], tuple[str, str], list[s
         ["see_message"],
     ),
     (expired, ("expired", "ttl"), ["expired ", "its time to live of 2 s was over", "it answered 500 once"], ["resend"]),
+    (
+        maintained,
+        ("pending", "maintenance"),
+        ["{target} is under maintenance since ", " by key:", ", 'new disks'; no other waits", "; until "],
+        ["end_maintenance", "cancel"],
+    ),
+    (retired, ("cancelled", "retired"), [", after 1 try: {target} was retired by key:"], ["see_system"]),
     (cancelled, ("cancelled", "operator"), ["cancelled ", " by key:", "without a try"], ["resend"]),
     (sent_again, ("pending", "retrying"), ["waiting, sent again by key:", ", last 'still broken'"], ["cancel"]),
     (removed, ("dead", "refused"), ["its body was removed by retention (bodies are kept 30 days)"], []),

@@ -73,6 +73,8 @@ def test_markup_in_any_shown_field_stays_text(world: Any, sign_in: Signed) -> No
         f"/admin/endpoints/system/{System.objects.get(slug='erp').pk}/change/",
         f"/admin/messaging/delivery/?q={MARKUP}&state={MARKUP}&event_type={MARKUP}",
         f"/admin/send/?source={MARKUP}&target={MARKUP}",
+        f"/admin/find/?q={MARKUP}",
+        f"/admin/find/?q={position}&before={MARKUP}",
     ]
 
     for path in paths:
@@ -86,7 +88,13 @@ def test_markup_in_any_shown_field_stays_text(world: Any, sign_in: Signed) -> No
 def test_no_page_runs_inline_script(world: Any, sign_in: Signed) -> None:
     """The policy allows scripts from files only, so a page must not need any other."""
     client = sign_in("superuser")
-    for path in ("/admin/", "/admin/messaging/delivery/", "/admin/messaging/message/1/change/", "/admin/systems/erp/"):
+    for path in (
+        "/admin/",
+        "/admin/messaging/delivery/",
+        "/admin/messaging/message/1/change/",
+        "/admin/systems/erp/",
+        "/admin/find/?q=1",
+    ):
         answer = client.get(path)
         policy = re.search("script-src ([^;]*)", answer["Content-Security-Policy"])
         assert policy

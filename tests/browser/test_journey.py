@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visitor
@@ -15,6 +16,8 @@ PAGES = (
     "/admin/systems/shop/",
     "/admin/systems/shop/#connect",
     "/admin/send/",
+    "/admin/find/",
+    "/admin/find/?q=4711",
     "/admin/endpoints/system/",
     "/admin/endpoints/endpoint/add/",
 )
@@ -63,13 +66,54 @@ def test_the_dashboard_moves_by_itself(visitor: Visitor, http_receiver: HttpRece
     assert visitor.faults == []
 
 
-def test_the_slash_key_goes_to_the_search(visitor: Visitor) -> None:
+@pytest.mark.parametrize("path", ["/admin/messaging/delivery/", "/admin/", "/admin/endpoints/system/"])
+def test_two_keys_go_to_the_find_box_and_escape_leaves_it(visitor: Visitor, path: str) -> None:
+    """On every page; what is typed there leads to the hops of it."""
+    visitor.open(path)
+    box = visitor.page.locator("[data-find]")
+    for key in ("/", "Control+k"):
+        visitor.page.keyboard.press(key)
+        expect(box).to_be_focused()
+        visitor.page.keyboard.press("Escape")
+        expect(box).not_to_be_focused()
+    visitor.page.keyboard.press("Control+k")
+    visitor.page.keyboard.type("4711")
+    visitor.page.keyboard.press("Enter")
+
+    expect(visitor.page).to_have_url(re.compile(r"/admin/find/\?q=4711$"))
+    expect(visitor.page.locator(".cp-empty")).to_contain_text("'4711' is not known here")
+    assert visitor.faults == []
+
+
+def test_an_order_is_found_by_its_number_in_one_step(visitor: Visitor, http_receiver: HttpReceiver) -> None:
+    """Where it went, and why it did not arrive, with the button that mends it."""
+    for slug in ("shop", "billing"):
+        register_system(visitor, slug)
+    register_endpoint(visitor, "billing", http_receiver)
+    http_receiver.answer(404)
+    send(visitor, "order.created", correlation_id="order 4711")
+    expect(visitor.page.locator(".cp-card-head .cp-badge", has_text="dead")).to_be_visible(timeout=WAIT_MS)
+    expect(visitor.page.locator(".cp-why")).to_contain_text("billing refused it; billing: it answered 404 once")
+
+    visitor.page.keyboard.press("/")
+    visitor.page.keyboard.type("order 4711")
+    visitor.page.keyboard.press("Enter")
+    expect(visitor.page.locator(".cp-why")).to_contain_text("it answered 404 once")
+    expect(visitor.page.locator(".cp-hop")).to_have_count(1)
+    http_receiver.answer(200)
+    visitor.page.click("text=Send again")
+
+    expect(visitor.page.locator(".cp-card-head .cp-badge", has_text="delivered")).to_be_visible(timeout=WAIT_MS)
+    assert visitor.faults == []
+
+
+def test_where_there_is_no_room_for_the_box_the_keys_go_to_its_page(visitor: Visitor) -> None:
+    visitor.page.set_viewport_size({"width": 390, "height": 844})
     visitor.open("/admin/messaging/delivery/")
     visitor.page.keyboard.press("/")
-    visitor.page.keyboard.type("4711")
 
-    expect(visitor.page.locator("[data-search]")).to_be_focused()
-    expect(visitor.page.locator("[data-search]")).to_have_value("4711")
+    expect(visitor.page).to_have_url(re.compile("/admin/find/$"))
+    expect(visitor.page.locator("[data-find-main]")).to_be_focused()
 
 
 def test_no_page_is_wider_than_a_phone(visitor: Visitor) -> None:
@@ -101,8 +145,9 @@ def register_endpoint(visitor: Visitor, slug: str, receiver: HttpReceiver) -> No
     expect(page).to_have_url(re.compile("/admin/endpoints/endpoint/$"))
 
 
-def send(visitor: Visitor, event_type: str) -> None:
+def send(visitor: Visitor, event_type: str, correlation_id: str = "") -> None:
     visitor.open("/admin/send/?source=shop&target=billing")
     visitor.page.fill("#id_event_type", event_type)
+    visitor.page.fill("#id_correlation_id", correlation_id)
     visitor.page.click("form.cp button.cp-button--primary")
     expect(visitor.page).to_have_url(re.compile("/admin/messaging/message/[0-9]+/change/"))

@@ -20,7 +20,7 @@ SETTINGS = hypothesis.settings(
 )
 LISTS = (
     *("systems/", "endpoints/", "credentials/", "keys/", "audit/", "messages/", "deliveries/"),
-    *("dead-letters/", "attempts/", "ledger/", "/api/services"),
+    *("dead-letters/", "attempts/", "ledger/", "jobs/", "/api/services"),
 )
 # What changes or removes the rows that the others ask for comes last.
 METHODS = ("get", "post", "patch", "put", "delete")
@@ -54,9 +54,10 @@ def populate(stack: Stack) -> dict[str, str]:
     sent = {"message_id": "m-1", "source_system": "shop", "target_system": "crm", "payload": {"n": 1}}
     assert stack.api("POST", "messages/", json=sent).status_code == 202
     stack.wait_for(lambda: stack.api("GET", "attempts/").json()["results"], what="an attempt")
+    assert stack.api("POST", "jobs/", json={"action": "cancel", "filter": {"system": "crm"}}).status_code == 202
     ids = {
         name: stack.api("GET", f"{name}/").json()["results"][0]["id"]
-        for name in ("endpoints", "deliveries", "attempts")
+        for name in ("endpoints", "deliveries", "attempts", "jobs")
     }
     return {"slug": "crm", "system": "crm", "interface": "main", "message_id": "m-1", **ids}
 

@@ -2,15 +2,8 @@
 
 import pytest
 
-from messaging.engine import burial
 from tests.messaging.api_client import Api
 from tests.messaging.factories import make_key
-
-
-@pytest.fixture
-def fresh_engine() -> None:
-    """Let the engine of this process remember no groups of another test's database."""
-    burial.forget()
 
 
 @pytest.fixture

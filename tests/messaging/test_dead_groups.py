@@ -3,7 +3,9 @@
 import pytest
 
 from messaging.engine.burial import MOST_GROUPS, Grouper
+from messaging.jobs.runner import Runner
 from messaging.models import DeadGroup, Delivery, State
+from messaging.services import dead_groups
 from tests.messaging.api_client import Api
 from tests.messaging.dying import dead, die, leased, make_receiver
 from tests.messaging.factories import make_delivery, make_key, make_system, make_team
@@ -14,6 +16,13 @@ GROUPS = "dead-letters/groups/"
 
 def real_count(group: DeadGroup) -> int:
     return Delivery.objects.filter(group=group, resolved_at=None, state=State.DEAD).count()
+
+
+def finish_jobs() -> None:
+    """Let the jobs there are run until there is nothing to do."""
+    runner = Runner()
+    while runner.step() == 0:
+        pass
 
 
 def only_group() -> DeadGroup:
@@ -80,7 +89,7 @@ def test_a_halting_head_that_is_skipped_leaves_its_group(operator: Api) -> None:
     row.refresh_from_db()
     assert row.halting
     assert operator.post(f"dead-letters/{row.pk}/resolve/")[0] == 409
-    assert operator.post(f"{GROUPS}{row.group_id}/resolve/")[1] == {"resolved": 0, "left": 1, "halting": 1}
+    assert operator.post(f"{GROUPS}{row.group_id}/resolve/")[1] == {"resolved": 0, "left": 1, "halting": 1, "job": None}
 
     assert operator.post(f"deliveries/{row.pk}/cancel/")[0] == 202
     assert only_group().count == 0
@@ -89,7 +98,7 @@ def test_a_halting_head_that_is_skipped_leaves_its_group(operator: Api) -> None:
 def test_resolving_all_closes_the_group_and_a_new_death_says_that_it_came_back(operator: Api) -> None:
     dead(3)
     at = f"{GROUPS}{only_group().pk}/"
-    assert operator.post(f"{at}resolve/") == (200, {"resolved": 3, "left": 0, "halting": 0})
+    assert operator.post(f"{at}resolve/") == (200, {"resolved": 3, "left": 0, "halting": 0, "job": None})
 
     _, shown = operator.get(at)
     assert (shown["resolved"], shown["came_back"], shown["count"], shown["examples"]) == (True, False, 0, [])
@@ -100,6 +109,29 @@ def test_resolving_all_closes_the_group_and_a_new_death_says_that_it_came_back(o
     dead(1)
     (again,) = operator.results(GROUPS, resolved="false")
     assert (again["count"], again["came_back"], again["resolved_at"]) == (1, True, shown["resolved_at"])
+
+
+def test_many_are_resolved_by_a_job(operator: Api) -> None:
+    """More than a person waits for: the same job for two who press at once, and it closes the group."""
+    first, *_ = dead(1)
+    copies = [
+        Delivery(message=first.message, source=first.source, system=first.system, interface="main", state="dead",
+                 reason="refused", max_attempts=1, due_at=first.due_at, created_at=first.created_at,
+                 finished_at=first.finished_at, group_id=first.group_id)
+        for _ in range(dead_groups.MOST_AT_ONCE)
+    ]  # fmt: skip
+    Delivery.objects.bulk_create(copies)
+    DeadGroup.objects.update(count=1 + len(copies))
+    at = f"{GROUPS}{only_group().pk}/"
+
+    _, answer = operator.post(f"{at}resolve/")
+    assert operator.post(f"{at}resolve/")[1]["job"] == answer["job"]
+    finish_jobs()
+
+    assert operator.get(f"jobs/{answer['job']}/")[1]["state"] == "done"
+    _, shown = operator.get(at)
+    assert (shown["count"], shown["resolved"], real_count(only_group())) == (0, True, 0)
+    assert shown["resolved_by"].startswith("key:operator")
 
 
 def test_one_is_resolved_once(operator: Api) -> None:

@@ -311,6 +311,9 @@ PAGES = (
     "/admin/messaging/delivery/?state=dead&system=seed-002",
     "/admin/messaging/delivery/?event_type=nothing",
     "/admin/endpoints/auditentry/?q=nothing",
+    "/admin/dead-letters/",
+    "/admin/dead-letters/?ordering=-count&q=step",
+    "/admin/dead-letters/?resolved=true",
 )
 
 
@@ -329,7 +332,8 @@ def _costs(api: Api) -> dict[str, int]:
     visitor = Client()
     visitor.force_login(User.objects.get_or_create(username="visitor", is_superuser=True, is_staff=True)[0])
     newest = Message.objects.latest("position")
-    for page in (*PAGES, f"/admin/messaging/message/{newest.pk}/change/"):
+    of_group = f"/admin/dead-letters/{marks['group']}/"
+    for page in (*PAGES, of_group, f"/admin/messaging/message/{newest.pk}/change/"):
         assert visitor.get(page).status_code == 200
         with _counted() as count:
             visitor.get(page)

@@ -211,6 +211,47 @@ def test_a_paused_job_does_nothing_and_goes_on_where_it_was(operator: Api) -> No
     assert actions == ["job_create", "job_pause", "job_rate", "job_resume", "job_done"]
 
 
+def test_runners_that_take_turns_go_on_where_the_other_was(operator: Api) -> None:
+    """What one saw ahead is behind the place after the other had its turn: it looks again, and does nothing twice."""
+    dead(9)
+    job = operator.post("jobs/", {"action": "redrive", "filter": {"state": "dead"}, "rate_per_s": 5})[1]
+    runners = [Runner(), Runner()]
+    for turn in range(9):
+        runners[turn % 2].step()
+        Job.objects.update(next_at=store.now())
+    runners[0].step()
+
+    ended = operator.get(f"jobs/{job['id']}/")[1]
+    assert (ended["state"], ended["done"], ended["passed_over"]) == ("done", 9, 0)
+
+
+def test_what_moved_on_since_it_was_seen_is_passed_over(operator: Api) -> None:
+    """A person sends one again while a slow job has it in sight: it goes once, and the job says so."""
+    rows = dead(3)
+    job = operator.post("jobs/", {"action": "redrive", "filter": {"state": "dead"}, "rate_per_s": 5})[1]
+    runner = Runner()
+    runner.step()
+    assert operator.post(f"deliveries/{rows[1].pk}/resend/")[0] == 202
+    for _ in range(4):
+        Job.objects.update(next_at=store.now())
+        runner.step()
+
+    ended = operator.get(f"jobs/{job['id']}/")[1]
+    assert (ended["state"], ended["done"], ended["passed_over"]) == ("done", 2, 1)
+    triggers = [Delivery.objects.get(pk=row.pk).trigger for row in rows]
+    assert triggers == [Trigger.REDRIVE, Trigger.MANUAL, Trigger.REDRIVE]
+
+
+def test_a_job_that_is_somebody_elses_is_left_alone(operator: Api) -> None:
+    """Search keys are indexed by a task of their own; such a job is shown here, and not worked."""
+    now = store.now()
+    own = {"action": "index", "filter": {"source_system": ["shop"]}, "fingerprint": "f", "created_by": "user:anna"}
+    Job.objects.create(**own, upto=1, created_at=now, next_at=now)
+    work()
+
+    assert [(job["action"], job["state"]) for job in operator.results("jobs/")] == [("index", "running")]
+
+
 def test_a_cancelled_job_leaves_the_rest(operator: Api) -> None:
     dead(2)
     job = operator.post("jobs/", {"action": "redrive", "filter": {"state": "dead"}})[1]

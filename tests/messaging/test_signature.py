@@ -60,8 +60,7 @@ def deadlock() -> str:
     return (
         f"deadlock detected\nDETAIL:  Process {number()} waits for ShareLock on transaction {number()}; blocked by"
         f" process {number()}.\nProcess {number()} waits for ExclusiveLock on tuple ({number(3)},{number(2)})"
-        " of relation"
-        f" {number()} of database {number()}; blocked by process {number()}.\nHINT:  See server log for query details."
+        f" of relation {number()} of database {number()}; blocked by process {number()}.\nHINT: See server log."
     )
 
 
@@ -99,8 +98,7 @@ def test_five_thousand_texts_of_three_causes_are_three() -> None:
     [
         lambda: f"could not connect to {host()}: Connection refused (took {took()})",
         lambda: (
-            'duplicate key value violates unique constraint "orders_pkey"\n'
-            f"DETAIL:  Key (no)=({order()}) already exists."
+            f'duplicate key violates unique constraint "orders_pkey"\nDETAIL:  Key (no)=({order()}) already exists.'
         ),
         lambda: f"customer {CHANCE.choice(NAMES)} is not known to branch {number(2)}",
         lambda: f"customer '{CHANCE.choice(NAMES)}' is not known",
@@ -109,10 +107,7 @@ def test_five_thousand_texts_of_three_causes_are_three() -> None:
         lambda: f"GET https://h{number(2)}.example/api/v1/orders/{number()}/items?x={number()} gave no token",
         lambda: f"/var/spool/{number()}/in: No space left on device",
         lambda: f"java.sql.SQLTransactionRollbackException: (conn={number()}) Lock wait timeout exceeded",
-        lambda: (
-            f"job {uuid.UUID(int=CHANCE.getrandbits(128))} of 2026-0{number(1)}-11 1{number(1)}:04:05.{number(6)}"
-            " was cut"
-        ),
+        lambda: f"job {uuid.UUID(int=CHANCE.getrandbits(128))} of 2026-0{number(1)}-11 1{number(1)}:04:05 was cut",
     ],
 )
 def test_what_varies_does_not_matter(make: Callable[[], str]) -> None:
@@ -138,6 +133,11 @@ DIFFERENT = (
     '{"email": ["is required"]}',
     '{"error": {"status": 1213}}',
     '{"error": {"status": 1205}}',
+    '{"error_code": 1213, "statusCode": 409}',
+    '{"error_code": 1213, "statusCode": 422}',
+    '{"error_code": 1205, "statusCode": 422}',
+    "got HTTP/1.1 503 from 10.0.0.7",
+    "got HTTP/1.1 504 from 10.0.0.7",
     "TLS handshake with a.example:443 failed: certificate has expired",
     "TLS handshake with a.example:443 failed: self-signed certificate in chain",
     "psycopg2.errors.DeadlockDetected",

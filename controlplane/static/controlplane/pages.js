@@ -1,4 +1,4 @@
-// What pages do in the browser: local times (also in forms), live panels, copying, tabs, choosing rows, the keys to find.
+// What pages do in the browser: local times (also in forms), live panels, copying, tabs, choosing rows, the find box.
 // No framework and no inline script, so the content security policy can stay strict.
 "use strict";
 

@@ -11,6 +11,7 @@ from messaging.services.why.facts import (
     BREAKER,
     DISABLED,
     INTERFACE,
+    MAINTENANCE,
     NO_ENDPOINT,
     NO_PROCESS,
     STOP,
@@ -96,7 +97,7 @@ def _retry_head(facts: Facts) -> Action | None:
 
 def _resume(name: str, kind: str, path: str, target: str) -> Callable[[Facts], Action | None]:
     def made(facts: Facts) -> Action | None:
-        if facts.hold(kind) is None:
+        if facts.hold(kind) is None or not (facts.owner.is_seen or kind == STOP):
             return None
         named = target.format(f=facts)
         body = {"interface": facts.interface} if kind == INTERFACE else {}
@@ -125,7 +126,7 @@ def _enable(facts: Facts) -> Action | None:
 
 
 def _register(facts: Facts) -> Action | None:
-    if facts.hold(NO_ENDPOINT) is None:
+    if facts.hold(NO_ENDPOINT) is None or not facts.owner.is_seen:
         return None
     page = f"/admin/systems/{facts.system}/#connect"
     return Action("register_endpoint", "register an endpoint", "POST", f"{API}/endpoints/", url=page)
@@ -160,14 +161,15 @@ def _pause(facts: Facts) -> Action | None:
 
 
 def _maintenance(facts: Facts) -> Action | None:
-    if not facts.owner.is_seen:
+    if not facts.owner.is_seen or facts.hold(MAINTENANCE) is None:
         return None
-    page = f"/admin/systems/{facts.system}/maintenance/"
-    return Action("maintenance", "end the maintenance", "GET", f"{API}/systems/{facts.system}/maintenance/", url=page)
+    page, path = f"/admin/systems/{facts.system}/maintenance/", f"{API}/systems/{facts.system}/maintenance/end/"
+    command = f"controlplane maintenance {facts.system} --end"
+    return Action("end_maintenance", "end the maintenance", "POST", path, {}, command, page)
 
 
 def _resend(facts: Facts) -> Action | None:
-    return None if facts.is_removed else _on_delivery("resend", "resend", "send again", facts)
+    return None if facts.is_removed or facts.is_retired else _on_delivery("resend", "resend", "send again", facts)
 
 
 # Of each action: what is asked of the role table, and how it is made (None: it does not fit).
@@ -204,7 +206,7 @@ ACTIONS: dict[str, tuple[str, str, Callable[[Facts], Action | None]]] = {
         *("systems", "resume"),
         _resume("resume_interface", INTERFACE, "/systems/{f.system}/resume/", "{f.system}/{f.interface}"),
     ),
-    "maintenance": ("systems", "maintenance", _maintenance),
+    "end_maintenance": ("maintenance", "end", _maintenance),
     "see_endpoint": ("endpoints", "retrieve", _see_endpoint),
     "see_system": ("systems", "retrieve", _system),
     "see_message": (
@@ -229,7 +231,9 @@ def actions(facts: Facts, principal: Principal) -> tuple[Action, ...]:
     """Return what the principal may do about it, the nearest first."""
     row = row_of(facts)
     # What holds it besides its own reason is as good a place to begin.
-    extra = ("resume_all", "resume_system", "resume_interface") if facts.state == State.PENDING else ()
+    extra = (
+        ("resume_all", "resume_system", "resume_interface", "end_maintenance") if facts.state == State.PENDING else ()
+    )
     found = []
     for name in dict.fromkeys((*row.todo, *extra)):
         resource, verb, make = ACTIONS[name]

@@ -50,7 +50,7 @@ def ask(query: str, principal: Principal, now: datetime) -> Asked:
         return Asked(text, [], False, None, unknown(text))
     pairs = [(message, delivery) for message in messages for delivery in _newest_first(message)]
     lines = [_line(message, delivery, now) for message, delivery in pairs]
-    message, delivery = next((pair for pair in pairs if _is_unsettled(pair[1])), pairs[0])
+    message, delivery = min(pairs, key=lambda pair: _rank(pair[1]))  # the newest of the least settled
     answer = why_message(message, principal, now) if delivery is None else why(delivery, principal, now)
     more = places.more or len(lines) > MOST_LINES
     return Asked(text, lines[:MOST_LINES] if len(lines) > 1 else [], more, answer, "")
@@ -63,8 +63,7 @@ def why_of(message: Message, principal: Principal, now: datetime) -> Why:
     """
     seen: Any = message
     deliveries = _newest_first(seen)
-    unsettled = [delivery for delivery in deliveries if delivery is None or _is_unsettled(delivery)]
-    first = (unsettled or deliveries)[0]
+    first = min(deliveries, key=_rank)
     if first is None:
         return why_message(message, principal, now)
     answer = why(first, principal, now)
@@ -115,8 +114,11 @@ def _newest_first(message: Any) -> list[Delivery | None]:
     return list(message.seen[::-1]) or [None]
 
 
-def _is_unsettled(delivery: Delivery | None) -> bool:
-    return delivery is None or (delivery.state in UNSETTLED and delivery.resolved_at is None)
+def _rank(delivery: Delivery | None) -> int:
+    """Return how settled it is: what waits or lies dead first, then what nobody was sent, then what ended."""
+    if delivery is None:
+        return 1
+    return 0 if delivery.state in UNSETTLED and delivery.resolved_at is None else 2
 
 
 def _line(message: Message, delivery: Delivery | None, now: datetime) -> Line:

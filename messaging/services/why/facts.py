@@ -114,6 +114,7 @@ class Facts:
     rate_per_s: float | None = None
     is_halting: bool = False
     is_removed: bool = False  # its body, by retention
+    is_retired: bool = False  # the receiver
     owner: Owner = Owner("")
     tries: Tries = Tries()
     others: Others | None = None

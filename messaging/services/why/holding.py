@@ -2,8 +2,17 @@
 
 from datetime import datetime
 
-from endpoints.models import AuditEntry, BreakerState, Endpoint, EndpointState, Maintenance, SystemState
-from endpoints.services import emergency_stop
+from endpoints.models import (
+    AuditEntry,
+    BreakerState,
+    Endpoint,
+    EndpointState,
+    Maintenance,
+    Retirement,
+    System,
+    SystemState,
+)
+from endpoints.services import emergency_stop, maintained
 from messaging.models import (
     Delivery,
     Process,
@@ -35,16 +44,22 @@ def holds(delivery: Delivery, endpoints: list[Endpoint], now: datetime, *, is_se
     if system.state == SystemState.PAUSED:
         since, by = _switched("system", [str(system.pk)], "pause")
         found.append(Hold(SYSTEM, since, system.pause_until, by, clean(system.pause_reason)))
-    if system.state == SystemState.RETIRED and not system.may_be_sent_to:
-        found.append(Hold(RETIRED))
-    for window in Maintenance.objects.filter(system=system, starts_at__lte=now, ends_at__gt=now)[:1]:
-        found.append(
-            Hold(MAINTENANCE, window.starts_at, window.ends_at, clean(window.created_by), clean(window.reason))
-        )
+    if system.state == SystemState.RETIRED and system.retirement != Retirement.DRAINING:
+        found.append(Hold(RETIRED, system.retired_at))
+    found += _windows(system, now)
     found += _of_endpoints(endpoints)
     if delivery.state == State.PENDING and delivery.due_at <= now and not found and not _is_delivering(now):
         found.append(Hold(NO_PROCESS))
     return found if is_seen else [_bare(hold) for hold in found]
+
+
+def _windows(system: System, now: datetime) -> list[Hold]:
+    """Return the maintenance that a system is in: what began first, until the last of its windows is over."""
+    until = maintained(now, [system]).get(system.pk)
+    if until is None:
+        return []
+    window = Maintenance.objects.filter(system=system, starts_at__lte=now, ends_at__gt=now).order_by("starts_at")[0]
+    return [Hold(MAINTENANCE, window.starts_at, until, clean(window.created_by), clean(window.reason))]
 
 
 def _of_endpoints(endpoints: list[Endpoint]) -> list[Hold]:

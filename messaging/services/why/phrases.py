@@ -69,7 +69,7 @@ def said_of(hold: Hold, facts: Facts) -> str:
         BREAKER: f"{facts.target} keeps failing, so sends are held back{since}{reason}",
         NO_ENDPOINT: f"{facts.target} has no endpoint to deliver to",
         DISABLED: f"{facts.target} is disabled{since}{by}",
-        RETIRED: f"{facts.system} is retired",
+        RETIRED: f"{facts.system} is retired{since}, and what waits for it is being cancelled",
         NO_PROCESS: "no deliver process is running",
     }
     return phrases.get(hold.kind) or f"{names[hold.kind]} is paused{since}{by}{reason}"
@@ -161,6 +161,11 @@ def removed(facts: Facts | MessageFacts) -> str:
     return f"its body was removed by retention (bodies are kept {facts.kept_bodies_days} days)"
 
 
+def by_whom(facts: Facts) -> str:
+    """Say who took the receiver out of use, and when."""
+    return f" by {facts.by} {at(facts.by_at)}" if facts.by else ""
+
+
 def rate(facts: Facts) -> str:
     return f" ({facts.rate_per_s:g} a second)" if facts.rate_per_s else ""
 
@@ -169,7 +174,7 @@ def exhausted(facts: Facts) -> str:
     if facts.throttled_since or facts.error_class == "throttled":
         return f"{facts.target} asked us to slow down for too long"
     spent = facts.tries.spent
-    return f"every try of {spent} failed" if spent != 1 else "its only try failed"
+    return "its only try failed" if spent == 1 else f"every one of {spent} tries failed"
 
 
 def disabled(facts: Facts) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 
 from endpoints.access.principal import Principal
-from endpoints.models import Endpoint, System
+from endpoints.models import Endpoint, System, SystemState
 from messaging.models import (
     Attempt,
     Delivery,
@@ -50,7 +50,7 @@ def facts_of(delivery: Delivery, principal: Principal, now: datetime) -> Facts:
         holds=tuple(holds(delivery, endpoints, now, is_seen=is_seen)) if has_doubt else (),
         behind=behind(delivery, principal),
         held_up=held_up(delivery, principal),
-        by=by,
+        by=by if delivery.reason != Reason.RETIRED or is_seen else "",
         by_at=by_at,
     )
 
@@ -109,6 +109,7 @@ def _plain(delivery: Delivery, now: datetime) -> dict[str, Any]:
         "trigger": delivery.trigger,
         "is_halting": delivery.halting,
         "is_removed": _is_removed(message),
+        "is_retired": delivery.system.state == SystemState.RETIRED,
         "dead_group": str(delivery.group_id or ""),
         "kept_bodies_days": settings.ENV.keep_bodies_days,
     }
@@ -169,6 +170,9 @@ def _last_said(row: tuple[Any, ...], *, may_read: bool) -> str:
 
 def _by(delivery: Delivery) -> tuple[str, datetime | None]:
     """Return who cancelled it, or sent it again, and when: from the audit."""
+    if delivery.reason == Reason.RETIRED:
+        found = last_entry("system", [str(delivery.system_id)], "retire")
+        return (clean(found.actor), found.at) if found else ("", None)
     wanted = {State.CANCELLED: "cancel"}.get(State(delivery.state))
     if delivery.state in (State.PENDING, State.SENDING) and delivery.trigger in (Trigger.MANUAL, Trigger.REDRIVE):
         wanted = "resend"

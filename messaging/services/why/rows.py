@@ -18,6 +18,7 @@ from messaging.services.why.marks import at, times
 from messaging.services.why.phrases import (
     acknowledged,
     behind,
+    by_whom,
     disabled,
     due,
     exhausted,
@@ -69,7 +70,7 @@ PENDING: dict[str, Row] = {
         (STOP, SYSTEM, INTERFACE),
     ),
     Reason.MAINTENANCE: Row(
-        lambda f: f"{waiting(f)}: {held(f, MAINTENANCE)}", ("maintenance", "cancel"), due, "waits", (MAINTENANCE,)
+        lambda f: f"{waiting(f)}: {held(f, MAINTENANCE)}", ("end_maintenance", "cancel"), due, "waits", (MAINTENANCE,)
     ),
     Reason.BREAKER: Row(
         lambda f: f"{waiting(f)}: {held(f, BREAKER)}",
@@ -150,9 +151,9 @@ SKIPPED: dict[str, Row] = {
         counts="was skipped",
     ),
     Reason.RETIRED: Row(
-        lambda f: f"{f.state} {at(f.finished_at)}, not sent: {f.system} was retired",
+        lambda f: f"{f.state} {at(f.finished_at)}, not sent: {f.system} was retired{by_whom(f)}",
         ("see_system",),
-        counts="was ended so",
+        counts="was skipped",
         explains=(RETIRED,),
     ),
 }
@@ -176,14 +177,18 @@ ROWS: dict[str, dict[str, Row]] = {
         Reason.values,
         Row(lambda f: f"expired {at(f.finished_at)} {tries(f)}: {lifetime(f)}", ("resend",), counts="expired"),
     ),
-    State.CANCELLED: dict.fromkeys(
-        Reason.values,
-        Row(
+    State.CANCELLED: {
+        Reason.OPERATOR: Row(
             lambda f: f"cancelled {at(f.finished_at)} by {f.by or 'an operator'}, {tries(f)}",
             ("resend",),
             counts="was cancelled",
         ),
-    ),
+        Reason.RETIRED: Row(
+            lambda f: f"cancelled {at(f.finished_at)}, {tries(f)}: {f.system} was retired{by_whom(f)}",
+            ("see_system",),
+            counts="was cancelled",
+        ),
+    },
     State.SKIPPED: SKIPPED,
 }
 OTHER = Row(
