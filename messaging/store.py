@@ -268,7 +268,7 @@ class Glance:
     now: datetime
     registry: str  # another one whenever a system, an endpoint, a credential, maintenance or the emergency stop changed
     is_stopped: bool
-    is_pause_over: bool
+    is_pause_over: bool  # or a retirement goes on
     has_breakers: bool  # some were written since
     is_overdue: bool  # a lease ran out, or a time to live did
     is_due: bool  # something waits whose time has come; it may still be held
@@ -301,7 +301,8 @@ def _glance() -> str:
     return (
         f"SELECT {clock}, {registry} || ' ' || {windows},"
         " EXISTS (SELECT 1 FROM endpoints_emergencystop),"
-        " s.ended + e.ended > 0 OR EXISTS (SELECT 1 FROM endpoints_emergencystop WHERE until <= %s),"
+        " s.ended + e.ended > 0 OR EXISTS (SELECT 1 FROM endpoints_emergencystop WHERE until <= %s)"
+        " OR EXISTS (SELECT 1 FROM endpoints_system WHERE retirement <> ''),"
         " EXISTS (SELECT 1 FROM endpoints_breaker WHERE written_at >= %s),"
         f" EXISTS (SELECT 1 FROM messaging_delivery WHERE state = 'sending' AND lease_until < {at})"
         f" OR EXISTS (SELECT 1 FROM messaging_delivery WHERE state = 'pending' AND expires_at <= {at}),"

@@ -108,7 +108,6 @@ def test_no_page_runs_inline_script(world: Any, sign_in: Signed) -> None:
         ("/admin/messaging/delivery/", 12),
         ("/admin/messaging/message/", 12),
         ("/admin/", 34),
-        ("/admin/", 34),
         ("/admin/systems/erp/", 22),
     ],
 )

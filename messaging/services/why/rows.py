@@ -153,7 +153,7 @@ SKIPPED: dict[str, Row] = {
     Reason.RETIRED: Row(
         lambda f: f"{f.state} {at(f.finished_at)}, not sent: {f.system} was retired{by_whom(f)}",
         ("see_system",),
-        counts="was ended so",
+        counts="was skipped",
         explains=(RETIRED,),
     ),
 }
