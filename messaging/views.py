@@ -1,6 +1,7 @@
 """The pages that are no model's list: a system with its traffic and how to connect it, and the send form."""
 
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -122,7 +123,10 @@ def _switch(request: HttpRequest, party: Any, system: System) -> HttpResponse:
         messages.success(request, f"{party} {told}.")
     except ControlPlaneError as error:
         messages.error(request, error.detail)
-    return redirect("pages:system", system.slug)
+    try:  # it was asked for on the page of an incident
+        return redirect("pages:incident", UUID(request.POST.get("incident", "")))
+    except ValueError:
+        return redirect("pages:system", system.slug)
 
 
 _page = admin.site.admin_view

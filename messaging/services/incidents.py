@@ -9,11 +9,12 @@ from django.db.models import Q, QuerySet
 
 from endpoints.access.principal import Principal
 from endpoints.models import Breaker, Incident, Notice, NoticeTarget, System
-from messaging.models import RARE, UNSETTLED, WAITS_ITS_TURN, Delivery, State
+from messaging.models import RARE, UNSETTLED, WAITS_ITS_TURN, Attempt, Delivery, State
 
 MOST_COUNTED = 5_000
 MOST_SHOWN = 50
 MOST_LOOKED_AT = 100
+SAID_BYTES = 2_000
 
 
 def incidents(principal: Principal) -> QuerySet[Any]:
@@ -71,6 +72,7 @@ class Detail:
     counts: dict[str, int] = field(default_factory=dict)  # waiting, dead; up to MOST_COUNTED
     last_error: str = ""
     last_error_at: datetime | None = None
+    last_said: str = ""  # by the receiver, to who may read payloads
 
     @property
     def explanations(self) -> list[str]:
@@ -116,6 +118,7 @@ def detail(incident: Incident, principal: Principal) -> Detail:
         counts=counts(incident),
         last_error=error,
         last_error_at=at,
+        last_said=_last_said(breaker) if breaker is not None and principal.may("operator") else "",
     )
 
 
@@ -150,6 +153,14 @@ def has_targets() -> bool:
 
 def _may_see(notice: Notice, principal: Principal) -> bool:
     return notice.target is None or principal.sees_team(notice.target.team_id)
+
+
+def _last_said(breaker: Breaker) -> str:
+    """Return what the endpoint answered to the delivery that failed last, if that is text."""
+    tried = Attempt.objects.filter(delivery=breaker.last_failed).order_by("-number", "-id")
+    body = tried.values_list("response_body", flat=True).first() if breaker.last_failed else None
+    text = bytes(body or b"")[:SAID_BYTES].decode(errors="replace").strip()
+    return "" if "\ufffd" in text[:-1] else text
 
 
 def _last_error(incident: Incident, breaker: Breaker | None) -> tuple[str, datetime | None]:
