@@ -242,7 +242,7 @@ TABLE: list[tuple[Callable[[Stack, HttpReceiver], Made], tuple[str, str], list[s
     (
         throttled,
         ("pending", "throttled"),
-        ["{target} asks us to slow down since", "it answered 429 once, last 'too fast'", "next try ", "(in 10 min)"],
+        ["{target} asks us to slow down since", "it answered 429 once, last 'too fast'", "next try ", " min)"],
         ["see_endpoint", "cancel"],
     ),
     (

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.servers.fixtures import http_receiver  # noqa: F401
-from tests.stack import Stack, run
+from tests.stack import Databases, Stack, run
 
 PASSWORD = "a long enough password"
 PATIENCE_MS = 60_000
@@ -26,6 +26,13 @@ class Visitor:
 
     def open(self, path: str) -> None:
         self.page.goto(self.url + path)
+
+
+@pytest.fixture
+def database_url(sqlite_databases: Databases) -> Iterator[str]:
+    """Yield a fresh database: a page looks the same on either, and the night is played on both."""
+    with sqlite_databases.fresh() as url:
+        yield url
 
 
 @pytest.fixture

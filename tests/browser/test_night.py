@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Visitor
 from tests.servers.answers import Answer
 from tests.servers.http import HttpReceiver, Received
-from tests.stack import Stack
+from tests.stack import Databases, Stack
 
 WAITING = 12_000
 PACE = 600
@@ -52,6 +52,16 @@ class Hand:
 
     def look(self, name: str) -> None:
         self.page.screenshot(path=self.pictures / f"{name}.png", full_page=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield a fresh database of each engine in turn."""
+    databases: Databases = request.getfixturevalue(
+        {"sqlite": "sqlite_databases"}.get(request.param, "postgres_databases")
+    )
+    with databases.fresh() as url:
+        yield url
 
 
 @pytest.fixture
