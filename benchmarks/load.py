@@ -7,6 +7,7 @@ Prints JSON: {"requests", "seconds", "per_second", "errors", "p50_ms", "p99_ms"}
 import argparse
 import asyncio
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Load:
         self._left = options.requests
         self._latencies: list[float] = []
         self._errors = 0
-        self._free: list[Connection] = []
+        self._free: deque[Connection] = deque()
         self._done = asyncio.Event()
 
     async def run(self) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class Load:
 
     async def _pace(self, connections: list[Connection], started: float) -> None:
         """Send at the rate, each on a free connection; a late one is sent at once."""
-        self._free = list(connections)
+        self._free = deque(connections)
         for number in range(self._options.requests):
             wait = started + number / self._options.rate - time.perf_counter()
             if wait > 0:
@@ -90,7 +91,7 @@ class Load:
             while not self._free:  # noqa: ASYNC110  (cheaper than an event that is set with every answer)
                 await asyncio.sleep(0.0005)
             self._left -= 1
-            self._free.pop().send()
+            self._free.popleft().send()  # the one longest free, or a server closes what idles
 
     def _next(self, connection: Connection) -> None:
         if self._left > 0:
