@@ -153,8 +153,8 @@ class Bench:
     ) -> list[Figure]:
         name = self._database
         return [
-            Figure("accept over HTTP", name, median(accept, 0), "/s", median(accept, 1), floor=0.25),
-            Figure("deliver over HTTP", name, median(deliver, 0), "/s", median(deliver, 1), floor=0.3),
+            Figure("accept over HTTP", name, median(accept, 0), "/s", median(accept, 1), floor=0.4),
+            Figure("deliver over HTTP", name, median(deliver, 0), "/s", median(deliver, 1), floor=0.45),
             Figure(f"accept to receiver p50 at {RATE}/s", name, median(latency, 0), "ms", ceiling=10.0),
             Figure(f"accept to receiver p99 at {RATE}/s", name, median(latency, 1), "ms", ceiling=50.0),
         ]
