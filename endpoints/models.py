@@ -128,6 +128,10 @@ def default_retry_schedule() -> list[int]:
     return list(RETRY_SCHEDULE_S)
 
 
+# The system that this installation speaks as: its notices are for whom they are sent to, though it belongs to nobody.
+OURS = "controlplane"
+
+
 def visible(principal: Principal, owner_path: str) -> Q:
     """Return the condition that a row's team, found at `owner_path`, is one of the principal's, or nobody's."""
     if principal.team_ids is None:

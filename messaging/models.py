@@ -7,7 +7,7 @@ from django.db.models import Case, F, Q, Value, When
 
 from endpoints.access.principal import Principal
 from endpoints.ids import new_id
-from endpoints.models import Endpoint, System, SystemOwnedQuerySet, one_of, visible
+from endpoints.models import OURS, Endpoint, System, SystemOwnedQuerySet, one_of, visible
 from endpoints.transports.base import AckLevel, ErrorClass
 
 
@@ -90,6 +90,13 @@ class Trigger(models.TextChoices):
     HALF_OPEN = "half_open"
 
 
+def sent_visibly(principal: Principal, path: str) -> Q:
+    """Return the condition that the principal may see what the system found at `path` sent: but not our own notices."""
+    if principal.team_ids is None:
+        return Q()
+    return visible(principal, f"{path}__owner") & ~Q(**{f"{path}__slug": OURS})
+
+
 class MessageQuerySet(models.QuerySet[Any]):
     """Messages; a team sees what its systems sent or were to receive."""
 
@@ -97,7 +104,7 @@ class MessageQuerySet(models.QuerySet[Any]):
         if principal.team_ids is None:
             return self
         received = Delivery.objects.filter(visible(principal, "system__owner"), message=models.OuterRef("pk"))
-        return self.filter(visible(principal, "source__owner") | models.Exists(received))
+        return self.filter(sent_visibly(principal, "source") | models.Exists(received))
 
 
 # Parts of the deliveries that have indexes of their own; a query that wants one says so in these words.
@@ -112,14 +119,12 @@ class DeliveryQuerySet(models.QuerySet[Any]):
     """Deliveries; both ends see them."""
 
     def visible_to(self, principal: Principal) -> Self:
-        return self.filter(visible(principal, "system__owner") | visible(principal, "source__owner"))
+        return self.filter(visible(principal, "system__owner") | sent_visibly(principal, "source"))
 
 
 class AttemptQuerySet(models.QuerySet[Any]):
     def visible_to(self, principal: Principal) -> Self:
-        return self.filter(
-            visible(principal, "delivery__system__owner") | visible(principal, "delivery__source__owner")
-        )
+        return self.filter(visible(principal, "delivery__system__owner") | sent_visibly(principal, "delivery__source"))
 
 
 class Message(models.Model):

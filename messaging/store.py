@@ -789,9 +789,12 @@ def renew(tokens: Sequence[uuid.UUID], until: datetime) -> int:
     if not tokens:
         return 0
     condition, values = _in(tokens)
+    ours = f"SELECT id FROM messaging_delivery WHERE state = 'sending' AND lease_token {condition}"
+    if is_postgresql():  # what is being finished at this moment is not waited for: the two could wait for one another
+        ours += " FOR UPDATE SKIP LOCKED"
     with _cursor() as cursor:
         cursor.execute(
-            f"UPDATE messaging_delivery SET lease_until = %s WHERE state = 'sending' AND lease_token {condition}",
+            f"UPDATE messaging_delivery SET lease_until = %s WHERE id {_among(ours)}",
             [_put(until), *values],
         )
         return int(cursor.rowcount)

@@ -37,6 +37,8 @@ def send_as_new_page(request: HttpRequest, position: int) -> HttpResponse:
             messages.success(request, "Accepted as a new message: it is stored and on its way.")
             return redirect("admin:messaging_message_change", new.pk)
     is_review = is_good and "again" not in request.POST
+    if is_review:  # the difference shows what is stored
+        lookup.view_payload(message, by=by)
     context = page_context(
         request,
         "Send as new",

@@ -5,7 +5,7 @@ end on whole seconds.
 """
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import MAXYEAR, datetime, timedelta
 
 from django.db import transaction
 from django.utils import timezone
@@ -175,4 +175,4 @@ def _floor(at: datetime) -> datetime:
 
 
 def _ceiling(at: datetime) -> datetime:
-    return at if not at.microsecond else _floor(at) + SECOND
+    return at if not at.microsecond or at.year == MAXYEAR else _floor(at) + SECOND

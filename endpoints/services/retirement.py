@@ -12,7 +12,7 @@ from django.utils import timezone
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, NotFound
-from endpoints.models import ApiKey, Retirement, System, SystemState
+from endpoints.models import OURS, ApiKey, Retirement, System, SystemState
 from endpoints.services.registry import difference
 
 FIELDS = ["state", "pause_until", "pause_reason", "retirement", "retired_at", "updated_at"]
@@ -28,6 +28,8 @@ def retire(system: System, *, drain: bool, by: Principal) -> System:
     now = timezone.now()
     with transaction.atomic():
         row = _lock(system, by)
+        if row.slug == OURS:
+            raise Conflict(f"{row.slug} is this installation itself and cannot be retired", code="ours")
         if row.state == SystemState.RETIRED and (drain or row.retirement != Retirement.DRAINING):
             raise Conflict(
                 f"{row.slug} is retired already, since {row.retired_at:%Y-%m-%d %H:%M} UTC"

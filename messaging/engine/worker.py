@@ -96,8 +96,8 @@ class Worker:
             self._drained = True
             self._wake.event.set()
             self._news.set()
-            await asyncio.gather(*turns)
-            for loop in filter(asyncio.Task.done, (tending, marking)):
+            await asyncio.wait(turns)  # one that failed leaves the other to write down what ended
+            for loop in filter(asyncio.Task.done, (*turns, tending, marking)):
                 await loop
         finally:
             for task in (*turns, tending, marking, stopping):
@@ -158,7 +158,7 @@ class Worker:
         self._gates.ahead = turned.ahead or self._gates.ahead
         self._released += turned.released
         self._learn(turned.breakers, judged=True)
-        if self._stopping.is_set():  # leased while the stop came: nobody would wait for their sends
+        if turned.claims and self._stopping.is_set():  # leased while the stop came: nobody would wait for their sends
             await self._try(record.release, turned.claims)
             return
         self._lanes.put(self._registry, turned.claims, held_until, self._gates.ahead)

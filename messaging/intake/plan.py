@@ -9,6 +9,7 @@ from endpoints.access.principal import Principal
 from endpoints.edge import strict_json
 from endpoints.edge.json_path import JSONPathError, compile_path
 from endpoints.errors import ControlPlaneError, Forbidden, Malformed, Refused, TooLarge
+from endpoints.models import OURS
 from messaging.intake.directory import Interface, Party
 from messaging.intake.envelope import Draft
 from messaging.intake.fields import BROADCAST
@@ -83,6 +84,8 @@ def _source(draft: Draft, principal: Principal, parties: dict[str, Party]) -> Pa
     source = parties.get(slug)
     if source is None or not principal.sees_team(source.owner_id):
         raise Refused(f"source_system '{slug}' is not registered", code="unknown_system")
+    if slug == OURS and principal.via not in ("monitor", "engine"):
+        raise Refused(f"{slug} is this installation itself: nobody else speaks as it", code="wrong_source")
     if source.is_retired and principal.via != "engine":  # what was asked of it before may still be answered
         raise Refused(f"{slug} is retired and sends no more", code="retired")
     return source

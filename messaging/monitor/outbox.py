@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from endpoints.access import audit
 from endpoints.access.principal import Principal
 from endpoints.errors import ControlPlaneError
-from endpoints.models import Notice, NoticeKind, NoticeState, System, SystemKind
+from endpoints.models import OURS, Notice, NoticeKind, NoticeState, System, SystemKind
 from messaging import store
 from messaging.intake.commit import store_planned
 from messaging.intake.directory import DIRECTORY
@@ -27,8 +27,8 @@ from messaging.wakeups import DUE, Notifier
 
 log = structlog.get_logger(__name__)
 
-SOURCE = "controlplane"
-MONITOR = Principal(label="monitor", role="admin", via="command")
+SOURCE = OURS
+MONITOR = Principal(label="monitor", role="admin", via="monitor")
 BATCH = 50
 RETRY_S = (5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)  # then it is given up
 MAIL_LEASE_S = 120.0  # longer than a mail may take

@@ -22,7 +22,7 @@ from messaging import store
 from messaging.filters import DELIVERIES
 from messaging.jobs.actions import ACTIONS, Action
 from messaging.jobs.selection import Selection
-from messaging.models import OPEN_JOBS, Delivery, Job, JobState, Message
+from messaging.models import OPEN_JOBS, Delivery, Job, JobAction, JobState, Message
 from messaging.wakeups import JOBS, Notifier
 
 COUNTED = 100_000  # exactly; what is more is counted by the runner
@@ -190,10 +190,19 @@ def _selection(name: Any, given: Any, by: Principal, *, everything: bool) -> Sel
     action, lists = action_named(name), _lists(given)
     if not lists and not everything:
         _refuse("filter", 'is empty; to mean every delivery there is, say so ("all": true, or --all).', "required")
+    if action is ACTIONS[JobAction.REPLAY]:
+        _keep_to_own(lists, by)
     newest = Message.objects.order_by("-position").values_list("position", flat=True).first()
     selection = Selection(action, lists, by, newest or 0, store.now())
     selection.rows()  # raises for what does not parse
     return selection
+
+
+def _keep_to_own(lists: dict[str, list[str]], by: Principal) -> None:
+    """Hold what makes new messages to the system that a bound key speaks as; raises Forbidden for another."""
+    own = [by.system_slug]
+    if by.system_slug and lists.setdefault("source_system", own) != own:
+        raise Forbidden(f"this key speaks only as {by.system_slug}", code="wrong_source")
 
 
 def _lists(given: Any) -> dict[str, list[str]]:

@@ -236,7 +236,7 @@ TABLE: list[tuple[Callable[[Stack, HttpReceiver], Made], tuple[str, str], list[s
     (
         breaker,
         ("pending", "breaker"),
-        ["{target} keeps failing, so sends are held back since ", ", 'answered 500", "; 14 others wait", "; one "],
+        ["{target} keeps failing, so sends are held back since ", ", 'answered 500", " others wait", "; one "],
         ["see_endpoint", "pause_system", "cancel"],
     ),
     (

@@ -189,6 +189,19 @@ def test_a_job_goes_over_what_its_maker_sees_and_only_its_team_sees_it(operator:
     assert [maker.get(f"jobs/{job['id']}/")[0], operator.get(f"jobs/{job['id']}/")[0]] == [200, 200]
 
 
+def test_a_replay_by_a_bound_key_is_of_what_its_system_sent(operator: Api) -> None:
+    """A replay makes new messages, and such a key speaks only as its own system."""
+    shop, billing = make_system("shop"), make_system("billing")
+    make_delivery(make_message(shop), state=State.DEAD)
+    make_delivery(make_message(billing), state=State.DEAD)
+    bound = Api(make_key("operator", system=shop))
+    refused = bound.post("jobs/", {"action": "replay", "filter": {"source_system": "billing"}})
+    job = bound.post("jobs/", {"action": "replay", "filter": {"state": "dead"}})[1]
+
+    assert (refused[0], refused[1]["code"]) == (403, "wrong_source")
+    assert (job["filter"]["source_system"], job["total"]) == (["shop"], 1)
+
+
 def test_a_paused_job_does_nothing_and_goes_on_where_it_was(operator: Api) -> None:
     one, two = dead(2)
     job = operator.post("jobs/", {"action": "redrive", "filter": {"state": "dead"}, "rate_per_s": 0.1})[1]
@@ -228,7 +241,7 @@ def test_runners_that_take_turns_go_on_where_the_other_was(operator: Api) -> Non
 def test_what_moved_on_since_it_was_seen_is_passed_over(operator: Api) -> None:
     """A person sends one again while a slow job has it in sight: it goes once, and the job says so."""
     rows = dead(3)
-    job = operator.post("jobs/", {"action": "redrive", "filter": {"state": "dead"}, "rate_per_s": 5})[1]
+    job = operator.post("jobs/", {"action": "redrive", "filter": {"state": "dead"}, "rate_per_s": 0.7})[1]
     runner = Runner()
     runner.step()
     assert operator.post(f"deliveries/{rows[1].pk}/resend/")[0] == 202
