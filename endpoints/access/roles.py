@@ -53,6 +53,12 @@ def may(principal: Principal, resource: str, action: str) -> bool:
     return needed is not None and principal.may(needed)
 
 
+def demand(principal: Principal, role: str) -> None:
+    """Raise Forbidden unless the caller has `role`, or more: for services that stand behind several actions."""
+    if not principal.may(role):
+        raise Forbidden(f"this needs the role {role}")
+
+
 def require(principal: Principal, resource: str, action: str) -> None:
     """Raise Forbidden, naming the role that is missing, unless the caller may do `action`."""
     if not may(principal, resource, action):

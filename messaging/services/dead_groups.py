@@ -7,9 +7,9 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
 
-from endpoints.access import audit
+from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
-from endpoints.errors import Conflict, Forbidden
+from endpoints.errors import Conflict
 from endpoints.models import System, visible
 from messaging import moves, store
 from messaging.models import UNGROUPED, DeadGroup, Delivery, JobAction, State
@@ -74,7 +74,7 @@ def ungrouped(principal: Principal | None = None, system: System | None = None) 
 
 def note(group: DeadGroup, text: str, *, by: Principal) -> DeadGroup:
     """Say something about a cause, for the next who looks at it; "" takes it back. Raises Forbidden."""
-    _demand_operator(by)
+    roles.demand(by, "operator")
     with transaction.atomic():
         row = DeadGroup.objects.select_for_update().get(pk=group.pk)
         before, row.note = row.note, text
@@ -90,7 +90,7 @@ def resolve(delivery: Delivery, *, by: Principal) -> Delivery:
 
     Raises Forbidden, or Conflict when it is not dead, resolved already, or others wait behind it.
     """
-    _demand_operator(by)
+    roles.demand(by, "operator")
     with transaction.atomic():
         row = Delivery.objects.select_for_update().filter(pk=delivery.pk).order_by().get()
         if row.state != State.DEAD or row.resolved_at is not None:
@@ -109,7 +109,7 @@ def resolve_all(group: DeadGroup, *, by: Principal) -> Resolved:
 
     Those that hold up their ordering key are passed over: they must be sent again or cancelled. Raises Forbidden.
     """
-    _demand_operator(by)
+    roles.demand(by, "operator")
     ids = list(members(group).order_by("message_id").values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
     if len(ids) > MOST_AT_ONCE:
         job, _ = jobs.create(JobAction.RESOLVE, {"dead_group": str(group.pk)}, by=by)
@@ -124,14 +124,9 @@ def resolve_all(group: DeadGroup, *, by: Principal) -> Resolved:
 
 def try_one(group: DeadGroup, *, by: Principal) -> Delivery:
     """Send the newest dead letter of a cause again, alone. Raises Forbidden, or Conflict when none is left to send."""
-    _demand_operator(by)
+    roles.demand(by, "operator")
     rows = members(group).filter(message__payload__isnull=False).select_related("system", "message")
     newest = rows.order_by("-message_id", "-id").first()
     if newest is None:
         raise Conflict("none of this cause is left to be sent again", code="wrong_state")
     return deliveries.resend(newest, by=by)
-
-
-def _demand_operator(by: Principal) -> None:
-    if not by.may("operator"):
-        raise Forbidden("this needs the role operator")

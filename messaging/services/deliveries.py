@@ -3,9 +3,9 @@
 from django.db import transaction
 from django.db.models import Q
 
-from endpoints.access import audit
+from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
-from endpoints.errors import Conflict, Forbidden
+from endpoints.errors import Conflict
 from endpoints.models import SystemState
 from messaging import moves, store
 from messaging.models import Delivery, State, Trigger
@@ -22,7 +22,7 @@ def resend(delivery: Delivery, *, by: Principal) -> Delivery:
     Raises Forbidden, or Conflict when it is not finished, its payload was removed by retention, or its
     target is retired.
     """
-    _demand_operator(by)
+    roles.demand(by, "operator")
     if delivery.message.payload is None:
         raise Conflict("the payload was removed by retention, there is nothing left to send", code="payload_removed")
     if delivery.system.state == SystemState.RETIRED:
@@ -42,7 +42,7 @@ def cancel(delivery: Delivery, *, by: Principal) -> Delivery:
 
     Raises Forbidden, or Conflict when it does not wait (any more) and nothing waits for it.
     """
-    _demand_operator(by)
+    roles.demand(by, "operator")
     lines = moves.lines_of([delivery.pk])
     with transaction.atomic():
         store.lock_lines(lines, alone=True)
@@ -54,11 +54,6 @@ def cancel(delivery: Delivery, *, by: Principal) -> Delivery:
         transaction.on_commit(_due.notify)
     delivery.refresh_from_db()
     return delivery
-
-
-def _demand_operator(by: Principal) -> None:
-    if not by.may("operator"):
-        raise Forbidden("this needs the role operator")
 
 
 def _why_not(delivery: Delivery, wish: str) -> str:

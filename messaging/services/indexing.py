@@ -4,20 +4,17 @@ import hashlib
 from datetime import datetime, timedelta
 
 import orjson
-from django.db import IntegrityError, transaction
 from django.db.models import Q
 
-from endpoints.access import audit
+from endpoints.access import roles
 from endpoints.access.principal import COMMAND, Principal
-from endpoints.errors import Forbidden
 from endpoints.models import AuditEntry, System
 from messaging import store
 from messaging.jobs.runner import work_off
 from messaging.models import OPEN_JOBS, Job, JobAction, Message
-from messaging.wakeups import JOBS, Notifier
+from messaging.services import jobs
 
 LOOK_BACK = timedelta(days=7)  # for so long the worker may have been down
-_jobs = Notifier(JOBS)
 
 
 def wanted() -> list[tuple[System, AuditEntry]]:
@@ -31,8 +28,8 @@ def wanted() -> list[tuple[System, AuditEntry]]:
 
 
 def _is_indexed(system: System, at: datetime) -> bool:
-    jobs = Job.objects.filter(action=JobAction.INDEX, fingerprint=_fingerprint(system))
-    return jobs.filter(Q(created_at__gte=at) | Q(state__in=OPEN_JOBS)).exists()
+    made = Job.objects.filter(action=JobAction.INDEX, fingerprint=_fingerprint(system))
+    return made.filter(Q(created_at__gte=at) | Q(state__in=OPEN_JOBS)).exists()
 
 
 def start(system: System, *, by: Principal) -> Job:
@@ -40,30 +37,20 @@ def start(system: System, *, by: Principal) -> Job:
 
     Raises Forbidden.
     """
-    if not by.may("operator"):
-        raise Forbidden("this needs the role operator")
-    fingerprint = _fingerprint(system)
+    roles.demand(by, "operator")
     newest = Message.objects.order_by("-position").values_list("position", flat=True).first()
     now = store.now()
     job = Job(
         action=JobAction.INDEX,
         filter={"source_system": [system.slug]},
         upto=newest or 0,
-        fingerprint=fingerprint,
+        fingerprint=_fingerprint(system),
         team_ids=None if by.team_ids is None else sorted(by.team_ids),
         created_by=by.label[:200],
         created_at=now,
         next_at=now,
     )
-    try:
-        with transaction.atomic():
-            job.save(force_insert=True)
-            told = {"action": [None, job.action], "filter": [None, job.filter]}
-            audit.record(by, "job_create", job, told)
-            transaction.on_commit(_jobs.notify)
-    except IntegrityError:
-        return Job.objects.get(fingerprint=fingerprint, state__in=OPEN_JOBS)
-    return job
+    return jobs.insert(job, {}, by=by)[0]
 
 
 def sweep() -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from django.db import IntegrityError, transaction
 
-from endpoints.access import audit
+from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
 from endpoints.edge.filters import refuse_names
 from endpoints.errors import Conflict, Forbidden, Malformed
@@ -89,14 +89,18 @@ def create(
         created_at=selection.before,
         next_at=selection.before,
     )
+    return insert(job, {"total": [None, job.total], "rate_per_s": [None, rate_per_s]}, by=by)
+
+
+def insert(job: Job, told: Told, *, by: Principal) -> tuple[Job, bool]:
+    """Store a new job on the record and wake who works it; or return the open one that does the same, with False."""
     try:
         with transaction.atomic():
             job.save(force_insert=True)
-            told = {"action": [None, action], "filter": [None, selection.filter], "total": [None, job.total]}
-            audit.record(by, "job_create", job, told | {"rate_per_s": [None, rate_per_s]})
+            audit.record(by, "job_create", job, {"action": [None, job.action], "filter": [None, job.filter]} | told)
             transaction.on_commit(_jobs.notify)
     except IntegrityError:  # made by somebody else since we looked
-        found = _open(fingerprint)
+        found = _open(job.fingerprint)
         if found is None:
             raise
         return found, False
@@ -185,8 +189,7 @@ def action_named(name: Any) -> Action:
 
 
 def _selection(name: Any, given: Any, by: Principal, *, everything: bool) -> Selection:
-    if not by.may("operator"):
-        raise Forbidden("this needs the role operator")
+    roles.demand(by, "operator")
     action, lists = action_named(name), _lists(given)
     if not lists and not everything:
         _refuse("filter", 'is empty; to mean every delivery there is, say so ("all": true, or --all).', "required")
@@ -242,8 +245,7 @@ def _change(
     job: Job, by: Principal, name: str, states: Collection[str], change: Callable[[Job, datetime], Told]
 ) -> Job:
     """Change an open job in one transaction with its audit; the batch in hand ends before."""
-    if not by.may("operator"):
-        raise Forbidden("this needs the role operator")
+    roles.demand(by, "operator")
     with transaction.atomic():
         held = Job.objects.select_for_update().get(pk=job.pk)
         if held.state not in states:

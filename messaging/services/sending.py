@@ -6,10 +6,10 @@ from typing import Any
 
 from django.db import transaction
 
-from endpoints.access import audit
+from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
 from endpoints.edge import strict_json
-from endpoints.errors import ControlPlaneError, Forbidden, Malformed
+from endpoints.errors import ControlPlaneError, Malformed
 from endpoints.transports.bodies import is_json
 from messaging import store
 from messaging.intake.commit import Accepted, Answer, store_planned
@@ -58,8 +58,7 @@ def replay(message: Message, *, by: Principal, edit: Edit | None = None) -> Acce
 
     Raises Forbidden, Conflict when retention took its payload, and Malformed or Refused as sending does.
     """
-    if not by.may("operator"):
-        raise Forbidden("this needs the role operator")
+    roles.demand(by, "operator")
     draft = draft_of(message, message.targets)
     if edit is not None:
         draft = _edited(message, draft, edit)

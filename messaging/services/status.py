@@ -37,6 +37,7 @@ def status() -> dict[str, Any]:
     make it degraded: it was judged, and waits for a person. Counts end at `MOST_COUNTED`.
     """
     now = store.now()
+    disks, behind_s = measuring.disks(now), retention.behind_s(now)
     rows = list(Process.objects.filter(stopped_at__isnull=True))
     oldest_due_s = oldest_due(now)
     state, reasons = judge(rows, oldest_due_s, now, emergency_stop())
@@ -47,10 +48,10 @@ def status() -> dict[str, Any]:
         "waiting": _counted(Q(state=State.PENDING) & UNSETTLED) + _counted(Q(state=State.SENDING)),
         "oldest_due_s": oldest_due_s,
         "dead_unresolved": dead_groups.unresolved(),
-        "retention_behind_s": retention.behind_s(now),
-        "warnings": warnings(now, rows),
+        "retention_behind_s": behind_s,
+        "warnings": _warnings(now, rows, disks, behind_s),
         "database": measuring.database(now),
-        "disks": [asdict(disk) for disk in measuring.disks(now)],
+        "disks": [asdict(disk) for disk in disks],
         "incidents_open": incidents.count_open(),
         "endpoints": endpoint_counts(),
         "runs": {},
@@ -81,15 +82,21 @@ def judge(
 
 def warnings(now: datetime, rows: Sequence[Process]) -> list[str]:
     """Return what will go wrong if nobody does anything; none of it makes the installation degraded yet."""
+    return _warnings(now, rows, measuring.disks(now), retention.behind_s(now))
+
+
+def _warnings(
+    now: datetime, rows: Sequence[Process], disks: Sequence[measuring.Disk], behind_s: float | None
+) -> list[str]:
     found = []
-    for disk in measuring.disks(now):
+    for disk in disks:
         if disk.full_in_s is not None and disk.full_in_s < FULL_SOON_S:
             found.append(
                 f"disk full in {span(disk.full_in_s)}: {disk.path} on {disk.host}, {size(disk.free_bytes)} left"
             )
         elif disk.free_bytes < LITTLE_LEFT:
             found.append(f"only {size(disk.free_bytes)} left on the disk of {disk.path} on {disk.host}")
-    if behind_s := retention.behind_s(now):
+    if behind_s:
         found.append(f"prune is behind by {span(behind_s)}: what is older than the settings keep is still there")
     ticked_at, alive = measuring.ticked_at(), {row.role for row in rows if is_alive(row, now)}
     for role, then in ROUNDS.items():
