@@ -148,6 +148,9 @@ class Transport(ABC):
 
     CONFIG_SCHEMA: ClassVar[dict[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
     DEFAULT_PORT: ClassVar[int | None] = None
+    CLAIMED_BY: ClassVar[str] = (
+        "deliver"  # whose loop sends its deliveries: `deliver`, `gateway`, or the receiver itself
+    )
 
     def __init__(self, address: Address) -> None:
         self.address = address

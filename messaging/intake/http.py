@@ -5,7 +5,7 @@ paths are answered here: same keys, same strict JSON, same problems as everywher
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
@@ -22,12 +22,10 @@ from endpoints.models import MAX_MESSAGE_BYTES
 from messaging.intake import cloudevents
 from messaging.intake.answers import Tally, accepted, summary
 from messaging.intake.bodies import MAX_BODY_BYTES, QUIET_S, Body, Budget, ClientGone, Receive
-from messaging.intake.commit import Accepted, Answer
-from messaging.intake.directory import find_broadcast, find_parties
+from messaging.intake.commit import Accepted
+from messaging.intake.counter import Intake
 from messaging.intake.envelope import Draft, read_message, read_raw
-from messaging.intake.fields import BROADCAST, CHECKS
-from messaging.intake.plan import Planned, plan_or_error, slugs_of
-from messaging.intake.writer import Writer
+from messaging.intake.fields import CHECKS
 
 MESSAGES_PATH = "/api/v1/messages/"
 TO_PATH = re.compile(r"/to/([^/]+(?:/[^/]+)?)/?")
@@ -86,8 +84,8 @@ class Request:
 class HttpIntake:
     """The ASGI application behind both paths."""
 
-    def __init__(self, writer: Writer, waiter: OutcomeWaiter) -> None:
-        self._writer = writer
+    def __init__(self, intake: Intake, waiter: OutcomeWaiter) -> None:
+        self._intake = intake
         self._waiter = waiter
         self._budget = Budget()
         self._kinds: dict[str, Callable[[Request], Awaitable[tuple[int, bytes]]]] = {
@@ -178,44 +176,16 @@ class HttpIntake:
         if size > MAX_BATCH_BYTES or not 1 <= len(data) <= MAX_BATCH_ITEMS:
             raise TooLarge(f"a batch has 1 to {MAX_BATCH_ITEMS} messages and at most {MAX_BATCH_BYTES} bytes")
         drafts = [_or_error(read, item) for item in data]
-        return 202, summary(await self._accept(drafts, request.principal))
+        return 202, summary(await self._intake.accept(drafts, request.principal))
 
     async def _single(self, draft: Draft, request: Request, idempotency_key: str | None = None) -> tuple[int, bytes]:
         if idempotency_key is not None:
             draft.idempotency_key = idempotency_key
-        planned = (await self._plan([draft], request.principal))[0]
-        if isinstance(planned, ControlPlaneError):
-            raise planned
-        answer = (await self._writer.submit((planned,), request.principal.label))[0]
-        if isinstance(answer, ControlPlaneError):
-            raise answer
+        answer, source = await self._intake.accept_one(draft, request.principal)
         if request.wait_s:
-            ended, outcome = await self._waiter.wait(answer, planned.source.id, request.wait_s)
+            ended, outcome = await self._waiter.wait(answer, source.id, request.wait_s)
             return (200 if ended else 202), orjson.dumps(outcome)
         return 202, accepted(answer)
-
-    async def _plan(
-        self, drafts: Sequence[Draft | ControlPlaneError], principal: Principal
-    ) -> list[Planned | ControlPlaneError]:
-        good = [draft for draft in drafts if isinstance(draft, Draft)]
-        parties = await find_parties(set().union(*[slugs_of(draft, principal) for draft in good]))
-        is_broadcast = any(BROADCAST in (draft.target_system or ()) for draft in good)
-        broadcast = await find_broadcast() if is_broadcast else []
-        return [plan_or_error(draft, principal, parties, broadcast) for draft in drafts]
-
-    async def _accept(
-        self, drafts: Sequence[Draft | ControlPlaneError], principal: Principal, patience_s: float = 0.0
-    ) -> list[Answer]:
-        """Return an answer for each draft, in order; those that cannot be stored are answered, not raised."""
-        planned = await self._plan(drafts, principal)
-        stored = iter(())  # type: Any
-        if good := [item for item in planned if isinstance(item, Planned)]:
-            stored = iter(await self._writer.submit_patiently(good, principal.label, patience_s))
-        answers = [item if isinstance(item, ControlPlaneError) else next(stored) for item in planned]
-        unstored = [item for item in answers if isinstance(item, ControlPlaneError) and item.status >= 500]
-        if len(unstored) == len(answers):
-            raise unstored[0]
-        return answers
 
     async def _stream(self, request: Request) -> tuple[int, bytes]:
         """Commit lines as they come; a stream that breaks leaves its stored prefix, and is told how far that goes.
@@ -226,7 +196,7 @@ class HttpIntake:
         try:
             async for lines in request.body.lots():
                 drafts = [_or_error(_read_line, line) for line in lines]
-                tally.add(await self._accept(drafts, request.principal, QUIET_S))
+                tally.add(await self._intake.accept(drafts, request.principal, QUIET_S))
         except ControlPlaneError as exc:
             exc.detail = f"{exc.detail}; of the lines before: {tally.text()}"
             raise
