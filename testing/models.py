@@ -77,7 +77,9 @@ class SuiteVersion(models.Model):
     class Meta:
         ordering = ["-created_at"]
         constraints = [
-            models.UniqueConstraint(fields=["suite", "number"], name="suiteversion_number", condition=Q(suite__isnull=False))
+            models.UniqueConstraint(
+                fields=["suite", "number"], name="suiteversion_number", condition=Q(suite__isnull=False)
+            )
         ]
         indexes = [models.Index(fields=["digest"], name="suiteversion_digest")]
 

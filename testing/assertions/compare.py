@@ -86,7 +86,9 @@ def _of_lists(
 def _of_bags(actual: Sequence[Any], expected: Sequence[Any], where: str, ignore: Sequence[str]) -> Difference | None:
     left = list(actual)
     for wanted in expected:
-        found = next((at for at, item in enumerate(left) if not difference(item, wanted, "unordered", "", ignore)), None)
+        found = next(
+            (at for at, item in enumerate(left) if not difference(item, wanted, "unordered", "", ignore)), None
+        )
         if found is None:
             return Difference(where, wanted, f"not among {len(actual)} items")
         del left[found]

@@ -132,4 +132,3 @@ TYPES: dict[str, Callable[[Any], bool]] = {
     "ip": _is_shaped(lambda text: ip_address(text)),
     "url": _is_shaped(lambda text: URL(text).scheme and URL(text).host),
 }
-

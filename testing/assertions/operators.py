@@ -28,7 +28,9 @@ class Operator:
 
 def simple(holds: Callable[[Any, Any], bool], prepare: Prepare = lambda operand: operand) -> Operator:
     """Return the operator of a plain yes or no."""
-    return Operator(lambda actual, operand: None if holds(actual, operand) else Difference("", operand, actual), prepare)
+    return Operator(
+        lambda actual, operand: None if holds(actual, operand) else Difference("", operand, actual), prepare
+    )
 
 
 def _length(operand: Any) -> Any:

@@ -58,7 +58,7 @@ class Scalar(Kind):
             return None
 
     def schema(self) -> dict[str, Any]:
-        if self.fixed or self.json.get("type") == "string" and not {"pattern", "enum"} & set(self.json):
+        if self.fixed or (self.json.get("type") == "string" and not {"pattern", "enum"} & set(self.json)):
             return dict(self.json)
         return {"anyOf": [dict(self.json), {"type": "string", "pattern": r"\$\{\{"}]}
 

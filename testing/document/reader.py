@@ -186,5 +186,3 @@ def _case(case: Mapping[str, Any]) -> Case:
 
 def _steps(steps: Iterable[Step]) -> tuple[Step, ...]:
     return tuple(steps)
-
-

@@ -59,9 +59,9 @@ def fill(value: Any, scope: Scope) -> Any:
 
 
 def _filled(text: str, scope: Scope) -> Any:
-    if alone := REFERENCE.fullmatch(text.strip()):
-        if "${{" not in alone[1]:
-            return _read(alone[1], scope)
+    alone = REFERENCE.fullmatch(text.strip())
+    if alone and "${{" not in alone[1]:
+        return _read(alone[1], scope)
     filled = REFERENCE.sub(lambda match: as_text(_read(match[1], scope)), text)
     if len(filled) > LONGEST_TEXT:
         raise Unresolved(f"the text would be longer than {LONGEST_TEXT} characters")

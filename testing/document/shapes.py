@@ -51,7 +51,9 @@ SUITE = Shape(
         "type": Field(choice(*TYPES), "What kind of test it is.", default="integration"),
         "labels": Field(ListOf(text(63, fixed=True), at_most=50), "Words to find it by.", default=[]),
         "systems": Field(
-            MapOf(text(127, TARGET, fixed=True)), "alias: system or system/interface; replaceable at run time.", default={}
+            MapOf(text(127, TARGET, fixed=True)),
+            "alias: system or system/interface; replaceable at run time.",
+            default={},
         ),
         "needs": Field(
             ListOf(
@@ -68,7 +70,9 @@ SUITE = Shape(
             default=[],
         ),
         "vars": Field(MapOf(VALUE), "Values for ${{ vars.name }}; replaceable at run time.", default={}),
-        "matrix": Field(MapOf(ListOf(VALUE, at_least=1, at_most=50), at_most=5), "Each combination is a run.", default={}),
+        "matrix": Field(
+            MapOf(ListOf(VALUE, at_least=1, at_most=50), at_most=5), "Each combination is a run.", default={}
+        ),
         "data": Field(
             Shape(
                 {

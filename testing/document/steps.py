@@ -39,7 +39,9 @@ class Assertions(Kind):
         if not isinstance(node.value, list) or not node.value:
             faults.add(node, place, "must be a list of {subject: {operator: ...}}, or none")
             return []
-        return [found for index, item in enumerate(node.value) for found in self._item(item, f"{place}.{index}", faults)]
+        return [
+            found for index, item in enumerate(node.value) for found in self._item(item, f"{place}.{index}", faults)
+        ]
 
     def _item(self, node: Node, place: str, faults: Faults) -> list[Assertion]:
         if not isinstance(node.value, dict) or not node.value:
@@ -108,7 +110,9 @@ class StepKind(Kind):
             faults.add(node, place, f"needs exactly one step kind; known are {', '.join(STEPS)}")
             return None
         rest = Node({key: child for key, child in node.value.items() if key in own}, node.mark, node.keys)
-        values = Shape(own).read(Node(rest.value, node.mark, {key: node.keys[key] for key in rest.value}), place, faults)
+        values = Shape(own).read(
+            Node(rest.value, node.mark, {key: node.keys[key] for key in rest.value}), place, faults
+        )
         return self._step(kinds[0], values, node, place, faults)
 
     def _step(self, kind: str, values: dict[str, Any], node: Node, place: str, faults: Faults) -> Step:

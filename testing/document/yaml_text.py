@@ -32,7 +32,9 @@ def read_yaml(text: str) -> Node:
         mark = exc.problem_mark or exc.context_mark
         raise refuse((mark.line + 1, mark.column + 1) if mark else (1, 1), f"not valid YAML: {exc.problem}") from exc
     except yaml.YAMLError as exc:  # a character that YAML does not allow
-        raise refuse(_place_of(text, getattr(exc, "position", 0)), f"not valid YAML: {str(exc).splitlines()[0][:200]}") from exc
+        raise refuse(
+            _place_of(text, getattr(exc, "position", 0)), f"not valid YAML: {str(exc).splitlines()[0][:200]}"
+        ) from exc
 
 
 def _document(events: Iterator[Any]) -> Node:

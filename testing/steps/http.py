@@ -35,7 +35,9 @@ class HttpStep(StepAction):
             "headers": Field(MapOf(VALUE, HEADER), "Added to the endpoint's own.", default={}),
             "json": Field(ANYTHING, "A body of JSON.", default=NOT_GIVEN),
             "body": Field(text(1024 * 1024), "A body of text.", default=NOT_GIVEN),
-            "auth": Field(choice("endpoint", "none"), "`none` leaves the endpoint's credential out.", default="endpoint"),
+            "auth": Field(
+                choice("endpoint", "none"), "`none` leaves the endpoint's credential out.", default="endpoint"
+            ),
         }
     )
     SUBJECTS: ClassVar[tuple[str, ...]] = ("status", "headers", "body", "text", "bytes", "size", "latency", "error")

@@ -202,6 +202,7 @@ BROAD = {
     "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
     "messaging.monitor.loop": "the loop that watches everything else",
     "messaging.consumers": "the loop that feeds the live pages",
+    "testing.runner.execute": "a bug of ours costs one run, not the worker",
 }
 
 
