@@ -9,6 +9,7 @@ from endpoints.notice_api import NoticeTargetViewSet
 from messaging import api as messaging
 from messaging import api_jobs, dead_letters, registry_api
 from messaging.incident_api import IncidentViewSet
+from testing import api as testing
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -26,6 +27,8 @@ router.register("notice-targets", NoticeTargetViewSet)
 router.register("systems/<slug:slug>/maintenance", registry_api.MaintenanceViewSet)
 router.register("find", messaging.FindView, basename="find")
 router.register("jobs", api_jobs.JobViewSet)
+router.register("suites", testing.SuiteViewSet)
+router.register("runs", testing.RunViewSet)
 router.register("ledger", messaging.LedgerView, basename="ledger")
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -33,6 +36,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *(
         path(f"systems/<slug:slug>/{action}/", registry_api.RetirementViewSet.as_view({"post": action}))
         for action in ("retire", "unretire")
+    ),
+    *(
+        path(f"runs/<uuid:pk>/report.{ending}", testing.RunViewSet.as_view({"get": "report"}), {"form": form})
+        for form, ending in (("json", "json"), ("junit", "xml"))
     ),
     path("schema/", SpectacularJSONAPIView.as_view(permission_classes=[]), name="schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", permission_classes=[]), name="docs"),

@@ -96,7 +96,7 @@ def moment(value: Any) -> datetime:
     try:
         found = datetime.fromisoformat(value)
     except ValueError:
-        found = None  # type: ignore[assignment]
+        found = None
     if found is None or found.tzinfo is None:
         raise ValueError("needs a time such as 2026-01-02T03:04:05Z")
     return found

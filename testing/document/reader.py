@@ -126,7 +126,7 @@ def _check_steps(steps: Node, place: str, names: Names, faults: Faults) -> None:
         at = f"{place}.{index}"
         for key, child in step.value.items():
             if key == "group":
-                inner = child.value.get("steps") if isinstance(child.value, dict) else child
+                inner = child.value["steps"] if isinstance(child.value, dict) else child
                 _check_steps(inner, f"{at}.group.steps", names, faults)
             elif key in STEPS or key == "assert":
                 references.check(child, f"{at}.{key}", names, faults)

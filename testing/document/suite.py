@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from testing.assertions.judge import Assertion
@@ -112,3 +113,8 @@ class Suite:
     teardown: tuple[Step, ...]
     cases: tuple[Case, ...]
     text: str = field(repr=False)
+
+    @property
+    def case_runs(self) -> int:
+        """Return what it comes to: cases times combinations times rows."""
+        return len(self.cases) * prod(map(len, self.matrix.values())) * max(1, len(self.data.rows) if self.data else 0)

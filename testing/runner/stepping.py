@@ -30,8 +30,11 @@ class InnerFailed(Exception):
 class Surroundings(Protocol):
     """What a step needs of the case it runs in."""
 
-    tools: Tools
-    allow_production: bool
+    @property
+    def tools(self) -> Tools: ...
+
+    @property
+    def allow_production(self) -> bool: ...
 
     def scope(self) -> Scope: ...
 

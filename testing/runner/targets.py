@@ -56,7 +56,7 @@ def _why_none(slug: str, interface: str, usable: list[Any]) -> str:
 
 def find_secrets(named: Iterable[tuple[str, ...]], principal: Principal) -> dict[tuple[str, ...], str]:
     """Return the secrets that a suite names, as far as its runner may use them."""
-    found = {}
+    found: dict[tuple[str, ...], str] = {}
     for name, field in named:
         row = Credential.objects.visible_to(principal).filter(name=name).first()
         data = secrets.decrypt(row.data) if row is not None else {}
