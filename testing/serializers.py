@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from endpoints.edge.strict_shape import Strict
-from testing.document import MAX_BYTES
+from testing.document.reader import MAX_BYTES
 from testing.models import CaseRun, Run, RunState, Suite, Verdict
 from testing.services.runs import MOST_PARALLEL, Wish
 

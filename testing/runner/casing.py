@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from testing.document import Step
 from testing.document.references import REFERENCE, Scope, Unresolved
+from testing.document.suite import Step
 from testing.models import Phase, Verdict
 from testing.runner.plan import Instance
 from testing.runner.results import CaseResult, StepResult

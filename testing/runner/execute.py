@@ -11,12 +11,14 @@ import structlog
 
 from endpoints.access.principal import Principal
 from endpoints.edge.database_threads import DatabaseThreads
-from testing.document import Suite, read_suite
+from testing.document.reader import read_suite
 from testing.document.references import Unresolved
+from testing.document.suite import Suite
 from testing.errors import BadDocument
 from testing.models import Part, Run, Verdict
 from testing.runner import leases
 from testing.runner.casing import CaseRunner
+from testing.runner.graph import run_graph
 from testing.runner.judging import judge_run
 from testing.runner.masking import Masker
 from testing.runner.plan import Instance, frame, instances
@@ -128,37 +130,25 @@ class Execution:
     async def _graph(
         self, planned: Sequence[Instance], around: "Round", late: dict[str, Any], *, fail_fast: bool
     ) -> None:
-        """Run each case once what it needs has passed, so many at once, in the document's order."""
-        places = asyncio.Semaphore(around.at_once)
-        ended: dict[int, asyncio.Future[Verdict]] = {
-            instance.number: asyncio.get_running_loop().create_future() for instance in planned
-        }
-        names = {instance.number: instance.case.name for instance in planned}
         broken = False
 
-        async def one(instance: Instance) -> None:
-            nonlocal broken
-            for need in instance.needs:
-                verdict = await ended[need]
-                if verdict != Verdict.PASSED:
-                    ended[instance.number].set_result(Verdict.BLOCKED)
-                    self._note(_blocked(instance, names[need], verdict), around)
-                    return
-            async with places:
-                if self._stopped:
-                    result = CaseResult(instance, Verdict(self._stopped_as), self._stopped)
-                    self._note(result, around)
-                elif broken and fail_fast:
-                    result = CaseResult(instance, Verdict.SKIPPED, "fail_fast: a case before it did not pass")
-                    self._note(result, around)
-                else:
-                    result = await self._one(instance, around, late)
-            broken |= result.verdict != Verdict.PASSED
-            ended[instance.number].set_result(result.verdict)
+        def block(instance: Instance, by: Instance, verdict: Verdict) -> None:
+            self._note(_blocked(instance, by.case.name, verdict), around)
 
-        async with asyncio.TaskGroup() as group:
-            for instance in planned:
-                group.create_task(one(instance))
+        async def one(instance: Instance) -> Verdict:
+            nonlocal broken
+            if self._stopped:
+                result = CaseResult(instance, Verdict(self._stopped_as), self._stopped)
+                self._note(result, around)
+            elif broken and fail_fast:
+                result = CaseResult(instance, Verdict.SKIPPED, "fail_fast: a case before it did not pass")
+                self._note(result, around)
+            else:
+                result = await self._one(instance, around, late)
+            broken |= result.verdict != Verdict.PASSED
+            return result.verdict
+
+        await run_graph(planned, around.at_once, one, block)
 
     async def _one(
         self, instance: Instance, around: "Round", late: dict[str, Any], *, always: bool = False

@@ -7,8 +7,7 @@ from itertools import product
 from typing import Any
 
 from endpoints.errors import Refused
-from testing.document import Case, Suite
-from testing.document.suite import Retry
+from testing.document.suite import Case, Retry, Suite
 from testing.models import Part
 
 MAX_CASE_RUNS = 20_000

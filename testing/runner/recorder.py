@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 
 from endpoints.edge.database_threads import DatabaseThreads
-from testing.assertions import Observation
+from testing.assertions.observation import Observation
 from testing.models import Attempt, CaseRun, Part, Run, StepRun
 from testing.runner.masking import Masker
 from testing.runner.results import AttemptResult, CaseResult, StepResult

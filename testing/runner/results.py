@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from testing.assertions import Check, Observation
+from testing.assertions.judge import Check
+from testing.assertions.observation import Observation
 from testing.models import Part, Phase, Verdict
 from testing.runner.plan import Instance
 

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from endpoints.transports.base import ErrorClass
-from testing.assertions import Check, Missing, Observation, judge
+from testing.assertions.judge import Check, judge
+from testing.assertions.observation import Missing, Observation
 from testing.assertions.subjects import root_of
-from testing.document import Step
 from testing.document.nodes import Faults, placed
 from testing.document.references import Scope, Unresolved, fill
+from testing.document.suite import Step
 from testing.models import Phase, Verdict
 from testing.runner.results import AttemptResult, StepResult
 from testing.steps import step_class

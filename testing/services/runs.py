@@ -13,10 +13,10 @@ from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, Refused
 from endpoints.models import System
-from testing.document import Suite as Document
-from testing.document import read_suite
 from testing.document.nodes import unknown
+from testing.document.reader import read_suite
 from testing.document.references import has_references
+from testing.document.suite import Suite as Document
 from testing.models import Run, RunState, Suite, SuiteVersion, Verdict
 from testing.services.suites import digest
 

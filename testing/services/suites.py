@@ -9,8 +9,8 @@ from django.db import IntegrityError, transaction
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, Forbidden, Malformed
-from testing.document import Suite as Document
-from testing.document import read_suite
+from testing.document.reader import read_suite
+from testing.document.suite import Suite as Document
 from testing.models import Suite, SuiteVersion
 
 

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from endpoints.access.principal import COMMAND
 from endpoints.errors import ControlPlaneError
-from testing.document import MAX_BYTES, read_suite
+from testing.document.reader import MAX_BYTES, read_suite
 from testing.document.suite import Suite as Document
 from testing.errors import BadDocument
 from testing.models import Part, Run, RunState, Suite, Verdict
