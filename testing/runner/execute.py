@@ -123,11 +123,11 @@ class Execution:
             for instance in planned:
                 self._note(_blocked(instance, "setup", setup.verdict), around)
         else:
-            await self._graph(planned, around, late, fail_fast=suite.execution.fail_fast)
+            await self._cases(planned, around, late, fail_fast=suite.execution.fail_fast)
         if suite.teardown:
             await self._one(frame(suite, Part.TEARDOWN, len(planned) + 1), around, {}, always=True)
 
-    async def _graph(
+    async def _cases(
         self, planned: Sequence[Instance], around: "Round", late: dict[str, Any], *, fail_fast: bool
     ) -> None:
         broken = False
