@@ -11,6 +11,8 @@ TRANSPORTS = {
     "http": "endpoints.transports.http.HttpTransport",
     "https": "endpoints.transports.http.HttpTransport",
     "memory": "endpoints.transports.memory.MemoryTransport",
+    "ws": "endpoints.transports.ws.WsTransport",
+    "wss": "endpoints.transports.ws.WsTransport",
 }
 
 

@@ -16,6 +16,7 @@ from tests.servers.answers import HANG, Answer
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.http import HttpReceiver
 from tests.servers.ports import free_port
+from tests.servers.ws import WsReceiver
 
 CANARY = "canary-5f2c9d1e"
 
@@ -77,6 +78,25 @@ def http_peer(authority: CertificateAuthority | None, directory: Path) -> Iterat
 
 
 @contextmanager
+def ws_peer(authority: CertificateAuthority | None, directory: Path) -> Iterator[Peer]:
+    tls = authority.server_context(directory, "localhost") if authority else None
+    config: dict[str, Any] = {"reply": "message"} | ({"tls": {"ca": authority.pem}} if authority else {})
+    with WsReceiver(tls=tls) as receiver:
+        yield Peer(
+            address(
+                protocol="wss" if tls else "ws",
+                host="localhost" if tls else "127.0.0.1",
+                port=receiver.port,
+                config=config,
+            ),
+            payloads=lambda: [got.body for got in receiver.received],
+            answer=receiver.answer,
+            hang=lambda: receiver.answer(None),
+            wait=lambda: receiver.wait_for(1),
+        )
+
+
+@contextmanager
 def memory_peer(_: CertificateAuthority, __: Path) -> Iterator[Peer]:
     answers: list[bytes | None] = [b""]
     arrived = threading.Event()
@@ -105,11 +125,15 @@ PEERS: dict[str, Callable[[CertificateAuthority, Path], contextlib.AbstractConte
     "http": lambda _, directory: http_peer(None, directory),
     "https": http_peer,
     "memory": memory_peer,
+    "ws": lambda _, directory: ws_peer(None, directory),
+    "wss": ws_peer,
 }
 DOWN: dict[str, Callable[[], Address]] = {
     "http": _http_down,
     "https": lambda: address(protocol="https", port=free_port()),
     "memory": lambda: address(protocol="memory", host="nobody"),
+    "ws": lambda: address(protocol="ws", port=free_port(), config={"reply": "ack"}),
+    "wss": lambda: address(protocol="wss", port=free_port()),
 }
 # A protocol that shows a credential on the wire, with the kind it shows.
-CREDENTIALS = {"http": "bearer", "https": "bearer"}
+CREDENTIALS = {"http": "bearer", "https": "bearer", "ws": "bearer", "wss": "bearer"}
