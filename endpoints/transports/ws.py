@@ -3,38 +3,33 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from websockets.http11 import Response
 from websockets.uri import WebSocketURI
 
 from endpoints.egress import Egress, default_egress
-from endpoints.transports.base import AckLevel, Address, Advice, ErrorClass, Outgoing, Reply, Transport, TransportError
+from endpoints.transports.base import AckLevel, Address, ErrorClass, Outgoing, Reply, Transport, TransportError
 from endpoints.transports.bodies import body_maker, is_json
 from endpoints.transports.credentials import Authorization, authorization
-from endpoints.transports.failures import BadAnswer, Stale, translate
-from endpoints.transports.http_answers import refusal
+from endpoints.transports.failures import Stale
 from endpoints.transports.http_config import check_authorization
-from endpoints.transports.http_exchange import DEFAULTS, kept
+from endpoints.transports.http_exchange import DEFAULTS
 from endpoints.transports.http_pool import Peer, closed
 from endpoints.transports.http_request import Target
 from endpoints.transports.masking import Masking
 from endpoints.transports.placeholders import cannot_be_made
 from endpoints.transports.tls import endpoint_context
-from endpoints.transports.ws_answers import Answer, Closed, NoPong, TooBig, closed_with, nacked, names_of, reason_of
+from endpoints.transports.ws_answers import KEPT_BODY, Answer, Closed, nacked, names_of, reason_of
 from endpoints.transports.ws_config import WS_CONFIG, check_ws_config
 from endpoints.transports.ws_connection import WsConnection
 from endpoints.transports.ws_exchange import Handshake, Refused, Turn
+from endpoints.transports.ws_failures import CAUGHT, refused_with, what_ended
 from endpoints.transports.ws_pool import WsPool
 
-KEPT_BODY = 16 * 1024
 LEAST_CAP = 1024 * 1024
 FRAME_CAP = 1.5  # of the message cap
 PORTS = {"ws": 80, "wss": 443}
 UNWELCOME = frozenset({ErrorClass.AUTH, ErrorClass.THROTTLED})
-
-CAUGHT = (TimeoutError, OSError, BadAnswer, Closed, NoPong, TooBig, Refused)
 
 
 class WsTransport(Transport):
@@ -192,14 +187,14 @@ class WsTransport(Transport):
         try:
             return await self._shaken(lost)
         except Refused as exc:
-            error = self._refusal(exc.response)
+            error = refused_with(exc.response, self._masking)
             if error.error_class is not ErrorClass.AUTH or not await self._auth.renew():
                 self._refused(error)
                 raise error from exc
         try:
             return await self._shaken(lost)
         except Refused as exc:
-            error = self._refusal(exc.response)
+            error = refused_with(exc.response, self._masking)
             self._refused(error)
             raise error from exc
 
@@ -226,38 +221,9 @@ class WsTransport(Transport):
             raise
         return connection
 
-    def _refusal(self, response: Response) -> TransportError:
-        """Return what a handshake means that was answered with something else than 101."""
-        data = self._masking.body(bytes(response.body)[: KEPT_BODY + self._masking.longest], truncated=False)
-        reply = Reply(
-            ack_level=AckLevel.APPLICATION,
-            took_ms=0.0,
-            status_code=response.status_code,
-            headers=kept((name, self._masking.text(value)) for name, value in response.headers.raw_items()),
-            body=data[:KEPT_BODY],
-            truncated=len(data) > KEPT_BODY,
-        )
-        reason = self._masking.text(response.reason_phrase)
-        return refusal(response.status_code, f"{reason} to the handshake".strip(), reply, datetime.now(UTC))
-
     def _translated(self, exc: BaseException, pool: WsPool, *, is_alone: bool) -> TransportError:
         """Return what ended a send in the words of the outcome table."""
-        if pool.is_closed:
-            return closed()
-        words = self._masking.text(str(exc))
-        if isinstance(exc, Closed):
-            return closed_with(exc.code, words, is_alone=is_alone)
-        if isinstance(exc, TooBig):
-            advice = Advice.DEAD if is_alone else Advice.RETRY
-            return TransportError(
-                f"the answer is too big: {words}"[:200], error_class=ErrorClass.PROTOCOL, advice=advice
-            )
-        if isinstance(exc, NoPong):
-            return TransportError("the peer answers no ping", error_class=ErrorClass.TIMEOUT)
-        if isinstance(exc, BadAnswer):
-            return TransportError(f"not proper WebSocket: {words}"[:200], error_class=ErrorClass.PROTOCOL)
-        error = translate(exc)
-        return TransportError(self._masking.text(error.detail), error_class=error.error_class, advice=error.advice)
+        return closed() if pool.is_closed else what_ended(exc, self._masking, is_alone=is_alone)
 
     # -- what is told -------------------------------------------------------------------
 

@@ -1,38 +1,20 @@
-"""What a WebSocket peer's frames and close codes mean for a delivery: which message a frame answers, and how."""
+"""What a WebSocket peer's frames mean for a delivery: which message one answers, and how."""
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import jiter
 
-from endpoints.transports.base import Advice, ErrorClass, Outgoing, Reply, TransportError
-from endpoints.transports.http_answers import MAX_RETRY_AFTER_S, refusal
+from endpoints.transports.base import ErrorClass, Outgoing, Reply, TransportError
+from endpoints.transports.http_answers import MAX_RETRY_AFTER_S
 
 # Members of a JSON object that name a message; the first of them that names one of ours decides.
 NAMES = ("delivery_id", "message_id", "correlation_id", "ref")
+KEPT_BODY = 16 * 1024
 NACKS = frozenset({"nack", "error"})
-
-Meaning = tuple[ErrorClass, Advice]
-
-# RFC 6455, section 7.4, and the registry it began.
-CLOSES: dict[int, Meaning] = {
-    1002: (ErrorClass.PROTOCOL, Advice.RETRY),
-    1003: (ErrorClass.PROTOCOL, Advice.DEAD),  # it does not take this kind of data
-    1007: (ErrorClass.PROTOCOL, Advice.DEAD),  # nor these contents
-    1008: (ErrorClass.AUTH, Advice.RETRY),
-    1009: (ErrorClass.PROTOCOL, Advice.DEAD),  # too big
-    1010: (ErrorClass.PROTOCOL, Advice.RETRY),
-    1011: (ErrorClass.SERVER_ERROR, Advice.RETRY),
-    1012: (ErrorClass.SERVER_ERROR, Advice.RETRY),
-    1013: (ErrorClass.THROTTLED, Advice.THROTTLED),
-    1014: (ErrorClass.SERVER_ERROR, Advice.RETRY),
-    4400: (ErrorClass.PROTOCOL, Advice.DEAD),
-}
-WENT_AWAY: Meaning = (ErrorClass.CONNECT, Advice.RETRY)
-AS_STATUS = range(4400, 4600)  # 4000 and an HTTP status, as many have it
 
 
 class Closed(Exception):
@@ -75,10 +57,8 @@ def read_answer(data: bytes, *, is_text: bool) -> Answer:
     """Return a frame with its members, when it is a JSON object."""
     members = None
     if data[:1] == b"{":
-        try:
+        with contextlib.suppress(ValueError):  # it only looks like one
             members = jiter.from_json(data)
-        except ValueError:
-            pass
     return Answer(data, is_text, members if isinstance(members, dict) else None)
 
 
@@ -113,19 +93,3 @@ def reason_of(answer: Answer) -> str:
     members = answer.members or {}
     said = (members.get(name) for name in ("detail", "reason", "code", "message"))
     return next((text for text in said if isinstance(text, str) and text), "without a reason")
-
-
-def closed_with(code: int, words: str, *, is_alone: bool) -> TransportError:
-    """Return the error that a close code is for what was under way.
-
-    Of several messages one is to blame for a code that says so, and nobody knows which:
-    they are sent again, each alone (`is_alone`), and then it is clear.
-    """
-    if code in AS_STATUS and code not in CLOSES:
-        meant = refusal(code - 4000, None, Reply(ack_level=None, took_ms=0.0), datetime.now(UTC))  # type: ignore[arg-type]
-        error_class, advice = meant.error_class, meant.advice
-    else:
-        error_class, advice = CLOSES.get(code, WENT_AWAY)
-    if not is_alone and advice in (Advice.DEAD, Advice.GONE):
-        advice = Advice.RETRY
-    return TransportError(words[:200], error_class=error_class, advice=advice)

@@ -7,7 +7,6 @@ output: here bytes go in and out, and who waits for what is known.
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import cast
 
@@ -17,8 +16,9 @@ from websockets.http11 import Response
 from websockets.protocol import OPEN
 
 from endpoints.transports.failures import BadAnswer, HungUp, Stale
-from endpoints.transports.ws_answers import Answer, Closed, NoPong, TooBig, names, read_answer
+from endpoints.transports.ws_answers import Closed, NoPong, TooBig, read_answer
 from endpoints.transports.ws_exchange import Handshake, Refused, Turn
+from endpoints.transports.ws_waiting import Waiting
 
 PING_AFTER_S = 15.0  # of silence
 PONG_WITHIN_S = 15.0
@@ -42,9 +42,7 @@ class WsConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.opened: asyncio.Future[Response] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._turns: dict[Turn, None] = {}  # that wait for an answer, in the order they were sent
-        self._named: dict[str, dict[Turn, None]] = {}
-        self._unconfirmed: deque[tuple[int, Turn]] = deque()  # that wait for the pong of a ping
+        self._waiting = Waiting(is_shared=is_shared)
         self._pings = 0
         self._is_ping_due = self._is_paused = self._is_text = False
         self._pinged_at = 0.0  # 0.0: no pong is waited for
@@ -63,7 +61,7 @@ class WsConnection(asyncio.Protocol):
     @property
     def under_way(self) -> int:
         """Return how many messages wait for their answer."""
-        return len(self._turns) + len(self._unconfirmed)
+        return len(self._waiting)
 
     def post(self, turn: Turn) -> None:
         """Send a message; its turn is told what came of it."""
@@ -74,30 +72,23 @@ class WsConnection(asyncio.Protocol):
         self._served += 1
         (self._ws.send_text if turn.is_text else self._ws.send_binary)(turn.body)
         if turn.wants_reply:
-            self._await_reply(turn)
+            self._waiting.for_answer(turn)
         else:
-            self._unconfirmed.append((self._pings + 1, turn))
+            self._waiting.for_pong(turn, self._pings + 1)
             if not self._is_ping_due:  # one ping for all that are sent in this round of the loop
                 self._is_ping_due = True
                 self._loop.call_soon(self._confirm)
         self._flush()
 
-    def _await_reply(self, turn: Turn) -> None:
-        self._turns[turn] = None
-        if self._is_shared:
-            for name in turn.names():
-                self._named.setdefault(name, {})[turn] = None
-
     def forget(self, turn: Turn) -> None:
         """Wait no longer for this one; where answers need no names, its answer would be taken for the next one's."""
-        was_there = self._settled(turn)
-        if was_there and not self._is_shared:
+        if self._waiting.remove(turn) and not self._is_shared:
             self.abort()
 
     def ping(self, turn: Turn | None = None) -> None:
         """Ask whether the peer is there; `turn` is told when its pong comes."""
         if turn is not None:
-            self._unconfirmed.append((self._pings + 1, turn))
+            self._waiting.for_pong(turn, self._pings + 1)
         self._confirm()
 
     def watch(self, now: float) -> None:
@@ -207,56 +198,20 @@ class WsConnection(asyncio.Protocol):
                 self._ws.fail(1007, "not UTF-8")
                 self._end(BadAnswer("a text frame is not UTF-8"))
                 return
-        if not self._turns:
+        if not self._waiting:
             return
         answer = read_answer(data, is_text=self._is_text)
-        turn = self._named_by(answer) if self._is_shared else self._only_one(answer)
+        turn = self._waiting.answered_by(answer)
         if turn is not None:
-            self._settled(turn)
             turn.settle(answer)
 
-    def _only_one(self, answer: Answer) -> Turn | None:
-        """Return the message under way, unless the answer names another."""
-        turn = next(iter(self._turns))
-        if answer.members is not None:
-            given = list(names(answer.members))
-            if given and turn.names().isdisjoint(given):
-                return None
-        return turn
-
-    def _named_by(self, answer: Answer) -> Turn | None:
-        """Return the message an answer names; of several that share the name, the one sent first."""
-        for name in names(answer.members):
-            if found := self._named.get(name):
-                return next(iter(found))
-        return None
-
-    def _settled(self, turn: Turn) -> bool:
-        """Take a message from those that wait; say whether it was among them."""
-        turn.was_alone = self.under_way <= 1
-        if turn.wants_reply:
-            if turn not in self._turns:
-                return False
-            del self._turns[turn]
-            if self._is_shared:
-                for name in turn.names():
-                    same = self._named.get(name, {})
-                    same.pop(turn, None)
-                    if not same:
-                        self._named.pop(name, None)
-            return True
-        return False  # what waits for a pong just goes on waiting, and nobody listens
-
     def _ponged(self, data: bytes) -> None:
-        """Take a pong for all pings up to its own (RFC 6455, 5.5.3): what was sent before them has been read."""
         if not data.isdigit() or len(data) > 18:
-            return
+            return  # not of ours
         number = int(data)
         if number >= self._pings:
             self._pinged_at = 0.0
-        waiting = self._unconfirmed
-        while waiting and waiting[0][0] <= number:
-            waiting.popleft()[1].settle(None)
+        self._waiting.confirm(number)
 
     # -- its end ------------------------------------------------------------------------
 
@@ -286,14 +241,9 @@ class WsConnection(asyncio.Protocol):
         """Tell all that wait."""
         self._settle_opening(error)
         self._fault = self._fault or error
-        turns = [*self._turns, *(turn for _, turn in self._unconfirmed)]
         code = error.code if isinstance(error, Closed) else 1006 if isinstance(error, HungUp | OSError) else 0
-        for turn in turns:
-            turn.was_alone = len(turns) == 1
+        for turn in self._waiting.take_all():
             turn.settle(Stale(str(error)) if code in AGAIN and not turn.is_first else error)
-        self._turns.clear()
-        self._named.clear()
-        self._unconfirmed.clear()
 
     def _settle_opening(self, error: Exception) -> None:
         if not self.opened.done():
@@ -315,6 +265,6 @@ class WsConnection(asyncio.Protocol):
             if data:
                 transport.write(data)
         if self._is_paused:
-            ours = sum(len(turn.body) for turn in self._turns) + sum(len(turn.body) for _, turn in self._unconfirmed)
+            ours = sum(len(turn.body) for turn in self._waiting)
             if transport.get_write_buffer_size() > MOST_UNREAD + 2 * ours:
                 self.abort()
