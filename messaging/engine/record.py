@@ -80,7 +80,8 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
     try:
         with transaction.atomic():
             # Both clocks are read here: what the call waited for before must not count as a difference.
-            now = store.now()
+            may_be_soon = not (ended or dirty or wanted.trials)
+            now = store.now(commit_soon=may_be_soon)
             ahead = now - datetime.now(UTC)
             judged, breakers = judging.judge(ended, dirty, tally, now)
             kept, released = _finish(judged, now) if judged else ([], [])
@@ -90,8 +91,8 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
                 targets, has_suspect = store.due(now)
             left = [target for target in targets if target[:2] not in wanted.rooms] if wanted.only_next else []
             claims = _claim(targets, wanted.rooms, lease_s, now, with_suspect=wanted.with_suspect and has_suspect)
-            if claims and not (judged or tried or any(claim.ordering_key for claim in claims)):
-                store.commit_soon()
+            if may_be_soon and any(claim.ordering_key for claim in claims):
+                store.commit_durably()
         judging.settle(judged, breakers, tally, now)
         turned = Turned([*tried, *claims], [*breakers, *trying], ahead, left)
     except UNSTORABLE:
