@@ -149,6 +149,22 @@ def test_a_team_names_who_is_told_of_its_own_incidents_only(db: None) -> None:
     assert answer.status_code == 403
 
 
+def test_who_was_told_is_for_those_it_was_meant_for(db: None) -> None:
+    """Of an incident that all may see a team reads whom it told itself; so it stays when the target is deleted."""
+    blue, red = make_team("blue"), make_team("red")
+    row, now = make_incident("erp"), timezone.now()
+    target = NoticeTarget.objects.create(email="red-night@example.com", team=red)
+    Notice.objects.create(incident=row, target=target, told=str(target), kind="opened", next_at=now, created_at=now)
+    readers = [Api(make_key("viewer", team=team)) for team in (blue, red, None)]
+
+    def told() -> list[list[str]]:
+        return [[one["told"] for one in api.get(f"incidents/{row.pk}/")[1]["notices"]] for api in readers]
+
+    assert told() == [[], ["red-night@example.com"], ["red-night@example.com"]]
+    assert Api(make_key("editor", team=red)).delete(f"notice-targets/{target.pk}/")[0] == 204
+    assert told() == [[], [], ["red-night@example.com"]]
+
+
 def test_an_operator_reads_who_is_told_and_changes_nothing(operator: Api) -> None:
     make_endpoint(make_system("chat"))
 
