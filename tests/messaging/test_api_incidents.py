@@ -165,6 +165,21 @@ def test_who_was_told_is_for_those_it_was_meant_for(db: None) -> None:
     assert told() == [[], [], ["red-night@example.com"]]
 
 
+def test_tests_of_a_target_have_a_limit(db: None) -> None:
+    """Five a minute of one target, whoever asks, and by one caller, whatever the target: a test is no way to flood."""
+    first, other = (NoticeTarget.objects.create(email=f"{name}@example.com") for name in "ab")
+    editor, second = Api(make_key("editor")), Api(make_key("editor"))
+
+    assert [editor.post(f"notice-targets/{first.pk}/test/", {})[0] for _ in range(6)] == [202] * 5 + [429]
+    assert second.post(f"notice-targets/{first.pk}/test/", {})[0] == 429
+    assert editor.delete(f"notice-targets/{first.pk}/")[0] == 204
+    refused = editor.client.post(f"/api/v1/notice-targets/{other.pk}/test/", {}, content_type="application/json")
+    assert (refused.status_code, refused.json()["code"]) == (429, "limit")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert second.post(f"notice-targets/{other.pk}/test/", {})[0] == 202
+    assert Notice.objects.count() == 6
+
+
 def test_an_operator_reads_who_is_told_and_changes_nothing(operator: Api) -> None:
     make_endpoint(make_system("chat"))
 
