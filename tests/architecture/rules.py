@@ -195,6 +195,7 @@ BROAD = {
     "messaging.intake.writer": "the group-commit loop",
     "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
     "messaging.monitor.loop": "the loop that watches everything else",
+    "messaging.monitor.outbox": "the thread that mails: a bug with one notice costs a try of that one",
     "messaging.consumers": "the loop that feeds the live pages",
 }
 
