@@ -11,6 +11,9 @@ TRANSPORTS = {
     "http": "endpoints.transports.http.HttpTransport",
     "https": "endpoints.transports.http.HttpTransport",
     "memory": "endpoints.transports.memory.MemoryTransport",
+    "tcp": "endpoints.transports.tcp.TcpTransport",
+    "tls": "endpoints.transports.tcp.TlsTransport",
+    "udp": "endpoints.transports.udp.UdpTransport",
 }
 
 
