@@ -14,6 +14,8 @@ TRANSPORTS = {
     "tcp": "endpoints.transports.tcp.TcpTransport",
     "tls": "endpoints.transports.tcp.TlsTransport",
     "udp": "endpoints.transports.udp.UdpTransport",
+    "ws": "endpoints.transports.ws.WsTransport",
+    "wss": "endpoints.transports.ws.WsTransport",
 }
 
 

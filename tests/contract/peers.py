@@ -18,6 +18,7 @@ from tests.servers.certificates import CertificateAuthority
 from tests.servers.http import HttpReceiver
 from tests.servers.ports import free_port
 from tests.servers.sockets import NOTHING, TcpReceiver, UdpReceiver
+from tests.servers.ws import WsReceiver
 
 CANARY = "canary-5f2c9d1e"
 
@@ -121,6 +122,25 @@ def udp_peer(_: CertificateAuthority, __: Path) -> Iterator[Peer]:
 
 
 @contextmanager
+def ws_peer(authority: CertificateAuthority | None, directory: Path) -> Iterator[Peer]:
+    tls = authority.server_context(directory, "localhost") if authority else None
+    config: dict[str, Any] = {"reply": "message"} | ({"tls": {"ca": authority.pem}} if authority else {})
+    with WsReceiver(tls=tls) as receiver:
+        yield Peer(
+            address(
+                protocol="wss" if tls else "ws",
+                host="localhost" if tls else "127.0.0.1",
+                port=receiver.port,
+                config=config,
+            ),
+            payloads=lambda: [got.body for got in receiver.received],
+            answer=receiver.answer,
+            hang=lambda: receiver.answer(None),
+            wait=lambda: receiver.wait_for(1),
+        )
+
+
+@contextmanager
 def memory_peer(_: CertificateAuthority, __: Path) -> Iterator[Peer]:
     answers: list[bytes | None] = [b""]
     arrived = threading.Event()
@@ -149,6 +169,8 @@ PEERS: dict[str, Callable[[CertificateAuthority, Path], contextlib.AbstractConte
     "tcp": lambda _, directory: tcp_peer(None, directory),
     "tls": tcp_peer,
     "udp": udp_peer,
+    "ws": lambda _, directory: ws_peer(None, directory),
+    "wss": ws_peer,
 }
 DOWN: dict[str, Callable[[], Address]] = {
     "http": lambda: address(port=free_port()),
@@ -157,4 +179,6 @@ DOWN: dict[str, Callable[[], Address]] = {
     "tcp": lambda: address(protocol="tcp", port=free_port()),
     "tls": lambda: address(protocol="tls", port=free_port()),
     "udp": lambda: address(protocol="udp", port=free_port(socket.SOCK_DGRAM)),
+    "ws": lambda: address(protocol="ws", port=free_port(), config={"reply": "ack"}),
+    "wss": lambda: address(protocol="wss", port=free_port()),
 }
