@@ -15,6 +15,7 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 
 from endpoints.edge.bodies import BodyGate  # noqa: E402
 from messaging import consumers  # noqa: E402
+from messaging.gateway.application import Gateway  # noqa: E402
 from messaging.intake.counter import Intake  # noqa: E402
 from messaging.intake.http import HttpIntake, is_intake  # noqa: E402
 from messaging.intake.writer import Writer  # noqa: E402
@@ -37,13 +38,17 @@ class Application:
         self._writer = Writer(on_commit=Notifier(DUE).notify)
         self._waiter = Waiter(outcome_of)
         self._pages = BodyGate(django_application)
-        self._intake = HttpIntake(Intake(self._writer), self._waiter)
+        intake = Intake(self._writer)
+        self._intake = HttpIntake(intake, self._waiter)
+        self._gateway = Gateway(intake)
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         if is_intake(scope):
             await self._intake(scope, receive, send)
         elif scope["type"] == "http":
             await self._pages(scope, receive, send)
+        elif self._gateway.serves(scope):
+            await self._gateway(scope, receive, send)
         elif scope["type"] == "websocket":
             await websocket_application(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -57,6 +62,7 @@ class Application:
         settle()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        await self._gateway.aclose()
         self._writer.stop()
         await self._waiter.aclose()
         await send({"type": "lifespan.shutdown.complete"})

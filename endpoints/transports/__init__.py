@@ -8,6 +8,7 @@ from endpoints.errors import Refused
 from endpoints.transports.base import Address, Transport
 
 TRANSPORTS = {
+    "gateway": "endpoints.transports.gateway.GatewayTransport",
     "http": "endpoints.transports.http.HttpTransport",
     "https": "endpoints.transports.http.HttpTransport",
     "memory": "endpoints.transports.memory.MemoryTransport",

@@ -39,6 +39,7 @@ ROOT_MAY = {
     "panels",
     "jobs",
     "api_jobs",
+    "gateway",
 }
 
 LAYERS = (
@@ -79,6 +80,7 @@ LAYERS = (
         "forms",
         "serializers_jobs",
         "forms_edit",
+        "gateway",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
