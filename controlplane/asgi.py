@@ -12,6 +12,7 @@ django_application = get_asgi_application()
 from channels.auth import AuthMiddlewareStack  # noqa: E402  (Django must be set up before)
 from channels.routing import URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.conf import settings  # noqa: E402
 
 from endpoints.edge.bodies import BodyGate  # noqa: E402
 from messaging import consumers  # noqa: E402
@@ -40,7 +41,7 @@ class Application:
         self._pages = BodyGate(django_application)
         intake = Intake(self._writer)
         self._intake = HttpIntake(intake, self._waiter)
-        self._gateway = Gateway(intake)
+        self._gateway = Gateway(intake, settings.ENV.lease_s)
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         if is_intake(scope):
@@ -59,6 +60,7 @@ class Application:
         await receive()
         self._writer.start()
         await self._waiter.open()
+        self._gateway.open()
         settle()
         await send({"type": "lifespan.startup.complete"})
         await receive()

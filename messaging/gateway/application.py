@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from messaging.gateway.connection import Connection, Event, Receive, Send
+from messaging.gateway.delivering import Delivering
 from messaging.intake.counter import Intake
 
 log = structlog.get_logger(__name__)
@@ -21,10 +22,15 @@ LOOK_UP_S = 2.5  # with the memory of callers and a look-up well within the prom
 class Gateway:
     """All connections of this process, and the look-out for those that must end. Nothing runs while there are none."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: Intake, lease_s: float) -> None:
         self._intake = intake
+        self._delivering = Delivering(lease_s)
         self._connections: set[Connection] = set()
         self._watching: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Begin with the server."""
+        self._delivering.open()
 
     def serves(self, scope: Mapping[str, Any]) -> bool:
         return scope["type"] == "websocket" and scope["path"] in (PATH, PATH.rstrip("/"))
@@ -40,7 +46,8 @@ class Gateway:
             self._connections.discard(connection)
 
     async def aclose(self) -> None:
-        """Watch no more; connections end with the server."""
+        """Deliver and watch no more; connections end with the server."""
+        await self._delivering.aclose()
         if self._watching is not None:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
