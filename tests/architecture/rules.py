@@ -39,6 +39,7 @@ ROOT_MAY = {
     "panels",
     "jobs",
     "api_jobs",
+    "gateway",
 }
 
 LAYERS = (
@@ -79,6 +80,7 @@ LAYERS = (
         "forms",
         "serializers_jobs",
         "forms_edit",
+        "gateway",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -196,6 +198,7 @@ BROAD = {
     "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
     "messaging.monitor.loop": "the loop that watches everything else",
     "messaging.monitor.outbox": "the thread that mails: a bug with one notice costs a try of that one",
+    "messaging.gateway.delivering": "the loop that keeps a worker while clients are connected",
     "messaging.consumers": "the loop that feeds the live pages",
 }
 
