@@ -11,6 +11,7 @@ TRANSPORTS = {
     "http": "endpoints.transports.http.HttpTransport",
     "https": "endpoints.transports.http.HttpTransport",
     "memory": "endpoints.transports.memory.MemoryTransport",
+    "pull": "endpoints.transports.pull.PullTransport",
 }
 
 
