@@ -760,13 +760,17 @@ def claim(
     )
 
 
-def claim_suspect(*, token: uuid.UUID, now: datetime, lease_s: float) -> list[Claim]:
-    """Lease the one longest due delivery whose worker was lost before, so that it can take nobody with it."""
+def claim_suspect(*, protocols: Sequence[str], token: uuid.UUID, now: datetime, lease_s: float) -> list[Claim]:
+    """Lease the one longest due delivery whose worker was lost before, so that it can take nobody with it.
+
+    Only where an endpoint of one of `protocols` is: those that this worker speaks.
+    """
+    spoken, values = _in(protocols)
     return _claim(
         "d.losses > 0 AND d.due_at <= %s AND (d.expires_at IS NULL OR d.expires_at > %s)"
         " AND EXISTS (SELECT 1 FROM endpoints_endpoint e JOIN endpoints_system s ON s.id = e.system_id"
-        f"  WHERE e.system_id = d.system_id AND e.interface = d.interface AND {USABLE})",
-        [now, now],
+        f"  WHERE e.system_id = d.system_id AND e.interface = d.interface AND {USABLE} AND e.protocol {spoken})",
+        [now, now, *values],
         token,
         now + timedelta(seconds=lease_s),
         1,

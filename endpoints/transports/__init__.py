@@ -28,6 +28,12 @@ def transport_class(protocol: str) -> type[Transport]:
     return found
 
 
+@cache
+def protocols_claimed_by(claimer: str) -> tuple[str, ...]:
+    """Return the protocols whose deliveries `claimer` (see `Transport.CLAIMED_BY`) claims."""
+    return tuple(protocol for protocol in TRANSPORTS if claimer == transport_class(protocol).CLAIMED_BY)
+
+
 def make_transport(address: Address) -> Transport:
     """Return an unopened transport for `address`."""
     return transport_class(address.protocol)(address)

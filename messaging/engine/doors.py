@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from endpoints.errors import ControlPlaneError
 from endpoints.models import EmergencyStop, Endpoint, EndpointState, Maintenance, SystemState
 from endpoints.services import address_of
-from endpoints.transports import make_transport
+from endpoints.transports import make_transport, transport_class
 from endpoints.transports.base import Address, Transport
 from endpoints.transports.outcomes import Rule, compile_rules
 from messaging import store
@@ -23,6 +23,7 @@ from messaging.engine.gates import Gate, Gates
 log = structlog.get_logger(__name__)
 
 RETIRE_POLL_S = 0.25
+DELIVER = Transport.CLAIMED_BY
 NEVER, ALWAYS = float("-inf"), float("inf")
 
 Interface = tuple[int, str]  # system id, interface name
@@ -75,6 +76,7 @@ class Registry:
     maintained: set[Interface] = field(default_factory=set)  # of the unusable those that only a window keeps so
     retired: set[Interface] = field(default_factory=set)  # of the unusable those whose system takes nothing any more
     broken: set[Interface] = field(default_factory=set)  # with an endpoint that cannot be used as it stands
+    elsewhere: set[Interface] = field(default_factory=set)  # with a usable endpoint whose deliveries others claim
     shut: set[uuid.UUID] = field(default_factory=set)  # endpoints that are paused or disabled, or whose system is
     is_stopped: bool = False  # nothing may be sent to anybody
 
@@ -101,10 +103,12 @@ def _closing() -> dict[int, float]:
     return closing
 
 
-def read(stamp: str, known: Registry, gates: Gates) -> Registry:
+def read(stamp: str, known: Registry, gates: Gates, claimer: str = DELIVER) -> Registry:
     """Return the registry as it is now; doors that did not change are taken over, connections and all.
 
-    `stamp` is that of a look before: what changes after it is a reason to read again.
+    `stamp` is that of a look before: what changes after it is a reason to read again. Doors whose
+    transport is not claimed by `claimer` are left to those who do. What may not be sent to at all
+    is told to `deliver` alone, whoever claims it: one of us marks what waits there.
     """
     fresh = Registry(stamp=stamp, is_stopped=EmergencyStop.objects.exists())
     enabled: set[Interface] = set()
@@ -126,15 +130,26 @@ def read(stamp: str, known: Registry, gates: Gates) -> Registry:
         if not is_on or closes_at == NEVER:
             fresh.unusable.add(interface)
             fresh.shut.add(endpoint.pk)
+        elif not _is_claimed_by(endpoint, claimer):
+            fresh.elsewhere.add(interface)
         elif (door := _current(endpoint, old.get(endpoint.pk), gates)) is not None:
             door.closes_at = closes_at
             fresh.doors.setdefault(interface, []).append(door)
         else:
             fresh.broken.add(interface)
-    fresh.unusable -= fresh.doors.keys()
+    fresh.unusable -= fresh.doors.keys() | fresh.elsewhere
+    if claimer != DELIVER:
+        fresh.unusable, fresh.retired = set(), set()
     fresh.disabled = fresh.unusable - enabled
     fresh.maintained = fresh.unusable & switched_on
     return fresh
+
+
+def _is_claimed_by(endpoint: Endpoint, claimer: str) -> bool:
+    try:
+        return claimer == transport_class(endpoint.protocol).CLAIMED_BY
+    except ControlPlaneError:  # a protocol that is not known any more: `deliver` says so
+        return claimer == DELIVER
 
 
 def _current(endpoint: Endpoint, known: Door | None, gates: Gates) -> Door | None:
@@ -201,7 +216,7 @@ class Change:
 
 async def take_over(fresh: Registry, known: Registry) -> Change:
     """Open the doors that are new; one that cannot be opened is left out of `fresh`."""
-    change = Change()
+    change = Change(interfaces=fresh.elsewhere & known.unusable)
     old = {door.id: door for doors in known.doors.values() for door in doors}
     for interface, doors in fresh.doors.items():
         for door in list(doors):

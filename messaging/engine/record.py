@@ -53,6 +53,7 @@ class Wanted:
 
     rooms: dict[tuple[int, str], int] = field(default_factory=dict)  # how much for which interface
     with_suspect: bool = False
+    protocols: tuple[str, ...] = ()  # of suspects only those that these can send
     trials: dict[UUID, tuple[tuple[int, str], float]] = field(default_factory=dict)  # endpoint: interface, timeout
     only_next: bool = False  # claim only where an end let the next of its ordering key go,
     released: list[Target] = field(default_factory=list)  # in this turn, or in one before: these
@@ -89,7 +90,7 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
             if wanted.rooms and not wanted.only_next:
                 targets, has_suspect = store.due(now)
             left = [target for target in targets if target[:2] not in wanted.rooms] if wanted.only_next else []
-            claims = _claim(targets, wanted.rooms, lease_s, now, with_suspect=wanted.with_suspect and has_suspect)
+            claims = _claim(targets, wanted, lease_s, now, with_suspect=wanted.with_suspect and has_suspect)
             if claims and not (judged or tried or any(claim.ordering_key for claim in claims)):
                 store.commit_soon()
         judging.settle(judged, breakers, tally, now)
@@ -161,13 +162,13 @@ def _distinct(released: Sequence[Target], now: datetime) -> list[Target]:
 
 
 def _claim(
-    targets: Sequence[Target], rooms: dict[tuple[int, str], int], lease_s: float, now: datetime, *, with_suspect: bool
+    targets: Sequence[Target], wanted: Wanted, lease_s: float, now: datetime, *, with_suspect: bool
 ) -> list[Claim]:
     """Lease what is due, each interface on its own: one with a million waiting hides no other.
 
     Higher priorities come first, then in order of position.
     """
-    token = new_id()
+    token, rooms = new_id(), wanted.rooms
     claims: list[Claim] = []
     waiting: dict[tuple[int, str], list[Target]] = defaultdict(list)
     for target in targets:
@@ -180,7 +181,7 @@ def _claim(
                 rooms[interface] -= len(found)
                 claims += found
     if with_suspect:
-        claims += store.claim_suspect(token=token, now=now, lease_s=lease_s)
+        claims += store.claim_suspect(protocols=wanted.protocols, token=token, now=now, lease_s=lease_s)
     return sorted(claims, key=lambda claim: (-claim.priority, claim.position))
 
 
