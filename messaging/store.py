@@ -858,9 +858,7 @@ def count_leased(inbox: tuple[int, str]) -> int:
         return int(cursor.fetchone()[0])
 
 
-def claim_suspect_of(
-    inbox: tuple[int, str], *, token: uuid.UUID, now: datetime, lease_s: float
-) -> list[Claim]:
+def claim_suspect_of(inbox: tuple[int, str], *, token: uuid.UUID, now: datetime, lease_s: float) -> list[Claim]:
     """Lease the one longest due delivery of (system id, interface) whose lease ran out before."""
     return _claim(
         "d.system_id = %s AND d.interface = %s AND d.losses > 0 AND d.due_at <= %s"
@@ -879,7 +877,7 @@ def fitting(positions: Sequence[int], most_bytes: int) -> list[int]:
     with _cursor() as cursor:
         cursor.execute(f"SELECT position, size FROM messaging_message WHERE position {condition}", values)
         sizes = dict(cursor.fetchall())
-    total, found = 0, []
+    total, found = 0, list[int]()
     for position in positions:
         total += sizes.get(position, 0)
         if found and total > most_bytes:

@@ -49,7 +49,9 @@ class PullTransport(Transport):
     async def send(self, outgoing: Outgoing) -> Reply:
         """Refuse: whoever calls this took a delivery that is its receiver's to fetch."""
         raise TransportError(
-            "a pull endpoint is never sent to; its receiver fetches", error_class=ErrorClass.INTERNAL, advice=Advice.RETRY
+            "a pull endpoint is never sent to; its receiver fetches",
+            error_class=ErrorClass.INTERNAL,
+            advice=Advice.RETRY,
         )
 
     async def probe(self) -> Reply:

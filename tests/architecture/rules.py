@@ -39,6 +39,8 @@ ROOT_MAY = {
     "panels",
     "jobs",
     "api_jobs",
+    "pulling",
+    "pull_api",
 }
 
 LAYERS = (
@@ -61,6 +63,7 @@ LAYERS = (
         "pace",
         "filters",
         "jobs",
+        "pulling",
     },
     {"services"},
     {
@@ -79,6 +82,7 @@ LAYERS = (
         "forms",
         "serializers_jobs",
         "forms_edit",
+        "pull_api",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -193,6 +197,7 @@ BROAD = {
     "messaging.engine.attempt": "a bug in a transport costs one attempt, not the engine",
     "messaging.engine.doors": "the opening of transports, one by one",
     "messaging.intake.writer": "the group-commit loop",
+    "messaging.pulling.desk": "the loops that hand out and write down",
     "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
     "messaging.monitor.loop": "the loop that watches everything else",
     "messaging.consumers": "the loop that feeds the live pages",
