@@ -21,6 +21,8 @@ from messaging.intake.counter import Intake  # noqa: E402
 from messaging.intake.http import HttpIntake, is_intake  # noqa: E402
 from messaging.intake.writer import Writer  # noqa: E402
 from messaging.outcome import outcome_of  # noqa: E402
+from messaging.pulling.desk import Desk  # noqa: E402
+from messaging.pulling.http import PullDoor, is_pulling  # noqa: E402
 from messaging.services.processes import settle  # noqa: E402
 from messaging.services.waiting import Waiter  # noqa: E402
 from messaging.wakeups import DUE, Notifier  # noqa: E402
@@ -42,10 +44,14 @@ class Application:
         intake = Intake(self._writer)
         self._intake = HttpIntake(intake, self._waiter)
         self._gateway = Gateway(intake, settings.ENV.lease_s)
+        self._desk = Desk()
+        self._pulling = PullDoor(self._desk)
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         if is_intake(scope):
             await self._intake(scope, receive, send)
+        elif is_pulling(scope):
+            await self._pulling(scope, receive, send)
         elif scope["type"] == "http":
             await self._pages(scope, receive, send)
         elif self._gateway.serves(scope):
@@ -61,11 +67,13 @@ class Application:
         self._writer.start()
         await self._waiter.open()
         self._gateway.open()
+        await self._desk.open()
         settle()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._gateway.aclose()
         self._writer.stop()
+        await self._desk.aclose()
         await self._waiter.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 

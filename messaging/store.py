@@ -23,6 +23,7 @@ INTAKE_LOCK = 0x1C9_0001
 ORDER_LOCK = 0x1C9_0002  # the first of two numbers; the second stands for the interface
 
 MONITOR_LOCK = 0x1C9_0003
+INBOX_LOCK = 0x1C9_0004  # as ORDER_LOCK
 
 Row = Sequence[Any]
 Line = tuple[int, str, str]  # system id, interface, ordering key: what has the same is sent one after the other
@@ -711,8 +712,18 @@ LOADED = (
 )
 
 
+LIGHT = LOADED.replace("m.payload", "NULL")
+NO_TOKEN = uuid.UUID(int=0)
+
+
 def _claim(
-    condition: str, values: Sequence[Any], token: uuid.UUID, until: datetime, limit: int, order: str = "d.due_at"
+    condition: str,
+    values: Sequence[Any],
+    token: uuid.UUID,
+    until: datetime,
+    limit: int,
+    order: str = "d.due_at",
+    loaded: str = LOADED,
 ) -> list[Claim]:
     """Lease what `condition` says and return it with its messages; PostgreSQL does it in one step, SQLite cannot."""
     due = (
@@ -725,7 +736,7 @@ def _claim(
         if is_postgresql():
             cursor.execute(
                 f"WITH due AS MATERIALIZED ({due} FOR UPDATE SKIP LOCKED),"
-                f" leased AS ({lease} {_among('SELECT id FROM due')} RETURNING d.*) {LOADED.format('leased')}",
+                f" leased AS ({lease} {_among('SELECT id FROM due')} RETURNING d.*) {loaded.format('leased')}",
                 given,
             )
         else:
@@ -734,11 +745,19 @@ def _claim(
             if not ids:
                 return []
             condition, values = _in(ids)
-            cursor.execute(f"{LOADED.format('messaging_delivery')} WHERE d.id {condition}", values)
+            cursor.execute(f"{loaded.format('messaging_delivery')} WHERE d.id {condition}", values)
         return [_as_claim(row, token) for row in cursor.fetchall()]
 
 
-def claim(target: tuple[int, str, int], *, token: uuid.UUID, now: datetime, lease_s: float, limit: int) -> list[Claim]:
+def claim(
+    target: tuple[int, str, int],
+    *,
+    token: uuid.UUID,
+    now: datetime,
+    lease_s: float,
+    limit: int,
+    with_payload: bool = True,
+) -> list[Claim]:
     """Lease up to `limit` due deliveries of (system id, interface, priority), oldest first; suspects stay."""
     return _claim(
         "d.system_id = %s AND d.interface = %s AND d.priority = %s AND d.due_at <= %s AND d.losses = 0"
@@ -747,6 +766,7 @@ def claim(target: tuple[int, str, int], *, token: uuid.UUID, now: datetime, leas
         token,
         now + timedelta(seconds=lease_s),
         limit,
+        loaded=LOADED if with_payload else LIGHT,
     )
 
 
@@ -838,6 +858,125 @@ def _as_claim(row: Row, token: uuid.UUID) -> Claim:
     if isinstance(claim.headers, str):
         claim.headers = orjson.loads(claim.headers)
     return claim
+
+
+# --- what receivers fetch for themselves -----------------------------------------
+
+
+def lock_inbox(inbox: tuple[int, str]) -> None:
+    """Be alone in leasing of (system id, interface) until this transaction ends: its cap counts over all processes."""
+    if is_postgresql():
+        spot = zlib.crc32(f"{inbox[0]}/{inbox[1]}".encode()) - 2**31
+        with _cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [INBOX_LOCK, spot])
+
+
+def inboxes_due(inboxes: Collection[tuple[int, str]]) -> list[tuple[int, str, int, datetime]]:
+    """Return (system id, interface, priority, due since) of what may be fetched from `inboxes` now, as `due_targets`.
+
+    One probe of the partial index for each priority of each, however many rows wait there.
+    """
+    if not inboxes:
+        return []
+    kind, source = ("::bigint", "json_array_elements(%s::json) AS value") if is_postgresql() else ("", "json_each(%s)")
+    clock = "clock_timestamp()" if is_postgresql() else LITE_CLOCK
+    with _cursor() as cursor:
+        cursor.execute(
+            "SELECT * FROM (SELECT t.system_id, t.interface, p.priority, (SELECT d.due_at FROM messaging_delivery d"
+            f"  WHERE {WAITS_ITS_TURN} AND d.system_id = t.system_id AND d.interface = t.interface"
+            "  AND d.priority = p.priority ORDER BY d.due_at LIMIT 1) AS due_at FROM"
+            f" (SELECT (value ->> 0){kind} AS system_id, value ->> 1 AS interface FROM {source}) AS t"
+            " CROSS JOIN (SELECT 4 AS priority UNION ALL SELECT 3 UNION ALL SELECT 2 UNION ALL SELECT 1"
+            "  UNION ALL SELECT 0) p WHERE EXISTS (SELECT 1 FROM endpoints_endpoint e JOIN endpoints_system s"
+            f"  ON s.id = e.system_id WHERE e.system_id = t.system_id AND e.interface = t.interface"
+            f"  AND e.protocol = 'pull' AND {ENABLED} AND {NOT_STOPPED})) AS found"
+            f" WHERE due_at <= {clock} ORDER BY priority DESC",
+            [orjson.dumps([list(inbox) for inbox in inboxes]).decode()],
+        )
+        return [(row[0], row[1], row[2], _required(row[3])) for row in cursor.fetchall()]
+
+
+def _required(value: Any) -> datetime:
+    found = _time(value)
+    assert found is not None
+    return found
+
+
+def count_leased(inbox: tuple[int, str]) -> int:
+    """Return how much of (system id, interface) is fetched and not acknowledged."""
+    with _cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM messaging_delivery WHERE state = 'sending' AND lease_until IS NOT NULL"
+            " AND system_id = %s AND interface = %s",
+            list(inbox),
+        )
+        return int(cursor.fetchone()[0])
+
+
+def claim_suspect_of(inbox: tuple[int, str], *, token: uuid.UUID, now: datetime, lease_s: float) -> list[Claim]:
+    """Lease the one longest due delivery of (system id, interface) whose lease ran out before."""
+    return _claim(
+        "d.system_id = %s AND d.interface = %s AND d.losses > 0 AND d.due_at <= %s"
+        " AND (d.expires_at IS NULL OR d.expires_at > %s)",
+        [*inbox, now, now],
+        token,
+        now + timedelta(seconds=lease_s),
+        1,
+        loaded=LIGHT,
+    )
+
+
+def fitting(positions: Sequence[int], most_bytes: int) -> list[int]:
+    """Return as many of the messages at `positions`, in that order, as have `most_bytes` together, one at least."""
+    condition, values = _in(positions)
+    with _cursor() as cursor:
+        cursor.execute(f"SELECT position, size FROM messaging_message WHERE position {condition}", values)
+        sizes = dict(cursor.fetchall())
+    total, found = 0, list[int]()
+    for position in positions:
+        total += sizes.get(position, 0)
+        if found and total > most_bytes:
+            break
+        found.append(position)
+    return found
+
+
+def payloads(positions: Sequence[int]) -> dict[int, bytes | None]:
+    """Return {position: payload}, None for one that retention removed."""
+    condition, values = _in(positions)
+    with _cursor() as cursor:
+        cursor.execute(f"SELECT position, payload FROM messaging_message WHERE position {condition}", values)
+        return {row[0]: None if row[1] is None else bytes(row[1]) for row in cursor.fetchall()}
+
+
+@dataclass(slots=True)
+class Leased:
+    """A delivery that somebody says they fetched, as it is now; `claim.token` is None unless it is leased."""
+
+    claim: Claim
+    state: str
+    reason: str
+    error_class: str
+    due_at: datetime
+    lease_until: datetime | None
+    owner_id: int | None  # of the receiver
+    most_bytes: int  # that it may send in one message
+
+
+def leased(ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Leased]:
+    """Return those of `ids` that exist, without their payloads."""
+    condition, values = _in(ids)
+    more = "d.lease_token, d.state, d.reason, d.error_class, d.due_at, d.lease_until, target.owner_id"
+    columns = LIGHT.format("messaging_delivery").replace(" FROM ", f", {more}, target.max_message_bytes FROM ", 1)
+    with _cursor() as cursor:
+        cursor.execute(f"{columns} WHERE d.id {condition}", values)
+        rows = cursor.fetchall()
+    return {(found := _as_leased(row[:-8], row[-8:])).claim.id: found for row in rows}
+
+
+def _as_leased(row: Row, more: Row) -> Leased:
+    claim = _as_claim(row, _uuid(more[0]) if more[0] else NO_TOKEN)
+    return Leased(claim, more[1], more[2], more[3], _required(more[4]), _time(more[5]), more[6], more[7])
 
 
 # --- hold and finish -----------------------------------------------------------

@@ -17,6 +17,7 @@ TRANSPORTS = {
     "udp": "endpoints.transports.udp.UdpTransport",
     "ws": "endpoints.transports.ws.WsTransport",
     "wss": "endpoints.transports.ws.WsTransport",
+    "pull": "endpoints.transports.pull.PullTransport",
 }
 
 

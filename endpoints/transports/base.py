@@ -9,6 +9,7 @@ deciding what happens next belongs to the engine.
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -102,6 +103,7 @@ class Address:
     credential: Secret | None = field(default=None, repr=False)
     signing: tuple[Secret, ...] = field(default=(), repr=False)  # newest first; several while rotating
     client_credential: Secret | None = field(default=None, repr=False)
+    asked_at: datetime | None = field(default=None, compare=False)  # when its receiver last fetched, if it does
 
 
 @dataclass(slots=True)

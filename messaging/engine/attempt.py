@@ -2,8 +2,10 @@
 
 import random
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
+from uuid import UUID
 
 import orjson
 import structlog
@@ -23,6 +25,16 @@ KEPT_BYTES = 16 * 1024
 POSTPONED_S = 10.0
 
 
+class Tried(Protocol):
+    """What of an endpoint the end of a try depends on."""
+
+    @property
+    def id(self) -> UUID | None: ...
+
+    @property
+    def schedule_s(self) -> Sequence[float]: ...
+
+
 async def make_attempt(claim: Claim, door: Door, ahead: timedelta) -> tuple[Finish, Reply | None, bool]:
     """Send once and return (what becomes of the delivery, the reply if it was delivered, whether the receiver is gone).
 
@@ -32,7 +44,18 @@ async def make_attempt(claim: Claim, door: Door, ahead: timedelta) -> tuple[Fini
     started_at = datetime.now(UTC) + ahead
     started = time.perf_counter()
     result, ruled = await _send(claim, door)
-    took_ms = (time.perf_counter() - started) * 1000
+    return concluded(claim, door, result, ruled, started_at, (time.perf_counter() - started) * 1000)
+
+
+def concluded(
+    claim: Claim,
+    door: Tried,
+    result: Reply | TransportError,
+    ruled: str | None,
+    started_at: datetime,
+    took_ms: float,
+) -> tuple[Finish, Reply | None, bool]:
+    """Return what `make_attempt` does, of a try whose `result` is known; `ruled` is what the endpoint's rules say."""
     budget = Budget(claim.attempts, claim.max_attempts, claim.throttled_since)
     verdict = judge(result, ruled, budget, door.schedule_s, started_at, random.uniform(-1, 1))  # noqa: S311
     finish = _finish(claim, door, verdict, result)
@@ -136,7 +159,7 @@ def _outgoing(claim: Claim) -> Outgoing:
     )
 
 
-def _finish(claim: Claim, door: Door, verdict: Verdict, result: Reply | TransportError) -> Finish:
+def _finish(claim: Claim, door: Tried, verdict: Verdict, result: Reply | TransportError) -> Finish:
     is_delivered = verdict.state == State.DELIVERED
     reply = result if isinstance(result, Reply) else result.reply
     return Finish(
@@ -158,7 +181,7 @@ def _finish(claim: Claim, door: Door, verdict: Verdict, result: Reply | Transpor
 
 def _record(
     claim: Claim,
-    door: Door,
+    door: Tried,
     verdict: Verdict,
     result: Reply | TransportError,
     started_at: datetime,

@@ -108,6 +108,17 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
     return turned
 
 
+def write(ended: Sequence[Ended]) -> set[UUID]:
+    """Write down ends that no breaker is to judge; return those that were still ours to end."""
+    try:
+        with transaction.atomic():
+            kept, _ = _finish(ended, store.now())
+    except UNSTORABLE:
+        log.exception("ends_refused", ended=len(ended))
+        kept = [item for item in ended if _finish_alone(item)]
+    return {item.finish.id for item in kept}
+
+
 def _finish_alone(item: Ended) -> bool:
     """Finish one of a batch the database would not take; at worst without what the receiver said."""
     for said in (item, _unsaid(item)):

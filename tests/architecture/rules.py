@@ -40,6 +40,8 @@ ROOT_MAY = {
     "jobs",
     "api_jobs",
     "gateway",
+    "pulling",
+    "pull_api",
 }
 
 LAYERS = (
@@ -62,6 +64,7 @@ LAYERS = (
         "pace",
         "filters",
         "jobs",
+        "pulling",
     },
     {"services"},
     {
@@ -81,6 +84,7 @@ LAYERS = (
         "serializers_jobs",
         "forms_edit",
         "gateway",
+        "pull_api",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -195,6 +199,7 @@ BROAD = {
     "messaging.engine.attempt": "a bug in a transport costs one attempt, not the engine",
     "messaging.engine.doors": "the opening of transports, one by one",
     "messaging.intake.writer": "the group-commit loop",
+    "messaging.pulling.desk": "the loops that hand out and write down",
     "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
     "messaging.monitor.loop": "the loop that watches everything else",
     "messaging.monitor.outbox": "the thread that mails: a bug with one notice costs a try of that one",
