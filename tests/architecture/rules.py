@@ -32,6 +32,7 @@ ROOT_MAY = {
     "views",
     "consumers",
     "intake",
+    "listening",
     "urls",
     "wakeups",
     "serializers",
@@ -49,6 +50,7 @@ LAYERS = (
         "engine",
         "runner",
         "intake",
+        "listening",
         "monitor",
         "transports",
         "access",
@@ -168,6 +170,7 @@ OPENERS = {
 MAY_OPEN = {
     "controlplane.runfile": "asks whether our own port is free or taken",
     "controlplane.web": "binds our own port",
+    "messaging.listening.sockets": "binds what our listeners listen on",
     "messaging.monitor.mail": "smtplib speaks SMTP, over an address that egress has checked",
     "messaging.wakeups": "a datagram on loopback from one process of ours to another",
 }
