@@ -18,6 +18,7 @@ from messaging import consumers  # noqa: E402
 from messaging.intake.counter import Intake  # noqa: E402
 from messaging.intake.http import HttpIntake, is_intake  # noqa: E402
 from messaging.intake.writer import Writer  # noqa: E402
+from messaging.listening.hooks import HookIntake, is_hook  # noqa: E402
 from messaging.outcome import outcome_of  # noqa: E402
 from messaging.services.processes import settle  # noqa: E402
 from messaging.services.waiting import Waiter  # noqa: E402
@@ -37,11 +38,15 @@ class Application:
         self._writer = Writer(on_commit=Notifier(DUE).notify)
         self._waiter = Waiter(outcome_of)
         self._pages = BodyGate(django_application)
-        self._intake = HttpIntake(Intake(self._writer), self._waiter)
+        intake = Intake(self._writer)
+        self._intake = HttpIntake(intake, self._waiter)
+        self._hooks = HookIntake(intake)
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         if is_intake(scope):
             await self._intake(scope, receive, send)
+        elif is_hook(scope):
+            await self._hooks(scope, receive, send)
         elif scope["type"] == "http":
             await self._pages(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -58,6 +63,7 @@ class Application:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._writer.stop()
+        await self._hooks.aclose()
         await self._waiter.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from endpoints.access.principal import Principal
-from endpoints.errors import ControlPlaneError, Overloaded
+from endpoints.errors import ControlPlaneError, Malformed
 from endpoints.transports.framing import Decoder, FrameError
 from messaging.intake.commit import Answer
 from messaging.intake.envelope import Draft
-from messaging.listening.opening import OtherProtocol
+from messaging.listening.opening import OtherProtocol, other_protocol
 
 if TYPE_CHECKING:
     from messaging.listening.tcp import TcpServer
@@ -42,6 +42,7 @@ class Connection(asyncio.Protocol):
         self.decoder: Decoder | None = None
         self.address = ""
         self.is_closing = self.is_stopping = False
+        self.is_refused = False  # a message was, and the peer has no words for that but a closed connection
         self.opened_at = self.last_at = server.loop.time()
         self.frame_at: float | None = None  # when the frame that is not complete yet began
         self.slow_at: float | None = None  # since when our answers wait to be read
@@ -80,8 +81,9 @@ class Connection(asyncio.Protocol):
         """Return the bytes that tell why the connection is closed."""
         return b""
 
-    def opens(self) -> None:
-        """Begin; the transport is there."""
+    def arrive(self) -> ControlPlaneError | None:
+        """Look at who is there; returns why it is not let in."""
+        return None
 
     # -- asyncio.Protocol
 
@@ -90,10 +92,9 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if peer else "unknown"
-        if (full := self.server.enter(self)) is not None:
-            self.close(full)
-            return
-        self.opens()
+        unknown, full = self.arrive(), self.server.enter(self)
+        if refusal := unknown or full:
+            self.close(refusal)
 
     def data_received(self, data: bytes) -> None:
         if self.is_closing:
@@ -102,12 +103,11 @@ class Connection(asyncio.Protocol):
         try:
             self._read(data)
         except OtherProtocol as exc:
-            self._write(exc.answer)
-            self.close(Overloaded(str(exc), code="other_protocol"), says=False)
+            self._tell_off(exc)
         except FrameError as exc:
             for frame in exc.frames:
                 self.take(frame)
-            self.close(Overloaded(exc.detail, code=exc.code))
+            self.close(Malformed(exc.detail, code=exc.code))
         except ControlPlaneError as exc:
             self.close(exc)
 
@@ -122,6 +122,19 @@ class Connection(asyncio.Protocol):
         if self._queue and self._task is None:
             self._task = self.server.start(self._store())
         self._hold_up()
+
+    def tells_off(self, data: bytes) -> bool:
+        """Say whether these first bytes are another protocol's, and the connection is closed for it."""
+        try:
+            other_protocol(data)
+        except OtherProtocol as exc:
+            self._tell_off(exc)
+            return True
+        return False
+
+    def _tell_off(self, other: OtherProtocol) -> None:
+        self._write(other.answer)
+        self.close(Malformed(str(other), code="other_protocol"), says=False)
 
     def open_with(self, data: bytes) -> None:
         """Read the first bytes; only a kind that does not know its sender at once has no decoder yet."""
@@ -202,7 +215,7 @@ class Connection(asyncio.Protocol):
                 self._hold_up()
         finally:
             self._task = None
-        if self.is_closing or self._has_ended:
+        if self.is_refused or self.is_closing or self._has_ended:
             self._finish()
 
     async def _accept(self, lot: list[Item]) -> list[Answer]:

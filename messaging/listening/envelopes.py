@@ -9,7 +9,7 @@ from endpoints.access.authenticate import aauthenticate, remembered
 from endpoints.access.principal import Principal
 from endpoints.edge import strict_json
 from endpoints.errors import ControlPlaneError, Malformed, Unauthenticated
-from endpoints.transports.framing import Unframable, make_framing
+from endpoints.transports.framing import Unframable
 from messaging.intake.bodies import MAX_BODY_BYTES
 from messaging.intake.commit import Accepted, Answer
 from messaging.intake.directory import find_parties
@@ -29,8 +29,8 @@ class EnvelopeConnection(Connection):
 
     def __init__(self, server: "TcpServer") -> None:
         super().__init__(server)
-        self._framing = make_framing(server.framing)
-        self._opening: Opening | None = Opening(server.framing)
+        self._framing = server.framing
+        self._opening: Opening | None = Opening(server.framing_name)
         self._early = bytearray()  # what came before it was known who speaks
         self.token = ""
         self.caller: Principal | None = None

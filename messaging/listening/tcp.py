@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import ssl
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from endpoints.errors import ControlPlaneError, LimitExceeded, TooSlow
+from endpoints.transports.framing import make_framing
 from messaging.intake.counter import Intake
 from messaging.listening.connection import Connection
 from messaging.listening.envelopes import EnvelopeConnection
@@ -31,11 +32,13 @@ class TcpServer:
         tally: Tally,
         *,
         framing: str = "line",
+        config: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
         held: Held | None = None,
         make: "Callable[[TcpServer], Connection]" = EnvelopeConnection,
     ) -> None:
-        self.intake, self.tally, self.framing = intake, tally, framing
+        self.intake, self.tally = intake, tally
+        self.framing_name, self.framing = framing, make_framing(framing, config)
         self.limits, self.held = limits or Limits(), held or Held()
         self.loop = asyncio.get_running_loop()
         self._make = make
@@ -83,7 +86,7 @@ class TcpServer:
         """Count a connection in; returns why there is no room for it."""
         self._connections.add(connection)
         self._by_address[connection.address] += 1
-        self.tally.connections = len(self._connections)
+        connection.tally.connections += 1
         if self._sweeper is None:
             self._sweeper = self.loop.create_task(self._sweep(), name="listener-sweep")
         if self._is_ending or len(self._connections) > self.limits.connections:
@@ -99,7 +102,7 @@ class TcpServer:
             self._by_address[connection.address] -= 1
             if not self._by_address[connection.address]:
                 del self._by_address[connection.address]
-        self.tally.connections = len(self._connections)
+            connection.tally.connections -= 1
         if self._is_ending and not self._connections:
             self._left.set()
 
