@@ -20,6 +20,7 @@ from messaging.gateway.application import Gateway  # noqa: E402
 from messaging.intake.counter import Intake  # noqa: E402
 from messaging.intake.http import HttpIntake, is_intake  # noqa: E402
 from messaging.intake.writer import Writer  # noqa: E402
+from messaging.listening.hooks import HookIntake, is_hook  # noqa: E402
 from messaging.outcome import outcome_of  # noqa: E402
 from messaging.pulling.desk import Desk  # noqa: E402
 from messaging.pulling.http import PullDoor, is_pulling  # noqa: E402
@@ -46,12 +47,15 @@ class Application:
         self._gateway = Gateway(intake, settings.ENV.lease_s)
         self._desk = Desk()
         self._pulling = PullDoor(self._desk)
+        self._hooks = HookIntake(intake)
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         if is_intake(scope):
             await self._intake(scope, receive, send)
         elif is_pulling(scope):
             await self._pulling(scope, receive, send)
+        elif is_hook(scope):
+            await self._hooks(scope, receive, send)
         elif scope["type"] == "http":
             await self._pages(scope, receive, send)
         elif self._gateway.serves(scope):
@@ -74,6 +78,7 @@ class Application:
         await self._gateway.aclose()
         self._writer.stop()
         await self._desk.aclose()
+        await self._hooks.aclose()
         await self._waiter.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 

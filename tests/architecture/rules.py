@@ -15,6 +15,7 @@ BESIDE_FACE = {
     "endpoints.addresses": "the settings name zones, and one parser reads them",
     "endpoints.ids": "ids are made the same way everywhere",
     "endpoints.admin": "the pages of one site share their base classes",
+    "endpoints.api": "rows of one API are listed and changed alike",
     "endpoints.serializers": "every door reads as strictly as the registry's",
     "endpoints.pausing": "what is ended alike is asked for alike",
     "endpoints.management": "commands say what they are refused in the same way",
@@ -24,6 +25,8 @@ BESIDE_FACE = {
 ROOT_MAY = {
     "outcome",
     "notice_api",
+    "signing_api",
+    "listener_api",
     "incident_api",
     "api",
     "registry_api",
@@ -32,6 +35,7 @@ ROOT_MAY = {
     "views",
     "consumers",
     "intake",
+    "listening",
     "urls",
     "wakeups",
     "serializers",
@@ -52,6 +56,7 @@ LAYERS = (
         "engine",
         "runner",
         "intake",
+        "listening",
         "monitor",
         "transports",
         "access",
@@ -174,6 +179,8 @@ OPENERS = {
 MAY_OPEN = {
     "controlplane.runfile": "asks whether our own port is free or taken",
     "controlplane.web": "binds our own port",
+    "messaging.listening.sockets": "binds what our listeners listen on",
+    "messaging.listening.udp": "serves a socket that is bound already",
     "messaging.monitor.mail": "smtplib speaks SMTP, over an address that egress has checked",
     "messaging.wakeups": "a datagram on loopback from one process of ours to another",
 }
