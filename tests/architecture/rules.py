@@ -196,6 +196,7 @@ BROAD = {
     "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
     "messaging.monitor.loop": "the loop that watches everything else",
     "messaging.consumers": "the loop that feeds the live pages",
+    "messaging.gateway.streams": "what breaks one stream leaves its connection and the others be",
 }
 
 
