@@ -212,6 +212,7 @@ BROAD = {
     "messaging.monitor.outbox": "the thread that mails: a bug with one notice costs a try of that one",
     "messaging.gateway.delivering": "the loop that keeps a worker while clients are connected",
     "messaging.consumers": "the loop that feeds the live pages",
+    "messaging.gateway.streams": "what breaks one stream leaves its connection and the others be",
 }
 
 
