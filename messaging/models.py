@@ -655,6 +655,8 @@ class Presence(models.Model):
 
     def __str__(self) -> str:
         return f"{self.system_id} {self.recipient}"
+
+
 class ListenerKind(models.TextChoices):
     TCP = "tcp"
     UDP = "udp"
