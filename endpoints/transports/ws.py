@@ -14,7 +14,7 @@ from endpoints.transports.credentials import Authorization, authorization
 from endpoints.transports.failures import Stale
 from endpoints.transports.http_config import check_authorization
 from endpoints.transports.http_exchange import DEFAULTS
-from endpoints.transports.http_pool import Peer, closed
+from endpoints.transports.pool import Peer, closed
 from endpoints.transports.http_request import Target
 from endpoints.transports.masking import Masking
 from endpoints.transports.placeholders import cannot_be_made

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from endpoints.transports.base import Advice, TransportError
 from endpoints.transports.deadlines import Deadlines
-from endpoints.transports.http_pool import closed
+from endpoints.transports.pool import closed
 from endpoints.transports.ws_connection import WsConnection
 
 IDLE_S = 60.0
