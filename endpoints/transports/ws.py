@@ -8,18 +8,19 @@ from typing import Any, ClassVar
 from websockets.uri import WebSocketURI
 
 from endpoints.egress import Egress, default_egress
+from endpoints.transports.acknowledgements import REFUSALS, refused
 from endpoints.transports.base import AckLevel, Address, ErrorClass, Outgoing, Reply, Transport, TransportError
 from endpoints.transports.bodies import body_maker, is_json
 from endpoints.transports.credentials import Authorization, authorization
 from endpoints.transports.failures import Stale
 from endpoints.transports.http_config import check_authorization
 from endpoints.transports.http_exchange import DEFAULTS
-from endpoints.transports.pool import Peer, closed
 from endpoints.transports.http_request import Target
 from endpoints.transports.masking import Masking
 from endpoints.transports.placeholders import cannot_be_made
+from endpoints.transports.pool import Peer, closed
 from endpoints.transports.tls import endpoint_context
-from endpoints.transports.ws_answers import KEPT_BODY, Answer, Closed, nacked, names_of, reason_of
+from endpoints.transports.ws_answers import KEPT_BODY, Answer, Closed, names_of
 from endpoints.transports.ws_config import WS_CONFIG, check_ws_config
 from endpoints.transports.ws_connection import WsConnection
 from endpoints.transports.ws_exchange import Handshake, Refused, Turn
@@ -48,10 +49,16 @@ class WsTransport(Transport):
         """Return (field, fault) for what the schema cannot say; see `Transport.check_config`."""
         return check_ws_config(config)
 
+    @classmethod
+    def check_credential(cls, kind: str, config: Mapping[str, Any]) -> str:
+        """Return why a credential of this kind cannot be shown; see `Transport.check_credential`."""
+        return "an hmac credential signs bodies, and a handshake has none" if kind == "hmac" else ""
+
     async def open(self) -> None:
         """Prepare handshake, credential, TLS and pool; settings that cannot work are told by each `send`."""
         address, config = self.address, self.address.config
         self._wants = str(config.get("reply", "none"))
+        self._refusals = REFUSALS if self._wants == "ack" else {"nack"}  # an error may be what was asked for
         self._is_shared = self._wants == "none" or config.get("match") == "id"
         self._make_body = body_maker(config)
         self._plain_body = config.get("body", "payload") == "payload"
@@ -59,6 +66,8 @@ class WsTransport(Transport):
             target = Target(address)
             self._auth: Authorization = authorization(address.credential, target.origin)
             check_authorization(self._auth)
+            if address.credential is not None and (why := self.check_credential(address.credential.kind, config)):
+                raise TransportError(why, error_class=ErrorClass.AUTH)
             self._masking = Masking(self._auth)
             if target.fixed is None:
                 raise cannot_be_made("the handshake is made once for many messages, so its path holds no placeholders")
@@ -107,8 +116,10 @@ class WsTransport(Transport):
             error.request, error.phases_ms = self._record(turn), _phases_ms(turn, started)
             raise error from exc
         reply = self._reply(turn, answer, started, outgoing.message_type == "request")
-        if answer is not None and answer.is_nack:
-            raise nacked(answer, reply, self._masking.text(reason_of(answer)))
+        if answer is not None and answer.members is not None and answer.members.get("type") in self._refusals:
+            error = refused(answer.members)
+            words, wait_s = self._masking.text(error.detail), error.retry_after_s
+            raise TransportError(words, error_class=error.error_class, reply=reply, retry_after_s=wait_s)
         return reply
 
     async def probe(self) -> Reply:

@@ -52,6 +52,7 @@ class WsPool:
         self._farewells: set[asyncio.Task[None]] = set()
         self._pause_s, self._pause_until = 0.0, 0.0
         self._refusal: TransportError | None = None
+        self._is_proven = False  # the last connection that was asked for was made
         self.deadlines = Deadlines()
         self.is_closed = False
 
@@ -90,11 +91,13 @@ class WsPool:
             if self.is_closed:
                 connection.abort()
                 raise closed()
+            self._is_proven = True
+        except BaseException:
+            self._is_proven = False
+            raise
         finally:
             self._making -= 1
-            if self.is_closed or not self._queue:
-                pass
-            else:
+            if self._queue:
                 asyncio.get_running_loop().call_soon(self._serve)
         kept = self._kept[connection] = Kept(connection, users=1, is_reserved=is_alone)
         self._pause_s, self._refusal = 0.0, None
@@ -135,12 +138,17 @@ class WsPool:
             place = self._queue[0]
             if not place.coming.done():
                 found = self._pick(place.is_alone)
-                if found is None and len(self._kept) + self._making >= self._limit:
+                if found is None and not self._may_open():
                     return
                 if found is None:
                     self._making += 1
                 place.coming.set_result(found)
             self._queue.popleft()
+
+    def _may_open(self) -> bool:
+        """Say whether one more may be opened; a peer of whom nothing good is known is asked by one at a time."""
+        most = self._limit - len(self._kept) if self._is_proven else 1
+        return self._making < most and len(self._kept) + self._making < self._limit
 
     def _lost(self, connection: WsConnection) -> None:
         if self._kept.pop(connection, None) is not None:

@@ -100,9 +100,10 @@ class WsReceiver:
                 raise TimeoutError(f"{len(self.received)} of {count} messages after {timeout_s} s")
             return list(self.received)
 
-    @property
-    def open_connections(self) -> int:
-        return len(self._open)
+    def wait_until_open(self, count: int, timeout_s: float = 10.0) -> bool:
+        """Say whether there are so many open connections at last."""
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self._open) == count, timeout_s)
 
     # -- life ------------------------------------------------------------------------
 
@@ -162,7 +163,9 @@ class WsReceiver:
     async def _converse(self, connection: ServerConnection) -> None:
         self.connections += 1
         number = self.connections
-        self._open.add(connection)
+        with self._changed:
+            self._open.add(connection)
+            self._changed.notify_all()
         assert connection.request is not None
         headers = {name.lower(): value for name, value in connection.request.headers.raw_items()}
         try:
@@ -172,7 +175,9 @@ class WsReceiver:
         except (ConnectionClosed, asyncio.CancelledError):
             pass
         finally:
-            self._open.discard(connection)
+            with self._changed:
+                self._open.discard(connection)
+                self._changed.notify_all()
 
     def _note(self, got: Got) -> Any:
         with self._changed:
