@@ -15,6 +15,7 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 
 from endpoints.edge.bodies import BodyGate  # noqa: E402
 from messaging import consumers  # noqa: E402
+from messaging.gateway.streams import Tail  # noqa: E402
 from messaging.intake.counter import Intake  # noqa: E402
 from messaging.intake.http import HttpIntake, is_intake  # noqa: E402
 from messaging.intake.writer import Writer  # noqa: E402
@@ -31,11 +32,12 @@ websocket_application = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRoute
 
 
 class Application:
-    """One ASGI application; its lifespan owns the group-commit writer and those who wait for outcomes."""
+    """One ASGI application; its lifespan owns the group-commit writer, those who wait for outcomes, and the tail."""
 
     def __init__(self) -> None:
         self._writer = Writer(on_commit=Notifier(DUE).notify)
         self._waiter = Waiter(outcome_of)
+        self._tail = Tail()
         self._pages = BodyGate(django_application)
         self._intake = HttpIntake(Intake(self._writer), self._waiter)
 
@@ -45,7 +47,7 @@ class Application:
         elif scope["type"] == "http":
             await self._pages(scope, receive, send)
         elif scope["type"] == "websocket":
-            await websocket_application(scope, receive, send)
+            await websocket_application({**scope, "tail": self._tail}, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
 
@@ -54,11 +56,13 @@ class Application:
         await receive()
         self._writer.start()
         await self._waiter.open()
+        await self._tail.open()
         settle()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._writer.stop()
         await self._waiter.aclose()
+        await self._tail.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -39,6 +39,7 @@ ROOT_MAY = {
     "panels",
     "jobs",
     "api_jobs",
+    "gateway",
 }
 
 LAYERS = (
