@@ -8,6 +8,7 @@ from endpoints.errors import Refused
 from endpoints.transports.base import Address, Transport
 
 TRANSPORTS = {
+    "gateway": "endpoints.transports.gateway.GatewayTransport",
     "http": "endpoints.transports.http.HttpTransport",
     "https": "endpoints.transports.http.HttpTransport",
     "memory": "endpoints.transports.memory.MemoryTransport",
@@ -25,6 +26,12 @@ def transport_class(protocol: str) -> type[Transport]:
         )
     found: type[Transport] = import_string(path)
     return found
+
+
+@cache
+def protocols_claimed_by(claimer: str) -> tuple[str, ...]:
+    """Return the protocols whose deliveries `claimer` (see `Transport.CLAIMED_BY`) claims."""
+    return tuple(protocol for protocol in TRANSPORTS if claimer == transport_class(protocol).CLAIMED_BY)
 
 
 def make_transport(address: Address) -> Transport:

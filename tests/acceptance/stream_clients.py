@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import re
 import time
 from collections.abc import Sequence
 from contextlib import asynccontextmanager, suppress
@@ -10,13 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-import requests
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.stack import Stack, run
+from tests.stack import Stack
 
-PASSWORD = "a long enough password"
 CREDIT = 200  # renewed when half of it is used
 PATIENCE_S = 60
 
@@ -29,19 +26,11 @@ class Door:
     headers: dict[str, str]
 
 
-def page_doors(stacks: Sequence[Stack]) -> list[Door]:
-    """Return the line of the live page in each web process, for a superuser."""
-    env = {**stacks[0].env, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
-    run(["createsuperuser", "--noinput", "--username", "anna", "--email", "anna@example.com"], env, check=True)
-    session = requests.Session()
-    login = f"{stacks[0].url}/admin/login/"
-    form = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', session.get(login, timeout=30).text)
-    assert form is not None
-    told = {"username": "anna", "password": PASSWORD, "csrfmiddlewaretoken": form[1]}
-    assert session.post(login, told, headers={"Referer": login}, allow_redirects=False, timeout=30).status_code == 302
-    cookie = f"sessionid={session.cookies['sessionid']}"
+def doors(stacks: Sequence[Stack]) -> list[Door]:
+    """Return the gateway of each web process, for an operator."""
+    key = stacks[0].key("operator")
     return [
-        Door(f"ws://127.0.0.1:{stack.port}/ws/v1/live/stream/", {"Cookie": cookie, "Origin": stack.url})
+        Door(f"{stack.url.replace('http', 'ws')}/ws/v1/gateway/", {"Authorization": f"Bearer {key}"})
         for stack in stacks
     ]
 
@@ -76,6 +65,8 @@ class Subscriber:
             unrenewed = 0
             while not self.ready.is_set() or len(self.received) < count:
                 frame = orjson.loads(await line.recv(decode=False))
+                if frame["type"] == "ready":
+                    continue
                 if frame["type"] == "subscribed":
                     self.after = frame["cursor"]
                     self.ready.set()

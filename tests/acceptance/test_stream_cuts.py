@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.acceptance.link import Link
-from tests.acceptance.stream_clients import Subscriber, page_doors
+from tests.acceptance.stream_clients import Subscriber, doors
 from tests.stack import Stack
 
 NOWHERE = "http://127.0.0.1:9/in"  # nobody delivers here
@@ -54,8 +54,8 @@ def write(stacks: list[Stack], link: Link, count: int, pause_s: float) -> list[t
 
 async def follow(stacks: list[Stack], link: Link, subscribers: int, count: int, cuts: int, pause_s: float) -> None:
     """Let all read while all write, then compare what each was sent with what was committed."""
-    doors = await asyncio.to_thread(page_doors, stacks)
-    readers = [Subscriber(doors, random.Random(number)) for number in range(subscribers)]
+    at = await asyncio.to_thread(doors, stacks)
+    readers = [Subscriber(at, random.Random(number)) for number in range(subscribers)]
     async with asyncio.TaskGroup() as group:
         for reader in readers:
             group.create_task(reader.read(count, cuts))
@@ -73,7 +73,8 @@ async def follow(stacks: list[Stack], link: Link, subscribers: int, count: int, 
     assert len(committed) == count
     lags = sorted(lag for reader in readers for lag in reader.lags_s)
     print(
-        f"{subscribers} subscribers, {sum(reader.cuts for reader in readers)} cuts, {count} messages in {wrote_s:.1f} s,"
+        f"{subscribers} subscribers, {sum(reader.cuts for reader in readers)} cuts,"
+        f" {count} messages in {wrote_s:.1f} s,"
         f" all read after {took_s:.1f} s: {subscribers * count / took_s:.0f} events/s,"
         f" lag p50 {1000 * lags[len(lags) // 2]:.0f} ms, p99 {1000 * lags[len(lags) * 99 // 100]:.0f} ms"
     )

@@ -80,6 +80,7 @@ LAYERS = (
         "forms",
         "serializers_jobs",
         "forms_edit",
+        "gateway",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -196,6 +197,7 @@ BROAD = {
     "messaging.intake.writer": "the group-commit loop",
     "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
     "messaging.monitor.loop": "the loop that watches everything else",
+    "messaging.gateway.delivering": "the loop that keeps a worker while clients are connected",
     "messaging.consumers": "the loop that feeds the live pages",
     "messaging.gateway.streams": "what breaks one stream leaves its connection and the others be",
 }
