@@ -410,6 +410,18 @@ def begin_intake(count: int) -> tuple[datetime, Sequence[int]]:
         return now, range((last or 0) + 1, (last or 0) + 1 + count)
 
 
+def last_position() -> int:
+    """Return the highest position ever given, whether what it was given to was committed or is gone again."""
+    with _cursor() as cursor:
+        if is_postgresql():
+            sequence = "(SELECT pg_get_serial_sequence('messaging_message', 'position')::regclass)"
+            cursor.execute(f"SELECT pg_sequence_last_value({sequence})", [])
+        else:
+            cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messaging_message'", [])
+        row = cursor.fetchone()
+        return (row and row[0]) or 0
+
+
 def find_messages(pairs: Sequence[tuple[int, str]]) -> dict[tuple[int, str], tuple[bytes, int]]:
     """Return {(source id, message id): (fingerprint, number of deliveries)} of those stored already."""
     if not pairs:

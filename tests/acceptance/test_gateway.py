@@ -95,12 +95,11 @@ def test_a_token_may_come_in_the_first_frame_and_an_unbound_key_names_its_system
         ({"type": "auth", "token": "$operator", "system": "not-there"}, 4403),
         ({"type": "auth", "token": "$operator", "system": 7}, 4403),
         ({"type": "auth", "token": "$bound", "system": "gw-source"}, 4403),
-        ({"type": "auth", "token": "$viewer"}, 4403),
     ],
 )
 def test_who_may_not_connect_is_let_in_and_told_why(shared_stack: Stack, bound: str, said: Any, code: int) -> None:
     """Always accepted, then closed: a refusal before the handshake's end reaches no browser with its code."""
-    keys = {"$operator": shared_stack.key("operator"), "$bound": bound, "$viewer": shared_stack.key("viewer")}
+    keys = {"$operator": shared_stack.key("operator"), "$bound": bound}
     if isinstance(said, dict):
         said = {name: keys.get(value, value) if isinstance(value, str) else value for name, value in said.items()}
     with Client(shared_stack) as client:

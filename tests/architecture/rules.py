@@ -73,6 +73,7 @@ LAYERS = (
         "api_jobs",
         "views_jobs",
         "views_edit",
+        "views_stream",
         "tasks",
         "management",
         "consumers",
@@ -199,6 +200,7 @@ BROAD = {
     "messaging.monitor.loop": "the loop that watches everything else",
     "messaging.gateway.delivering": "the loop that keeps a worker while clients are connected",
     "messaging.consumers": "the loop that feeds the live pages",
+    "messaging.gateway.streams": "what breaks one stream leaves its connection and the others be",
 }
 
 
