@@ -17,6 +17,7 @@ from django.conf import settings  # noqa: E402
 from endpoints.edge.bodies import BodyGate  # noqa: E402
 from messaging import consumers  # noqa: E402
 from messaging.gateway.application import Gateway  # noqa: E402
+from messaging.gateway.streams import Tail  # noqa: E402
 from messaging.intake.counter import Intake  # noqa: E402
 from messaging.intake.http import HttpIntake, is_intake  # noqa: E402
 from messaging.intake.writer import Writer  # noqa: E402
@@ -36,15 +37,16 @@ websocket_application = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRoute
 
 
 class Application:
-    """One ASGI application; its lifespan owns the group-commit writer and those who wait for outcomes."""
+    """One ASGI application; its lifespan owns the group-commit writer, those who wait for outcomes, and the tail."""
 
     def __init__(self) -> None:
         self._writer = Writer(on_commit=Notifier(DUE).notify)
         self._waiter = Waiter(outcome_of)
+        self._tail = Tail()
         self._pages = BodyGate(django_application)
         intake = Intake(self._writer)
         self._intake = HttpIntake(intake, self._waiter)
-        self._gateway = Gateway(intake, settings.ENV.lease_s)
+        self._gateway = Gateway(intake, self._tail, settings.ENV.lease_s)
         self._desk = Desk()
         self._pulling = PullDoor(self._desk)
         self._hooks = HookIntake(intake)
@@ -61,7 +63,7 @@ class Application:
         elif self._gateway.serves(scope):
             await self._gateway(scope, receive, send)
         elif scope["type"] == "websocket":
-            await websocket_application(scope, receive, send)
+            await websocket_application({**scope, "tail": self._tail}, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
 
@@ -70,6 +72,7 @@ class Application:
         await receive()
         self._writer.start()
         await self._waiter.open()
+        await self._tail.open()
         self._gateway.open()
         await self._desk.open()
         settle()
@@ -80,6 +83,7 @@ class Application:
         await self._desk.aclose()
         await self._hooks.aclose()
         await self._waiter.aclose()
+        await self._tail.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
 

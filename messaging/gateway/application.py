@@ -10,6 +10,7 @@ import structlog
 
 from messaging.gateway.connection import Connection, Event, Receive, Send
 from messaging.gateway.delivering import Delivering
+from messaging.gateway.streams import Tail
 from messaging.intake.counter import Intake
 
 log = structlog.get_logger(__name__)
@@ -22,8 +23,8 @@ LOOK_UP_S = 2.5  # with the memory of callers and a look-up well within the prom
 class Gateway:
     """All connections of this process, and the look-out for those that must end. Nothing runs while there are none."""
 
-    def __init__(self, intake: Intake, lease_s: float) -> None:
-        self._intake = intake
+    def __init__(self, intake: Intake, tail: Tail, lease_s: float) -> None:
+        self._intake, self._tail = intake, tail
         self._delivering = Delivering(lease_s)
         self._connections: set[Connection] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -36,7 +37,7 @@ class Gateway:
         return scope["type"] == "websocket" and scope["path"] in (PATH, PATH.rstrip("/"))
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
-        connection = Connection(scope, receive, send, self._intake)
+        connection = Connection(scope, receive, send, self._intake, self._tail)
         self._connections.add(connection)
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch(), name="gateway-watch")

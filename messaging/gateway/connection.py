@@ -15,6 +15,7 @@ from messaging.gateway.deliveries import Deliveries
 from messaging.gateway.frames import BadFrame
 from messaging.gateway.outgoing import Outgoing
 from messaging.gateway.sends import Sends
+from messaging.gateway.streams import Subscriptions, Tail
 from messaging.intake.counter import Intake
 
 log = structlog.get_logger(__name__)
@@ -32,16 +33,18 @@ Send = Callable[[Any], Awaitable[None]]
 class Connection:
     """Run it with `run`; whoever else wants it closed says so with `end`."""
 
-    def __init__(self, scope: Event, receive: Receive, send: Send, intake: Intake) -> None:
+    def __init__(self, scope: Event, receive: Receive, send: Send, intake: Intake, tail: Tail) -> None:
         self._scope, self._receive, self._send = scope, receive, send
         self._line: dict[str, Callable[..., None]] = scope.get("extensions", {}).get("controlplane.line", {})
         self._outgoing = Outgoing(send, self._room_came)
         self._sends = Sends(intake, self._outgoing.push)
+        self._tail = tail
         self._strikes = 0
         self._ending: Closed | None = None
         self._reader: asyncio.Task[Any] | None = None
         self.caller: Caller | None = None
         self.deliveries = Deliveries(self._outgoing)
+        self.streams: Subscriptions | None = None  # from when it is known who asks
 
     async def run(self) -> None:
         """Serve the client until either side ends it."""
@@ -60,6 +63,8 @@ class Connection:
         finally:
             self.deliveries.close(is_ours=is_ours)
             await self._sends.aclose()
+            if self.streams is not None:
+                await self.streams.aclose()
             if self._ending is not None:
                 await self._close(self._ending)
             await self._outgoing.aclose()
@@ -113,6 +118,8 @@ class Connection:
         if fresh.principal.recipient != self.caller.principal.recipient or fresh.slug != self.caller.slug:
             self.end(Code.FORBIDDEN, "the key speaks for somebody else now")
         self.caller = fresh
+        if self.streams is not None:
+            self.streams.principal = fresh.principal
 
     async def _let_in(self) -> None:
         """Accept always, so that a refusal reaches the client with its code; return once it is known who it is."""
@@ -139,6 +146,13 @@ class Connection:
         if self.caller.party is not None and "allow" in self._line:
             self._line["allow"](self.caller.party.max_message_bytes * 3 // 2)
         self.deliveries.open(self.caller)
+        if self.streams is None:
+            self.streams = Subscriptions(self._tail, self.caller.principal, self._stream)
+
+    async def _stream(self, frame: Event) -> None:
+        """Send a frame of a stream once there is room for it."""
+        await self._outgoing.room()
+        self._outgoing.push(orjson.dumps(frame))
 
     async def _read(self) -> None:
         while True:

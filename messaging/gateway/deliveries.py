@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from endpoints.access import roles
 from endpoints.edge import strict_json
 from endpoints.errors import NotFound
 from endpoints.transports.gateway import MAX_CREDIT, SEATS, Answer, Seat
@@ -23,7 +24,7 @@ class Deliveries:
 
     def open(self, caller: Caller) -> None:
         """Take deliveries from now on; a client whose token has a recipient takes its own alone."""
-        if caller.party is None or self._seat is not None:
+        if caller.party is None or self._seat is not None or not roles.may(caller.principal, "gateway", "receive"):
             return
         self._seat = Seat(
             system_id=caller.party.id,

@@ -7,6 +7,7 @@ import orjson
 
 from endpoints.edge import strict_json
 from endpoints.errors import ControlPlaneError, Malformed
+from messaging.gateway.streams import Subscriptions
 
 if TYPE_CHECKING:
     from messaging.gateway.connection import Connection
@@ -80,8 +81,26 @@ async def reply(connection: "Connection", frame: Frame) -> None:
 
 
 async def credit(connection: "Connection", frame: Frame) -> None:
-    """Say how many deliveries the client takes before it acknowledges the first."""
-    connection.deliveries.set_credit(frame)
+    """Say how many deliveries the client takes before it acknowledges the first; with an `id`, let a stream go on."""
+    if "id" in frame:
+        await _streams_of(connection).credit(dict(frame))
+    else:
+        connection.deliveries.set_credit(frame)
+
+
+async def subscribe(connection: "Connection", frame: Frame) -> None:
+    """Begin an event stream."""
+    await _streams_of(connection).subscribe(dict(frame))
+
+
+async def unsubscribe(connection: "Connection", frame: Frame) -> None:
+    """End an event stream."""
+    await _streams_of(connection).unsubscribe(dict(frame))
+
+
+def _streams_of(connection: "Connection") -> Subscriptions:
+    assert connection.streams is not None  # frames are taken once it is known who is there
+    return connection.streams
 
 
 async def ping(connection: "Connection", frame: Frame) -> None:
@@ -100,6 +119,8 @@ FRAMES: dict[str, Callable[["Connection", Frame], Awaitable[None]]] = {
     "nack": nack,
     "reply": reply,
     "credit": credit,
+    "subscribe": subscribe,
+    "unsubscribe": unsubscribe,
     "ping": ping,
     "pong": pong,
 }

@@ -30,7 +30,8 @@ MOST = 32  # subscriptions of one connection
 CREDIT = 32
 MOST_CREDIT = 100_000
 MOST_ID = 64
-BREATH = 16  # messages of a page, or looked through and not wanted, between two chances for others
+BREATH = 256  # messages looked at between two chances for others,
+SENDING = 16  # and as how many of these one counts that is sent
 
 Frame = dict[str, Any]
 Send = Callable[[Frame], Awaitable[None]]
@@ -43,10 +44,12 @@ class Subscription:
 
     def __init__(self, owner: "Subscriptions", id: str, wanted: Filter, credit: int) -> None:
         self.id, self.wanted = id, wanted
+        self.with_payload = owner.with_payload  # what is written down, whatever the subscriber may do later
         self._owner = owner
         self._credit = credit
         self._has_credit = asyncio.Event()
         self._position = 0
+        self._work = 0
         self._task: asyncio.Task[None] | None = None
         self.add(0)
 
@@ -82,49 +85,46 @@ class Subscription:
         await self._owner.send(told)
 
     async def _go_on(self) -> None:
-        """Send the next event, or wait for what it takes to be one."""
+        """Send what there is, as far as credit goes, or wait for what it takes."""
         tail = self._owner.tail
         await self._has_credit.wait()
         if not tail.holds(self._position):
             await self._catch_up(tail)
             return
-        looked_at = 0
-        while (entry := tail.next(self._position)) is not None:
-            if await self._offer(entry):
-                return
-            looked_at += 1
-            if looked_at % 256 == 0:
-                await asyncio.sleep(0)
-                if not tail.holds(self._position):
-                    return
-        await tail.moved()
+        while self._credit and tail.holds(self._position):
+            entry = tail.next(self._position)
+            if entry is None:
+                await tail.moved()
+            else:
+                await self._offer(entry)
 
     async def _catch_up(self, tail: Tail) -> None:
         """Send one page of what the tail does not hold any more."""
         wanted = self.wanted.rows(self._owner.principal)
         try:
             async with tail.page(self._position, wanted, self._credit) as page:
-                for number, entry in enumerate(page.entries, start=1):
-                    if number % BREATH == 0:
-                        await asyncio.sleep(0)
+                for entry in page.entries:
                     await self._offer(entry)
                 self._position = page.end
         except DatabaseError as exc:
             log.warning("stream_not_read", subscription=self.id, error=str(exc))
             await asyncio.sleep(RETRY_S)
 
-    async def _offer(self, entry: Entry) -> bool:
-        """Send a message if it is asked for; return whether it was."""
+    async def _offer(self, entry: Entry) -> None:
+        """Send a message if it is asked for."""
         owner = self._owner
-        is_wanted = self.wanted.passes(entry, owner.principal)
-        if is_wanted:
-            shown = entry.shown(with_payload=owner.with_payload)
+        self._work += 1
+        if self.wanted.passes(entry, owner.principal):
+            self._work += SENDING
+            shown = entry.shown(with_payload=self.with_payload and owner.with_payload)
             await owner.send({"type": "event", "id": self.id, "cursor": entry.cursor, "message": shown})
             self._credit -= 1
             if not self._credit:
                 self._has_credit.clear()
         self._position = entry.position
-        return is_wanted
+        if self._work >= BREATH:  # sending need not wait for anything, and then nobody else would get on
+            self._work = 0
+            await asyncio.sleep(0)
 
 
 class Subscriptions:
@@ -156,7 +156,7 @@ class Subscriptions:
         made = self._open[id] = Subscription(self, id, wanted, credit)
         self.tail.enter()
         try:
-            start = await self._begin(wanted, after)
+            start = await self.tail.ask(_begin, self.principal, wanted, after, made.with_payload)
         except CursorExpired as exc:
             self.forget(made)
             await self.send(_answering(frame, expired(exc, id)))
@@ -207,9 +207,6 @@ class Subscriptions:
         if id not in self._open:
             raise NotFound(f"there is no subscription '{id}' on this connection", code="unknown_subscription")
         return self._open[id]
-
-    async def _begin(self, wanted: Filter, after: Cursor | str | None) -> Cursor:
-        return await self.tail.ask(_begin, self.principal, wanted, after, self.with_payload)
 
 
 def _begin(principal: Principal, wanted: Filter, after: Cursor | str | None, with_payload: bool) -> Cursor:

@@ -46,6 +46,7 @@ class Tail:
         self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
         self._reader = DatabaseThreads("tail")
         self._behind = DatabaseThreads("tail-behind")
+        self._asked = DatabaseThreads("tail-asked")  # the audit waits for its turn to write, pages must not
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -58,6 +59,7 @@ class Tail:
                 await self._task
         self._reader.shutdown()
         self._behind.shutdown()
+        self._asked.shutdown()
 
     # -- for those who follow
 
@@ -84,7 +86,7 @@ class Tail:
 
     async def ask(self, call: Callable[..., T], *arguments: object) -> T:
         """Run a question to the database beside the loop; raises what it raises."""
-        return await self._behind.run(call, *arguments)
+        return await self._asked.run(call, *arguments)
 
     @contextlib.asynccontextmanager
     async def page(self, after: int, wanted: Q, most: int) -> AsyncIterator[Page]:
@@ -96,7 +98,7 @@ class Tail:
             await self.moved()
         async with self._pages:
             until = min(after + SPAN, max(self._head or 0, after))
-            yield await self.ask(entries.read_behind, after, until, wanted, most)
+            yield await self._behind.run(entries.read_behind, after, until, wanted, most)
 
     # -- the loop
 

@@ -7,7 +7,7 @@ import orjson
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.stack import Stack
+from tests.stack import Stack, Timeout
 
 
 class Client:
@@ -64,7 +64,10 @@ def awaited(stack: Stack, message_id: str, **wanted: Any) -> dict[str, Any]:
         seen[:] = [delivery_of(stack, message_id)]
         return {name: seen[0][name] for name in wanted} == wanted
 
-    stack.wait_for(found, 30, f"{message_id} to be {wanted}, it is {seen}")
+    try:
+        stack.wait_for(found, 30, f"{message_id} to be {wanted}")
+    except Timeout as exc:
+        raise Timeout(f"{exc}\nit is {seen}") from None
     return seen[0]
 
 

@@ -81,6 +81,7 @@ LAYERS = (
         "api_jobs",
         "views_jobs",
         "views_edit",
+        "views_stream",
         "tasks",
         "management",
         "consumers",
