@@ -18,7 +18,6 @@ from tests.contract.peers import CANARY, DOWN, PEERS, Peer, outgoing
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.fixtures import authority  # noqa: F401
 
-
 SENT = sorted(name for name in TRANSPORTS if transport_class(name).CLAIMED_BY == "deliver")  # the others are fetched
 
 
