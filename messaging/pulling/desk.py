@@ -25,7 +25,7 @@ from messaging.wakeups import DONE, DUE, Listener, Notifier
 
 log = structlog.get_logger(__name__)
 
-POLL_S = 0.5
+POLL_S = 1.0
 LOOK_EVERY_S = 0.02  # a burst of hints is answered by so many looks a second
 NOTE_EVERY_S = 5.0
 MOST_SERVED = 8  # in one transaction
