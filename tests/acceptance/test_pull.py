@@ -257,6 +257,21 @@ def test_many_who_wait_hold_no_threads(make_stack: Callable[..., Stack]) -> None
     assert during <= before + 1
 
 
+def test_a_stop_lets_those_go_who_wait(make_stack: Callable[..., Stack]) -> None:
+    """They are answered that there is nothing; the process does not wait for them."""
+    stack = make_stack()
+    stack.start("web")
+    link = PullLink(stack)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(link.inbox.fetch, wait=60)
+        stack.wait_for(lambda: asked(link), what="the inbox being asked")
+        started = time.monotonic()
+        assert stack.terminate("web") == 0
+
+        assert waiting.result() == []
+    assert time.monotonic() - started < 6
+
+
 # --- order, caps and holds ---------------------------------------------------------
 
 
