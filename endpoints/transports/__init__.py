@@ -12,6 +12,9 @@ TRANSPORTS = {
     "https": "endpoints.transports.http.HttpTransport",
     "memory": "endpoints.transports.memory.MemoryTransport",
     "pull": "endpoints.transports.pull.PullTransport",
+    "tcp": "endpoints.transports.tcp.TcpTransport",
+    "tls": "endpoints.transports.tcp.TlsTransport",
+    "udp": "endpoints.transports.udp.UdpTransport",
 }
 
 

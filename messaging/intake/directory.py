@@ -10,8 +10,10 @@ from django.db import DatabaseError
 from django.db.models.functions import Now
 
 from endpoints.edge.database_threads import DatabaseThreads
-from endpoints.errors import Overloaded
+from endpoints.errors import Overloaded, Refused
 from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState, Maintenance, System, SystemState
+from endpoints.transports import transport_class
+from endpoints.transports.base import Unfit
 
 Found = TypeVar("Found")
 
@@ -29,6 +31,7 @@ class Interface:
     is_paused: bool
     is_maintained: bool  # its system is in a window of maintenance
     is_broken: bool  # each endpoint that is in use has an open breaker
+    unfit: tuple[Unfit, ...] = ()  # what each of its endpoints says of a payload; empty when one of them takes all
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,7 @@ def _party(system: System, doors: dict[str, list[Endpoint]], *, is_stopped: bool
                 or system.state == SystemState.PAUSED
                 or not any(endpoint.state == EndpointState.ENABLED for endpoint in endpoints),
                 is_maintained=is_maintained,
+                unfit=_unfit(endpoints),
                 is_broken=all(
                     hasattr(endpoint, "breaker") and endpoint.breaker.state != BreakerState.CLOSED
                     for endpoint in endpoints
@@ -148,6 +152,22 @@ def _party(system: System, doors: dict[str, list[Endpoint]], *, is_stopped: bool
             for name, endpoints in doors.items()
         },
     )
+
+
+def _unfit(endpoints: list[Endpoint]) -> tuple[Unfit, ...]:
+    """Return what tells of payloads that none of these endpoints can carry; nothing as soon as one carries all."""
+    found: list[Unfit] = []
+    for endpoint in endpoints:
+        if endpoint.state == EndpointState.DISABLED:
+            continue
+        try:
+            tells = transport_class(endpoint.protocol).unfit(endpoint.config)
+        except Refused:  # a protocol of yesterday: what becomes of its deliveries the engine says
+            tells = None
+        if tells is None:
+            return ()
+        found.append(tells)
+    return tuple(found)
 
 
 DIRECTORY = Directory()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from tests.servers.answers import HANG, Answer
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.http import HttpReceiver
 from tests.servers.ports import free_port
+from tests.servers.sockets import NOTHING, TcpReceiver, UdpReceiver
 
 CANARY = "canary-5f2c9d1e"
 
@@ -55,6 +57,8 @@ class Peer:
     answer: Callable[[bytes], None]
     hang: Callable[[], None]
     wait: Callable[[], object]  # until the first message has arrived
+    largest: int = 300_000  # bytes of an answer that it can give
+    refuses: frozenset[str] = frozenset()  # kinds of credentials that the protocol cannot show
 
 
 @contextmanager
@@ -73,6 +77,46 @@ def http_peer(authority: CertificateAuthority | None, directory: Path) -> Iterat
             answer=lambda body: receiver.answer(Answer(200, body)),
             hang=lambda: receiver.answer(HANG),
             wait=lambda: receiver.wait_for(1),
+        )
+
+
+NO_TOKEN = frozenset({"basic", "api_key", "hmac"})
+
+
+@contextmanager
+def tcp_peer(authority: CertificateAuthority | None, directory: Path) -> Iterator[Peer]:
+    """A peer that answers each frame of `length`; a token that it is shown first is its own."""
+    tls = authority.server_context(directory, "localhost") if authority else None
+    config: dict[str, Any] = {"framing": "length", "reply": "message"}
+    if authority:
+        config["tls"] = {"ca": authority.pem}
+    with TcpReceiver("length", tls=tls, auth=CANARY, is_auth_optional=True) as receiver:
+        yield Peer(
+            address(
+                protocol="tls" if tls else "tcp",
+                host="localhost" if tls else "127.0.0.1",
+                port=receiver.port,
+                config=config,
+            ),
+            payloads=lambda: list(receiver.received),
+            answer=receiver.answer,
+            hang=lambda: receiver.answer(NOTHING),
+            wait=lambda: receiver.wait_for(1),
+            refuses=NO_TOKEN,
+        )
+
+
+@contextmanager
+def udp_peer(_: CertificateAuthority, __: Path) -> Iterator[Peer]:
+    with UdpReceiver() as receiver:
+        yield Peer(
+            address(protocol="udp", port=receiver.port, config={"reply": "message"}),
+            payloads=lambda: list(receiver.received),
+            answer=receiver.answer,
+            hang=lambda: receiver.answer(NOTHING),
+            wait=lambda: receiver.wait_for(1),
+            largest=60_000,
+            refuses=NO_TOKEN | {"bearer"},
         )
 
 
@@ -97,19 +141,20 @@ def memory_peer(_: CertificateAuthority, __: Path) -> Iterator[Peer]:
         )
 
 
-def _http_down() -> Address:
-    return address(port=free_port())
-
-
+# A protocol's row: a peer that is up, and below an address where nobody is.
 PEERS: dict[str, Callable[[CertificateAuthority, Path], contextlib.AbstractContextManager[Peer]]] = {
     "http": lambda _, directory: http_peer(None, directory),
     "https": http_peer,
     "memory": memory_peer,
+    "tcp": lambda _, directory: tcp_peer(None, directory),
+    "tls": tcp_peer,
+    "udp": udp_peer,
 }
 DOWN: dict[str, Callable[[], Address]] = {
-    "http": _http_down,
+    "http": lambda: address(port=free_port()),
     "https": lambda: address(protocol="https", port=free_port()),
     "memory": lambda: address(protocol="memory", host="nobody"),
+    "tcp": lambda: address(protocol="tcp", port=free_port()),
+    "tls": lambda: address(protocol="tls", port=free_port()),
+    "udp": lambda: address(protocol="udp", port=free_port(socket.SOCK_DGRAM)),
 }
-# A protocol that shows a credential on the wire, with the kind it shows.
-CREDENTIALS = {"http": "bearer", "https": "bearer"}

@@ -72,13 +72,14 @@ async def test_a_peer_that_does_not_answer_times_out_on_time(peer: Peer) -> None
 
 
 async def test_an_oversize_answer_is_cut_and_says_so(peer: Peer) -> None:
-    peer.answer(b"y" * 300_000)
-    async with opened(replace(peer.address, max_reply_bytes=100_000)) as transport:
+    peer.answer(b"y" * peer.largest)
+    cap = peer.largest // 3
+    async with opened(replace(peer.address, max_reply_bytes=cap)) as transport:
         event = await transport.send(outgoing())
         request = await transport.send(outgoing(message_type="request"))
 
     assert (len(event.body), event.truncated) == (16_384, True)
-    assert (len(request.body), request.truncated) == (100_000, True)
+    assert (len(request.body), request.truncated) == (cap, True)
 
 
 async def test_an_answer_within_the_cap_is_whole(peer: Peer) -> None:
@@ -135,8 +136,20 @@ async def test_a_probe_of_a_peer_that_is_there_answers(peer: Peer) -> None:
     ],
 )
 async def test_no_secret_is_in_what_a_send_tells(peer: Peer, kind: str, data: dict[str, str]) -> None:
-    """Neither the record of the request nor an answer that echoes it holds the secret; the record names it."""
+    """Neither the record of the request nor an answer that echoes it holds the secret; the record names it.
+
+    A kind that the protocol cannot show is refused, not left out: whoever chose it counts on it.
+    """
     credential = Secret("c1", "shop-key", kind, data)
+    transport_kind = transport_class(peer.address.protocol)
+    assert bool(transport_kind.check_credential(kind, peer.address.config)) == (kind in peer.refuses)
+    if kind in peer.refuses:
+        async with opened(replace(peer.address, credential=credential)) as transport:
+            with pytest.raises(TransportError) as caught:
+                await transport.send(outgoing())
+        assert caught.value.error_class is ErrorClass.AUTH
+        assert CANARY not in repr((caught.value, caught.value.request, caught.value.detail))
+        return
     peer.answer(b"you sent " + CANARY.encode())
     async with opened(replace(peer.address, credential=credential)) as transport:
         reply = await transport.send(outgoing())
