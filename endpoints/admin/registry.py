@@ -19,7 +19,7 @@ from endpoints.edge import strict_json
 from endpoints.edge.display import ago, badge, when
 from endpoints.errors import ControlPlaneError
 from endpoints.models import BreakerState, Credential, Endpoint, Maintenance, System
-from endpoints.transports import TRANSPORTS, transport_class
+from endpoints.transports import protocols, transport_class
 
 
 @admin.register(System)
@@ -75,7 +75,7 @@ class EndpointForm(ServiceForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "protocol" in self.fields:  # a viewer's page has no fields
-            self.fields["protocol"].choices = [(name, name) for name in sorted(TRANSPORTS)]  # type: ignore[attr-defined]
+            self.fields["protocol"].choices = [(name, name) for name in protocols()]  # type: ignore[attr-defined]
             self.fields["config"].help_text = config_help()
 
 
@@ -214,7 +214,7 @@ class CredentialAdmin(ServiceModelAdmin):
 def config_help() -> SafeString:
     """Return which keys each protocol's config takes."""
     rows = []
-    for protocol in sorted(TRANSPORTS):
+    for protocol in protocols():
         known = transport_class(protocol).CONFIG_SCHEMA.get("properties", {})
         rows.append(f"{protocol}: {', '.join(sorted(known)) or 'nothing'}")
     return format_html("JSON. Keys by protocol: {}.", "; ".join(rows))

@@ -194,6 +194,7 @@ def ways_out(module: Module) -> Iterator[str]:
 
 # One in each: what outlives a message must outlive a bug that nobody thought of.
 BROAD = {
+    "endpoints.transports.added": "whatever a package of others raises when it is imported",
     "messaging.engine.attempt": "a bug in a transport costs one attempt, not the engine",
     "messaging.engine.doors": "the opening of transports, one by one",
     "messaging.intake.writer": "the group-commit loop",
