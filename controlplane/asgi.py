@@ -12,9 +12,12 @@ django_application = get_asgi_application()
 from channels.auth import AuthMiddlewareStack  # noqa: E402  (Django must be set up before)
 from channels.routing import URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.conf import settings  # noqa: E402
 
 from endpoints.edge.bodies import BodyGate  # noqa: E402
 from messaging import consumers  # noqa: E402
+from messaging.gateway.application import Gateway  # noqa: E402
+from messaging.gateway.streams import Tail  # noqa: E402
 from messaging.intake.counter import Intake  # noqa: E402
 from messaging.intake.http import HttpIntake, is_intake  # noqa: E402
 from messaging.intake.writer import Writer  # noqa: E402
@@ -33,15 +36,18 @@ websocket_application = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRoute
 
 
 class Application:
-    """One ASGI application; its lifespan owns the group-commit writer and those who wait for outcomes."""
+    """One ASGI application; its lifespan owns the group-commit writer, those who wait for outcomes, and the tail."""
 
     def __init__(self) -> None:
         self._writer = Writer(on_commit=Notifier(DUE).notify)
         self._waiter = Waiter(outcome_of)
+        self._tail = Tail()
         self._pages = BodyGate(django_application)
-        self._intake = HttpIntake(Intake(self._writer), self._waiter)
         self._desk = Desk()
         self._pulling = PullDoor(self._desk)
+        intake = Intake(self._writer)
+        self._intake = HttpIntake(intake, self._waiter)
+        self._gateway = Gateway(intake, self._tail, settings.ENV.lease_s)
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         if is_intake(scope):
@@ -50,8 +56,10 @@ class Application:
             await self._pulling(scope, receive, send)
         elif scope["type"] == "http":
             await self._pages(scope, receive, send)
+        elif self._gateway.serves(scope):
+            await self._gateway(scope, receive, send)
         elif scope["type"] == "websocket":
-            await websocket_application(scope, receive, send)
+            await websocket_application({**scope, "tail": self._tail}, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
 
@@ -65,12 +73,16 @@ class Application:
         self._writer.start()
         await self._waiter.open()
         await self._desk.open()
+        await self._tail.open()
+        self._gateway.open()
         settle()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        await self._gateway.aclose()
         self._writer.stop()
         await self._desk.aclose()
         await self._waiter.aclose()
+        await self._tail.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
 

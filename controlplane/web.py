@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 BACKLOG = 2048
 FILES = 1024  # beside the connections: database, static files, sockets of our own
 STOP_S = 8  # the supervisor promises to be gone 10 s after it was asked to
+PING_EVERY_S, PONG_S = 5.0, 7.0  # a silent dead peer is noticed within their sum
 MAX_FRAME_BYTES = 3 * 1024 * 1024 // 2
 
 
@@ -60,6 +61,7 @@ def serve(host: str, port: int, connections: int) -> None:
     from django.conf import settings
 
     from controlplane.protocol import BoundedProtocol
+    from controlplane.sockets import SocketProtocol
     from messaging.services.processes import Heartbeat
 
     allow_files(connections + FILES)
@@ -73,8 +75,10 @@ def serve(host: str, port: int, connections: int) -> None:
         access_log=False,
         log_config=None,
         backlog=BACKLOG,
-        ws="websockets-sansio",
+        ws=SocketProtocol,
         ws_max_size=MAX_FRAME_BYTES,
+        ws_ping_interval=PING_EVERY_S,
+        ws_ping_timeout=PONG_S,
         # Without a trusted proxy nobody may say which address or scheme a request came by.
         proxy_headers=bool(settings.ENV.trusted_proxies),
         forwarded_allow_ips=settings.ENV.trusted_proxies,

@@ -326,13 +326,13 @@ def glance(pauses_at: datetime, breakers_since: datetime) -> Glance:
     return Glance(moment, f"{row[2]} {row[1]}", *map(bool, row[2:]))
 
 
-def members() -> tuple[datetime | None, list[Row]]:
-    """Return the time and (id, place, pid, since when, seen at, view, over) of each that delivers; no time if none."""
+def members(claimer: str) -> tuple[datetime | None, list[Row]]:
+    """Return the time and (id, place, pid, since when, seen at, view, over) of each that claims so; no time if none."""
     with _cursor() as cursor:
         cursor.execute(
             f"SELECT {'clock_timestamp()' if is_postgresql() else LITE_CLOCK},"
-            ' id, place, pid, pid_started, seen_at, "view", "over" FROM messaging_member',
-            [],
+            ' id, place, pid, pid_started, seen_at, "view", "over" FROM messaging_member WHERE claimer = %s',
+            [claimer],
         )
         rows = cursor.fetchall()
     return (_time(rows[0][0]) if rows else None), [_member(row[1:]) for row in rows]
@@ -409,6 +409,18 @@ def begin_intake(count: int) -> tuple[datetime, Sequence[int]]:
         now = _time(moment)
         assert now is not None
         return now, range((last or 0) + 1, (last or 0) + 1 + count)
+
+
+def last_position() -> int:
+    """Return the highest position ever given, whether what it was given to was committed or is gone again."""
+    with _cursor() as cursor:
+        if is_postgresql():
+            sequence = "(SELECT pg_get_serial_sequence('messaging_message', 'position')::regclass)"
+            cursor.execute(f"SELECT pg_sequence_last_value({sequence})", [])
+        else:
+            cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messaging_message'", [])
+        row = cursor.fetchone()
+        return (row and row[0]) or 0
 
 
 def find_messages(pairs: Sequence[tuple[int, str]]) -> dict[tuple[int, str], tuple[bytes, int]]:
@@ -661,9 +673,18 @@ def due_targets(now: datetime, *, behind_breakers: bool = False) -> list[tuple[i
     return due(now, behind_breakers=behind_breakers)[0]
 
 
-def due(now: datetime, *, behind_breakers: bool = False) -> tuple[list[tuple[int, str, int, datetime]], bool]:
-    """Return `due_targets`, and whether suspects may be among what is due there."""
+def due(
+    now: datetime, *, protocols: Sequence[str] | None = None, behind_breakers: bool = False
+) -> tuple[list[tuple[int, str, int, datetime]], bool]:
+    """Return `due_targets`, and whether suspects may be among what is due there.
+
+    With `protocols` only where an endpoint that speaks one of them may be sent to.
+    """
     usable = ENABLED if behind_breakers else USABLE
+    values: list[Any] = []
+    if protocols is not None:
+        spoken, values = _in(protocols)
+        usable = f"{usable} AND e.protocol {spoken}"
     with _cursor() as cursor:
         cursor.execute(
             "SELECT found.*, EXISTS (SELECT 1 FROM messaging_delivery d WHERE d.state = 'pending' AND d.losses > 0)"
@@ -674,7 +695,7 @@ def due(now: datetime, *, behind_breakers: bool = False) -> tuple[list[tuple[int
             f"  JOIN endpoints_system s ON s.id = e.system_id WHERE {usable} AND {NOT_STOPPED}) t"
             " CROSS JOIN (SELECT 4 AS priority UNION ALL SELECT 3 UNION ALL SELECT 2 UNION ALL SELECT 1"
             "  UNION ALL SELECT 0) p) AS found WHERE due_at IS NOT NULL ORDER BY priority DESC",
-            [_put(now)],
+            [_put(now), *values],
         )
         rows = cursor.fetchall()
     return [(row[0], row[1], row[2], _time(row[3]) or now) for row in rows], any(row[4] for row in rows)
@@ -778,21 +799,66 @@ def claim_suspect(*, protocols: Sequence[str], token: uuid.UUID, now: datetime, 
 
 
 def claim_trial(
-    target: tuple[int, str], *, barred: uuid.UUID | None, token: uuid.UUID, now: datetime, lease_s: float
+    target: tuple[int, str],
+    *,
+    barred: uuid.UUID | None,
+    token: uuid.UUID,
+    now: datetime,
+    lease_s: float,
+    recipients: Collection[str] | None = None,
 ) -> list[Claim]:
     """Lease one delivery of (system id, interface) to see whether its endpoint is back; not the `barred` one.
 
+    With `recipients` only one for them.
     What waits for its next try need not wait that out: nobody knew when the endpoint would be back.
     """
+    theirs, values = _in(list(recipients or ()))
+    to_them = f" AND (SELECT m.recipient FROM messaging_message m WHERE m.position = d.message_id) {theirs}"
     return _claim(
         "d.system_id = %s AND d.interface = %s AND (d.due_at <= %s OR d.reason IN ('retrying', 'breaker'))"
-        " AND d.id <> %s AND (d.expires_at IS NULL OR d.expires_at > %s)",
-        [*target, now, barred or uuid.UUID(int=0), now],
+        " AND d.id <> %s AND (d.expires_at IS NULL OR d.expires_at > %s)" + ("" if recipients is None else to_them),
+        [*target, now, barred or uuid.UUID(int=0), now, *(() if recipients is None else values)],
         token,
         now + timedelta(seconds=lease_s),
         1,
         order="d.priority DESC, d.due_at",
     )
+
+
+def claim_addressed(
+    target: tuple[int, str, int],
+    credits: dict[str, int],
+    *,
+    with_suspect: bool,
+    token: uuid.UUID,
+    now: datetime,
+    lease_s: float,
+    limit: int,
+) -> list[Claim]:
+    """Lease due deliveries as `claim` does, for those recipients alone ("": none named) of {recipient: how many more}.
+
+    What is claimed is subtracted from `credits`. Of suspects one at most, and none but `with_suspect`.
+    """
+    wanted, values = _in([recipient for recipient, number in credits.items() if number > 0])
+    with _cursor() as cursor:
+        cursor.execute(
+            "SELECT d.id, m.recipient, d.losses FROM messaging_delivery d"
+            f" JOIN messaging_message m ON m.position = d.message_id WHERE {WAITS_ITS_TURN}"
+            " AND d.system_id = %s AND d.interface = %s AND d.priority = %s AND d.due_at <= %s"
+            f" AND (d.expires_at IS NULL OR d.expires_at > %s) AND m.recipient {wanted} ORDER BY d.due_at LIMIT %s",
+            [*target, _put(now), _put(now), *values, 2 * limit],
+        )
+        rows = cursor.fetchall()
+    picked: list[uuid.UUID] = []
+    for key, recipient, losses in rows:
+        if credits[recipient] > 0 and len(picked) < limit and (with_suspect or not losses):
+            credits[recipient] -= 1
+            with_suspect = with_suspect and not losses
+            picked.append(_uuid(key))
+    if not picked:
+        return []
+    chosen, values = _in(picked)
+    return _claim(f"d.due_at <= %s AND d.id {chosen}", [now, *values], token, now + timedelta(seconds=lease_s), limit)
 
 
 def _as_claim(row: Row, token: uuid.UUID) -> Claim:

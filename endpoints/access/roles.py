@@ -33,6 +33,7 @@ MAY: dict[str, dict[str, str]] = {
     "dead-groups": {**_READ, **dict.fromkeys(("note", "resolve", "try_one"), "operator")},
     "jobs": {**_READ, **dict.fromkeys(("create", "partial_update", "pause", "resume", "cancel"), "operator")},
     "attempts": {**_READ, "curl": "operator", "read_payload": "operator"},
+    "gateway": {"connect": "viewer", "receive": "operator"},
     "ledger": {"list": "viewer"},
     "find": {"list": "viewer"},
     "incidents": {**_READ},

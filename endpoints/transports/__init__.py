@@ -9,6 +9,7 @@ from endpoints.transports import added
 from endpoints.transports.base import Address, Transport
 
 TRANSPORTS = {
+    "gateway": "endpoints.transports.gateway.GatewayTransport",
     "http": "endpoints.transports.http.HttpTransport",
     "https": "endpoints.transports.http.HttpTransport",
     "memory": "endpoints.transports.memory.MemoryTransport",

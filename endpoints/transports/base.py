@@ -48,6 +48,9 @@ class Advice(StrEnum):
     DEAD = "dead"
     THROTTLED = "throttled"  # wait, and spend no attempt
     GONE = "gone"  # dead, and pause the endpoint
+    CUT = "cut"  # the receiver broke it off: retry, but hold it against no endpoint
+    STOPPED = "stopped"  # we broke it off: try again at once, and spend nothing
+    UNSENT = "unsent"  # nobody was there to send to: no attempt at all
 
 
 @dataclass(slots=True)  # not frozen: that costs three times as much to make, and one is made per attempt

@@ -59,7 +59,8 @@ def concluded(
     budget = Budget(claim.attempts, claim.max_attempts, claim.throttled_since)
     verdict = judge(result, ruled, budget, door.schedule_s, started_at, random.uniform(-1, 1))  # noqa: S311
     finish = _finish(claim, door, verdict, result)
-    finish.attempt = _record(claim, door, verdict, result, started_at, took_ms)
+    if verdict.outcome:  # else nothing was tried
+        finish.attempt = _record(claim, door, verdict, result, started_at, took_ms)
     reply = result if isinstance(result, Reply) and verdict.outcome == Outcome.DELIVERED else None
     return finish, reply, verdict.is_gone
 
@@ -168,7 +169,7 @@ def _finish(claim: Claim, door: Tried, verdict: Verdict, result: Reply | Transpo
         state=verdict.state,
         reason=verdict.reason,
         attempts=claim.attempts + verdict.is_spent,
-        unspent=claim.unspent + (not verdict.is_spent),
+        unspent=claim.unspent + (not verdict.is_spent and verdict.outcome != ""),
         endpoint_id=door.id,
         error_class=verdict.error_class,
         error=_clean(verdict.error),

@@ -47,6 +47,10 @@ class Lane:
     def held(self) -> int:
         return len(self._queue) + len(self._sending)
 
+    def claims(self) -> list[Claim]:
+        """Return what is queued or on its way."""
+        return [*self._queue, *self._sending.values()]
+
     def tokens(self) -> set[UUID]:
         """Return the lease tokens of everything held, to be renewed."""
         return {claim.token for claims in (self._queue, self._sending.values()) for claim in claims}

@@ -55,6 +55,8 @@ class Wanted:
     with_suspect: bool = False
     protocols: tuple[str, ...] = ()  # of suspects only those that these can send
     trials: dict[UUID, tuple[tuple[int, str], float]] = field(default_factory=dict)  # endpoint: interface, timeout
+    # Where clients must be there to get it: {interface: {recipient: how many more its clients take}}.
+    credits: dict[tuple[int, str], dict[str, int]] | None = None
     only_next: bool = False  # claim only where an end let the next of its ordering key go,
     released: list[Target] = field(default_factory=list)  # in this turn, or in one before: these
 
@@ -85,10 +87,12 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
             ahead = now - datetime.now(UTC)
             judged, breakers = judging.judge(ended, dirty, tally, now)
             kept, released = _finish(judged, now) if judged else ([], [])
-            tried, trying = judging.take_trials(wanted.trials, lease_s, now) if wanted.trials else ([], [])
+            tried, trying = (
+                judging.take_trials(wanted.trials, lease_s, now, wanted.credits) if wanted.trials else ([], [])
+            )
             targets, has_suspect = _distinct([*wanted.released, *released], now), False
             if wanted.rooms and not wanted.only_next:
-                targets, has_suspect = store.due(now)
+                targets, has_suspect = store.due(now, protocols=wanted.protocols)
             left = [target for target in targets if target[:2] not in wanted.rooms] if wanted.only_next else []
             claims = _claim(targets, wanted, lease_s, now, with_suspect=wanted.with_suspect and has_suspect)
             if claims and not (judged or tried or any(claim.ordering_key for claim in claims)):
@@ -177,12 +181,29 @@ def _claim(
         for target, most in SHARING.split(waiting[interface], rooms[interface]):
             limit = min(most, rooms[interface])
             if limit > 0:
-                found = store.claim(target[:3], token=token, now=now, lease_s=lease_s, limit=limit)
+                found = _claim_some(target, wanted, with_suspect, token, now, lease_s, limit)
+                with_suspect = with_suspect and not any(claim.losses for claim in found)
                 rooms[interface] -= len(found)
                 claims += found
-    if with_suspect:
+    if with_suspect and wanted.credits is None:
         claims += store.claim_suspect(protocols=wanted.protocols, token=token, now=now, lease_s=lease_s)
     return sorted(claims, key=lambda claim: (-claim.priority, claim.position))
+
+
+def _claim_some(
+    target: Target, wanted: Wanted, with_suspect: bool, token: UUID, now: datetime, lease_s: float, limit: int
+) -> list[Claim]:
+    if wanted.credits is None:
+        return store.claim(target[:3], token=token, now=now, lease_s=lease_s, limit=limit)
+    return store.claim_addressed(
+        target[:3],
+        wanted.credits[target[:2]],
+        with_suspect=with_suspect,
+        token=token,
+        now=now,
+        lease_s=lease_s,
+        limit=limit,
+    )
 
 
 def _counts(finishes: Sequence[Finish], now: datetime) -> dict[tuple[datetime, int, str, str], tuple[int, float]]:

@@ -54,7 +54,7 @@ class Worker:
         self._lanes = Lanes(self._report)
         shares = Shares(new_id())
         self._gates = Gates(shares)
-        self._crowd = Crowd(shares, self._gates.loads, self._try, lease_s)
+        self._crowd = Crowd(shares, self._gates.loads, self._try, lease_s, claimer)
         self._tally = judging.Tally()
         self._looked_at: datetime | None = None
         self._seen_at = float("-inf")  # on the monotonic clock
