@@ -67,6 +67,10 @@ class Application:
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
 
+    def let_go(self) -> None:
+        """Answer those who wait for something to fetch: we are about to stop."""
+        self._desk.let_go()
+
     async def _live(self, receive: Receive, send: Send) -> None:
         """Start with the server and end with it: what was accepted by then is stored."""
         await receive()

@@ -1152,9 +1152,15 @@ class Lost:
     number: int
     endpoint_id: uuid.UUID | None
     trigger: str
+    error: str
     line: Line | None  # that it left, now that it is dead
 
 
+IS_FETCHED = (
+    "EXISTS (SELECT 1 FROM endpoints_endpoint e WHERE e.system_id = d.system_id"
+    " AND e.interface = d.interface AND e.protocol = 'pull')"
+)
+UNACKNOWLEDGED = "its receiver fetched it and did not acknowledge it in time"
 LOSSES_ALONE = 3  # a suspect is claimed alone; so many more losses bury it
 
 
@@ -1171,15 +1177,16 @@ def recover(now: datetime, limit: int) -> list[Lost]:
             f" finished_at = CASE WHEN losses >= {LOSSES_ALONE} THEN %s ELSE NULL END,"
             f" halting = CASE WHEN losses >= {LOSSES_ALONE} THEN d.holds AND {HALTS} ELSE d.halting END,"
             " losses = losses + 1, unspent = unspent + 1, due_at = %s, error_class = 'lost',"
-            " error = 'the worker that held it was lost', lease_token = NULL, lease_until = NULL"
-            " WHERE id IN (SELECT id FROM lost)"
-            " RETURNING id, system_id, state, attempts + unspent, endpoint_id, trigger, holds, interface, ordering_key",
+            f" error = CASE WHEN {IS_FETCHED} THEN '{UNACKNOWLEDGED}' ELSE 'the worker that held it was lost' END,"
+            " lease_token = NULL, lease_until = NULL WHERE id IN (SELECT id FROM lost)"
+            " RETURNING id, system_id, state, attempts + unspent, endpoint_id, trigger, error,"
+            " holds, interface, ordering_key",
             [_put(now), limit, _put(now), _put(now)],
         )
         return [
             Lost(
-                *(_uuid(row[0]), row[1], row[2], row[3], _uuid(row[4]) if row[4] else None, row[5]),
-                _line_left((row[6], row[1], *row[7:])),
+                *(_uuid(row[0]), row[1], row[2], row[3], _uuid(row[4]) if row[4] else None, row[5], row[6]),
+                _line_left((row[7], row[1], *row[8:])),
             )
             for row in cursor.fetchall()
         ]

@@ -70,7 +70,7 @@ def _lost_attempt(row: store.Lost, now: datetime) -> dict[str, object]:
         "phases_ms": "{}",
         "outcome": Outcome.LOST.value,
         "error_class": "lost",
-        "error": "the worker that held it was lost" + (f" ({Reason.POISON.value})" if row.state == State.DEAD else ""),
+        "error": row.error + (f" ({Reason.POISON.value})" if row.state == State.DEAD else ""),
         "status_code": None,
         "request": "{}",
         "response_headers": "{}",

@@ -25,7 +25,7 @@ from messaging.wakeups import DONE, DUE, Listener, Notifier
 
 log = structlog.get_logger(__name__)
 
-POLL_S = 0.5
+POLL_S = 1.0
 LOOK_EVERY_S = 0.02  # a burst of hints is answered by so many looks a second
 NOTE_EVERY_S = 5.0
 MOST_SERVED = 8  # in one transaction
@@ -56,6 +56,7 @@ class Desk:
         self._waiting: dict[Box, deque[Asking]] = {}
         self._fresh: set[Box] = set()
         self._came = asyncio.Event()
+        self._is_closing = False
         self._noted: dict[Box, float] = {}
         self._suspects_first: dict[Box, bool] = {}
         self._words: deque[tuple[Word, asyncio.Future[Told]]] = deque()
@@ -77,13 +78,19 @@ class Desk:
         self._leasing.shutdown()
         self._ending.shutdown()
 
+    def let_go(self) -> None:
+        """Let nobody wait any more: who does is told that there is nothing, and may ask another process."""
+        self._is_closing = True
+        for asking in [asking for queue in self._waiting.values() for asking in queue]:
+            self._answer(asking, Parcel())
+
     async def fetch(self, wish: Wish, wait_s: float) -> Parcel:
         """Return what is leased to the caller: within `wait_s`, else an empty parcel.
 
         Cancelled, it gives back what came too late to be handed over. Raises NotFound
         when there is no such inbox, Overloaded when the database fails.
         """
-        asking = Asking(wish, wait_s > 0, asyncio.get_running_loop().create_future())
+        asking = Asking(wish, wait_s > 0 and not self._is_closing, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(wish.box, deque()).append(asking)
         self._fresh.add(wish.box)
         self._came.set()

@@ -1,6 +1,7 @@
 """Leasing deliveries to whoever fetches them: the order, the caps and the holds are those of the engine. Sync."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,7 +16,7 @@ from endpoints.transports.pull import lease_s
 from messaging import store
 from messaging.engine.attempt import emptied
 from messaging.engine.record import Ended, write
-from messaging.engine.sharing import Sharing
+from messaging.engine.sharing import Sharing, Target
 from messaging.pulling.rights import new_lease
 from messaging.store import Claim
 
@@ -23,6 +24,9 @@ Box = tuple[int, str]  # system id, interface
 MOST_BYTES = 8 * 1024 * 1024  # of payloads in one answer; one message alone may be larger
 BURST_S = 0.25  # so much of a rate that was not used is made up for
 SHARING = Sharing()
+REMEMBER_S = 0.75
+MOST_DOORS = 10_000
+_doors: dict[Box, tuple["Door", float]] = {}
 FOREVER = 1 << 30
 
 
@@ -67,6 +71,7 @@ class Round:
     door: Door
     now: datetime
     room: int
+    targets: Sequence[Target]
     given: int = 0
     emptied: list[Claim] = field(default_factory=list)
 
@@ -87,8 +92,8 @@ class Round:
         return found
 
     def _next(self, token: UUID, room: int) -> list[Claim]:
-        targets, found = store.inboxes_due([self.box]), list[Claim]()
-        for target, most in SHARING.split(targets, room) if targets else ():
+        found: list[Claim] = []
+        for target, most in SHARING.split(self.targets, room):
             limit = min(most, room - len(found))
             if limit > 0:
                 found += store.claim(
@@ -115,7 +120,22 @@ class Round:
 
 
 def doors_of(boxes: Sequence[Box]) -> dict[Box, Door]:
-    """Return the first pull endpoint of each interface, enabled ones first."""
+    """Return the first pull endpoint of each interface, enabled ones first; as it was up to a moment ago.
+
+    Whether it may be fetched from at all is asked anew each time, and so is one with a rate.
+    """
+    now = time.monotonic()
+    found = {box: door for box in boxes if (known := _doors.get(box)) and known[1] > now and (door := known[0])}
+    if missing := set(boxes) - found.keys():
+        read = _read_doors(missing)
+        if len(_doors) > MOST_DOORS:
+            _doors.clear()
+        _doors.update({box: (door, now + REMEMBER_S) for box, door in read.items() if not door.rate_per_s})
+        found |= read
+    return found
+
+
+def _read_doors(boxes: Collection[Box]) -> dict[Box, Door]:
     rows = Endpoint.objects.filter(protocol="pull", system__in={box[0] for box in boxes}).select_related("inbox")
     found: dict[Box, Door] = {}
     for row in sorted(rows, key=lambda row: (row.state != EndpointState.ENABLED, row.tier, row.name)):
@@ -157,11 +177,11 @@ def lease(wishes: Sequence[Wish], *, suspects_first: bool) -> list[Parcel]:
     with transaction.atomic():
         store.lock_inbox(box)
         now = store.now()
-        door = doors_of([box]).get(box)
-        if door is None or not store.inboxes_due([box]):
+        targets, door = store.inboxes_due([box]), doors_of([box]).get(box)
+        if door is None or not targets:
             return [Parcel()] * len(wishes)
         room = min(door.max_in_flight - store.count_leased(box), _allowance(door, now))
-        giving = Round(box, door, now, room)
+        giving = Round(box, door, now, room, targets)
         parcels = [_parcel(giving, wish, suspects_first=suspects_first) for wish in wishes]
         if door.id and door.rate_per_s and giving.given:
             begin = max(door.next_at or now, now - timedelta(seconds=BURST_S))

@@ -52,6 +52,8 @@ def facts_of(delivery: Delivery, principal: Principal, now: datetime) -> Facts:
         held_up=held_up(delivery, principal),
         by=by if is_seen else "",
         by_at=by_at if is_seen else None,
+        is_fetched=any(endpoint.protocol == "pull" for endpoint in endpoints),
+        asked_at=max((row.inbox.asked_at for row in endpoints if hasattr(row, "inbox")), default=None),
     )
 
 
@@ -133,7 +135,7 @@ def _owner(system: System, principal: Principal) -> Owner:
 
 def _endpoints(delivery: Delivery) -> list[Endpoint]:
     rows = Endpoint.objects.filter(system=delivery.system_id, interface=delivery.interface)
-    return [row for row in rows.select_related("breaker").order_by("tier", "name") if "deliver" in row.use]
+    return [row for row in rows.select_related("breaker", "inbox").order_by("tier", "name") if "deliver" in row.use]
 
 
 # --- the tries -----------------------------------------------------------------
