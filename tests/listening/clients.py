@@ -81,7 +81,7 @@ def when_open(port: int, connect: Callable[[], Any] | None = None) -> None:
     wait_for(is_open, 20, f"somebody listening on {port}")
 
 
-def datagram(key: dict[str, str], body: dict[str, Any] | str, **changes: Any) -> bytes:
+def datagram(key: dict[str, str], body: dict[str, Any] | str, /, **changes: Any) -> bytes:
     """Return a signed datagram; `changes` are put over its members after it was signed."""
     text = body if isinstance(body, str) else json.dumps(body)
     stamp = changes.pop("ts", int(time.time()))
