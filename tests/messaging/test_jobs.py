@@ -14,6 +14,7 @@ from django.utils import timezone
 from endpoints.models import AuditEntry
 from messaging import moves, store
 from messaging.intake.directory import DIRECTORY
+from messaging.jobs import selection
 from messaging.jobs.runner import Runner
 from messaging.models import DeadGroup, Delivery, Job, Message, Reason, State, Trigger
 from tests.messaging.api_client import Api
@@ -165,6 +166,23 @@ def test_a_wish_that_is_unclear_is_refused_by_field(operator: Api, wish: Any, fi
 
     assert (status, problem["errors"][0]["field"]) == (400, field)
     assert not Job.objects.exists()
+
+
+def test_what_no_index_answers_is_counted_within_a_bounded_look(operator: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it says at least how many; the job itself counts them, and does it to all."""
+    monkeypatch.setattr(selection, "LOOK", 3)
+    dead(3, priority=2)
+    dead(4, priority=1)
+    asked = {"action": "redrive", "filter": {"state": "dead", "priority": "normal"}}
+    found = operator.post("jobs/", asked | {"dry_run": True})[1]
+    indexed = operator.post("jobs/", {"action": "redrive", "filter": {"state": "dead"}, "dry_run": True})[1]
+    made = operator.post("jobs/", asked)[1]
+    work()
+    done = operator.get(f"jobs/{made['id']}/")[1]
+
+    assert (indexed["count"], indexed["is_exact"]) == (7, True)
+    assert (found["count"] < 4, found["is_exact"], made["total"]) == (True, False, None)
+    assert (done["state"], done["total"], done["done"]) == ("done", 4, 4)
 
 
 def test_viewers_look_and_operators_work_jobs(operator: Api, viewer: Api) -> None:
