@@ -81,6 +81,7 @@ class Finish:
     delay_s: float = 0.0  # of one that stays pending: due so long after now
     throttled_since: datetime | None = None
     attempt: dict[str, Any] | None = field(default=None, repr=False)  # columns of messaging_attempt
+    line: Line | None = None  # it stands in: locked before any row is, see `lock_lines`
 
 
 @cache  # asked for every value; the database of a process does not change
@@ -1254,8 +1255,8 @@ def lock_lines(lines: Collection[Line], *, alone: bool) -> None:
     """Keep what ends heads and what joins their lines apart, by interface, until this transaction ends.
 
     Whoever looks for a head before it adds to a line, or ends what is not the head,
-    must be `alone`; those who only end heads of theirs may be many. Rows that one is
-    alone with are locked after this, rows of heads that ended may be before.
+    must be `alone`; those who only end heads of theirs may be many. Call it before any
+    row of a line is locked: of two who did it in different orders each could wait for the other.
     """
     if lines and is_postgresql():  # SQLite has one writer
         spots = {zlib.crc32(f"{system_id}/{interface}".encode()) - 2**31 for system_id, interface, _ in lines}

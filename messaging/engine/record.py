@@ -142,8 +142,9 @@ def _finish(ended: Sequence[Ended], now: datetime) -> tuple[list[Ended], list[Ta
     """Finish what is still ours, with attempts, counts and responses; return what was, and what may go after it."""
     if any(item.response for item in ended):
         store.lock_intake()  # before the lines, as intake does
+    store.lock_lines({item.finish.line for item in ended if item.finish.line}, alone=False)
     ours = store.finish([item.finish for item in ended], now)
-    released = move_on({line for line in ours.values() if line}, now)
+    released = store.release_next({line for line in ours.values() if line}, now)
     kept = [item for item in ended if item.finish.id in ours]
     store.add_rollups(_counts([item.finish for item in kept], now))
     bury_finished(item.finish for item in kept)
