@@ -13,12 +13,12 @@ TRANSPORTS = {
     "http": "endpoints.transports.http.HttpTransport",
     "https": "endpoints.transports.http.HttpTransport",
     "memory": "endpoints.transports.memory.MemoryTransport",
+    "pull": "endpoints.transports.pull.PullTransport",
     "tcp": "endpoints.transports.tcp.TcpTransport",
     "tls": "endpoints.transports.tcp.TlsTransport",
     "udp": "endpoints.transports.udp.UdpTransport",
     "ws": "endpoints.transports.ws.WsTransport",
     "wss": "endpoints.transports.ws.WsTransport",
-    "pull": "endpoints.transports.pull.PullTransport",
 }
 
 

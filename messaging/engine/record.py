@@ -19,7 +19,6 @@ from messaging.conf import GONE
 from messaging.engine import judging
 from messaging.engine.burial import bury_finished
 from messaging.engine.judging import Tally
-from messaging.engine.order import move_on
 from messaging.engine.responses import ENGINE, Response, store_responses
 from messaging.engine.sharing import Sharing, Target
 from messaging.models import BUCKETS_S, FINAL_STATES, OVER, State
