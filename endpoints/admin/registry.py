@@ -16,7 +16,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 from endpoints import services
 from endpoints.admin.base import ServiceForm, ServiceModelAdmin
 from endpoints.edge import strict_json
-from endpoints.edge.display import badge, when
+from endpoints.edge.display import ago, badge, when
 from endpoints.errors import ControlPlaneError
 from endpoints.models import BreakerState, Credential, Endpoint, Maintenance, System
 from endpoints.transports import protocols, transport_class
@@ -27,7 +27,7 @@ class SystemAdmin(ServiceModelAdmin):
     """Registered parties; the slug leads to a system's own page with its traffic."""
 
     resource: ClassVar[str] = "systems"
-    list_display = ("page", "name", "kind", "environment", "owner", "shown_state", "endpoint_count")
+    list_display = ("page", "name", "kind", "environment", "owner", "shown_state", "seen", "endpoint_count")
     list_display_links = None
     list_filter = ("state", "kind", "environment")
     list_select_related = ("owner",)
@@ -56,6 +56,10 @@ class SystemAdmin(ServiceModelAdmin):
     def shown_state(self, system: Any) -> SafeString:
         words = [system.state, system.retirement, "maintenance" if system.is_held else ""]
         return format_html_join(" ", "{}", [(badge(word),) for word in words if word])
+
+    @display(description="Last seen", ordering="last_seen_at")
+    def seen(self, system: System) -> SafeString | str:
+        return ago(system.last_seen_at) if system.last_seen_at else "–"
 
     @display(description="Endpoints", ordering="doors")
     def endpoint_count(self, system: Any) -> SafeString:

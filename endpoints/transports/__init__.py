@@ -9,9 +9,11 @@ from endpoints.transports import added
 from endpoints.transports.base import Address, Transport
 
 TRANSPORTS = {
+    "gateway": "endpoints.transports.gateway.GatewayTransport",
     "http": "endpoints.transports.http.HttpTransport",
     "https": "endpoints.transports.http.HttpTransport",
     "memory": "endpoints.transports.memory.MemoryTransport",
+    "pull": "endpoints.transports.pull.PullTransport",
     "tcp": "endpoints.transports.tcp.TcpTransport",
     "tls": "endpoints.transports.tcp.TlsTransport",
     "udp": "endpoints.transports.udp.UdpTransport",
@@ -44,6 +46,12 @@ def transport_class(protocol: str) -> type[Transport]:
             code="unknown_protocol",
         )
     return found
+
+
+@cache
+def protocols_claimed_by(claimer: str) -> tuple[str, ...]:
+    """Return the protocols whose deliveries `claimer` (see `Transport.CLAIMED_BY`) claims."""
+    return tuple(protocol for protocol in TRANSPORTS if claimer == transport_class(protocol).CLAIMED_BY)
 
 
 def make_transport(address: Address) -> Transport:
