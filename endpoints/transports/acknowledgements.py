@@ -25,15 +25,20 @@ def judge_json(answer: bytes, _: bytes, outgoing: Outgoing) -> None:
     if said is None:
         return
     if said.get("type") in REFUSALS:
-        words = ": ".join(str(said[name]) for name in ("code", "detail", "reason") if said.get(name))
-        raise TransportError(
-            f"the peer refused it: {words or 'it says no more'}"[:300],
-            error_class=ErrorClass.NACK,
-            retry_after_s=_seconds(said.get("retry_after_s")),
-        )
+        raise refused(said)
     for name in ("message_id", "delivery_id"):
         if name in said and said[name] != getattr(outgoing, name):
             raise TransportError(f"the answer names another {name}", error_class=ErrorClass.PROTOCOL)
+
+
+def refused(said: Mapping[str, Any]) -> TransportError:
+    """Return the error that a JSON object is which refuses a message: its reason, and when to come again."""
+    words = ": ".join(str(said[name]) for name in ("code", "detail", "reason") if said.get(name))
+    return TransportError(
+        f"the peer refused it: {words or 'it says no more'}"[:300],
+        error_class=ErrorClass.NACK,
+        retry_after_s=_seconds(said.get("retry_after_s")),
+    )
 
 
 def judge_reply(answer: bytes, _: bytes, __: Outgoing) -> None:

@@ -9,6 +9,7 @@ deciding what happens next belongs to the engine.
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -47,6 +48,9 @@ class Advice(StrEnum):
     DEAD = "dead"
     THROTTLED = "throttled"  # wait, and spend no attempt
     GONE = "gone"  # dead, and pause the endpoint
+    CUT = "cut"  # the receiver broke it off: retry, but hold it against no endpoint
+    STOPPED = "stopped"  # we broke it off: try again at once, and spend nothing
+    UNSENT = "unsent"  # nobody was there to send to: no attempt at all
 
 
 @dataclass(slots=True)  # not frozen: that costs three times as much to make, and one is made per attempt
@@ -99,6 +103,7 @@ class Address:
     credential: Secret | None = field(default=None, repr=False)
     signing: tuple[Secret, ...] = field(default=(), repr=False)  # newest first; several while rotating
     client_credential: Secret | None = field(default=None, repr=False)
+    asked_at: datetime | None = field(default=None, compare=False)  # when its receiver last fetched, if it does
 
 
 @dataclass(slots=True)

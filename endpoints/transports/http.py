@@ -12,9 +12,9 @@ from endpoints.transports.credentials import Authorization, authorization
 from endpoints.transports.failures import CAUGHT, translate
 from endpoints.transports.http1 import Connection
 from endpoints.transports.http_answers import refusal
-from endpoints.transports.http_config import HTTP_CONFIG, NOT_TO_SET, check_http_config
+from endpoints.transports.http_config import HTTP_CONFIG, check_authorization, check_http_config
 from endpoints.transports.http_exchange import Answer, Exchange, kept
-from endpoints.transports.http_request import TOKEN, UNSAFE, Request, RequestMaker, origin
+from endpoints.transports.http_request import Request, RequestMaker, origin
 from endpoints.transports.masking import Masking
 from endpoints.transports.pool import Peer, Pool, closed
 from endpoints.transports.tls import endpoint_context
@@ -48,7 +48,7 @@ class HttpTransport(Transport):
         try:
             self._maker = RequestMaker(address)
             self._auth: Authorization = authorization(address.credential, origin(address))
-            _check(self._auth)
+            check_authorization(self._auth)
             self._masking = Masking(self._auth)
             self._pool = Pool(self._egress, _peer(address), address.max_in_flight, Connection)
         except TransportError as exc:
@@ -159,13 +159,6 @@ class HttpTransport(Transport):
             phases_ms=phases_ms,
             request=self._maker.record(request),
         )
-
-
-def _check(auth: Authorization) -> None:
-    """Raise TransportError when a credential could change more of a request than its own header."""
-    for name, value in auth.fixed.items():
-        if not TOKEN.fullmatch(name) or name in NOT_TO_SET or UNSAFE.search(value):
-            raise TransportError(f"{auth.mask} cannot stand in a header", error_class=ErrorClass.AUTH)
 
 
 def _peer(address: Address) -> Peer:

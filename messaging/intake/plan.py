@@ -125,12 +125,12 @@ def _owed_by(party: Party, interface: str, draft: Draft) -> Owed:
     if door is None:
         known = ", ".join(sorted(party.interfaces)) or "none: register an endpoint first"
         raise Refused(f"{party.slug} has no interface '{interface}'; it has {known}", code="unknown_system")
-    state, reason = (State.SKIPPED, Reason.RETIRED) if party.is_retired else _start(door, draft)
+    state, reason = (State.SKIPPED, Reason.RETIRED) if party.is_retired else _start(door, draft, party)
     tries = door.max_attempts if draft.max_retries is None else min(door.max_attempts, draft.max_retries + 1)
     return Owed(party.id, interface, str(state), str(reason), tries)
 
 
-def _start(door: Interface, draft: Draft) -> tuple[str, str]:
+def _start(door: Interface, draft: Draft, party: Party) -> tuple[str, str]:
     if door.is_disabled:
         return State.SKIPPED.value, Reason.DISABLED.value
     if door.is_paused:
@@ -139,6 +139,8 @@ def _start(door: Interface, draft: Draft) -> tuple[str, str]:
         return State.PENDING.value, Reason.MAINTENANCE.value
     if door.is_broken and not draft.deliver_at:
         return State.PENDING.value, Reason.BREAKER.value
+    if door.is_for_clients and draft.recipient not in party.clients and not draft.deliver_at:
+        return State.PENDING.value, Reason.NO_CLIENT.value
     return State.PENDING.value, (Reason.SCHEDULED if draft.deliver_at else Reason.NEW).value
 
 

@@ -6,59 +6,19 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from endpoints.transports.base import Address, Outgoing
+from endpoints.transports.conformance import CANARY, Peer, address, outgoing
 from endpoints.transports.memory import mailbox
 from tests.servers.answers import HANG, Answer
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.http import HttpReceiver
 from tests.servers.ports import free_port
 from tests.servers.sockets import NOTHING, TcpReceiver, UdpReceiver
-
-CANARY = "canary-5f2c9d1e"
-
-
-def address(**fields: Any) -> Address:
-    """Return an endpoint's address; whatever is not said is unremarkable."""
-    return Address(
-        **{"id": "e1", "system": "erp", "interface": "main", "protocol": "http", "host": "127.0.0.1"} | fields
-    )
-
-
-def outgoing(**fields: Any) -> Outgoing:
-    """Return a message on its way; whatever is not said is unremarkable."""
-    plain = {
-        "delivery_id": "0193d-delivery",
-        "attempt": 1,
-        "message_id": "0193m-message",
-        "source_system": "billing",
-        "target_system": "erp",
-        "message_type": "event",
-        "priority": "normal",
-        "timestamp": "2026-01-02T03:04:05Z",
-        "content_type": "application/json",
-        "payload": b'{"order": 4711}',
-        "event_type": "invoice.paid",
-        "correlation_id": "c-1",
-    }
-    return Outgoing(**plain | fields)
-
-
-@dataclass
-class Peer:
-    """A peer that is up: its address, what it got, and how to make it answer."""
-
-    address: Address
-    payloads: Callable[[], list[bytes]]
-    answer: Callable[[bytes], None]
-    hang: Callable[[], None]
-    wait: Callable[[], object]  # until the first message has arrived
-    largest: int = 300_000  # bytes of an answer that it can give
-    refuses: frozenset[str] = frozenset()  # kinds of credentials that the protocol cannot show
+from tests.servers.ws import WsReceiver
 
 
 @contextmanager
@@ -121,6 +81,26 @@ def udp_peer(_: CertificateAuthority, __: Path) -> Iterator[Peer]:
 
 
 @contextmanager
+def ws_peer(authority: CertificateAuthority | None, directory: Path) -> Iterator[Peer]:
+    tls = authority.server_context(directory, "localhost") if authority else None
+    config: dict[str, Any] = {"reply": "message"} | ({"tls": {"ca": authority.pem}} if authority else {})
+    with WsReceiver(tls=tls) as receiver:
+        yield Peer(
+            address(
+                protocol="wss" if tls else "ws",
+                host="localhost" if tls else "127.0.0.1",
+                port=receiver.port,
+                config=config,
+            ),
+            payloads=lambda: [got.body for got in receiver.received],
+            answer=receiver.answer,
+            hang=lambda: receiver.answer(None),
+            wait=lambda: receiver.wait_for(1),
+            refuses=frozenset({"hmac"}),
+        )
+
+
+@contextmanager
 def memory_peer(_: CertificateAuthority, __: Path) -> Iterator[Peer]:
     answers: list[bytes | None] = [b""]
     arrived = threading.Event()
@@ -138,6 +118,7 @@ def memory_peer(_: CertificateAuthority, __: Path) -> Iterator[Peer]:
             answer=partial(answers.__setitem__, 0),
             hang=partial(answers.__setitem__, 0, None),
             wait=lambda: arrived.wait(10),
+            is_masking=False,
         )
 
 
@@ -149,6 +130,8 @@ PEERS: dict[str, Callable[[CertificateAuthority, Path], contextlib.AbstractConte
     "tcp": lambda _, directory: tcp_peer(None, directory),
     "tls": tcp_peer,
     "udp": udp_peer,
+    "ws": lambda _, directory: ws_peer(None, directory),
+    "wss": ws_peer,
 }
 DOWN: dict[str, Callable[[], Address]] = {
     "http": lambda: address(port=free_port()),
@@ -157,4 +140,8 @@ DOWN: dict[str, Callable[[], Address]] = {
     "tcp": lambda: address(protocol="tcp", port=free_port()),
     "tls": lambda: address(protocol="tls", port=free_port()),
     "udp": lambda: address(protocol="udp", port=free_port(socket.SOCK_DGRAM)),
+    "ws": lambda: address(protocol="ws", port=free_port(), config={"reply": "ack"}),
+    "wss": lambda: address(protocol="wss", port=free_port()),
 }
+
+__all__ = ["CANARY", "DOWN", "PEERS", "Peer", "address", "outgoing"]
