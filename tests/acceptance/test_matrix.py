@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import base64
 import gc
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -138,6 +139,41 @@ def test_what_is_too_large_is_refused_before_it_is_accepted(shared_stack: Stack,
         assert (refused.status_code, refused.json()["code"]) == row.too_large_is
         sent = shared_stack.api("GET", f"messages/?source_system={link.source}").json()["results"]
         assert len(sent) == 1
+
+
+UNFIT = [("tcp", {"framing": "line"}, b"two\nlines", b"one line"), ("udp", {}, bytes(70_000), bytes(60_000))]
+
+
+@pytest.mark.parametrize(("protocol", "config", "unfit", "fit"), UNFIT)
+def test_what_one_of_many_targets_cannot_carry_is_its_dead_letter(
+    shared_stack: Stack, row: Row, config: dict[str, Any], unfit: bytes, fit: bytes
+) -> None:
+    """To it alone it is refused, and nothing is stored; beside others it dies at once, and they get it."""
+    with row.peer() as peer:
+        link = linked(shared_stack, row, peer.port, config=config)
+        other = f"{link.target}/other"
+        carries_all = {"protocol": "tcp", "config": {"framing": "raw"}, "max_attempts": 1}
+        more = {"system": link.target, "interface": "other", "host": "127.0.0.1", "port": free_port(), **carries_all}
+        assert shared_stack.api("POST", "endpoints/", json=more).status_code == 201
+        refused = post(link, unfit)
+        encoded = base64.b64encode(unfit).decode()
+        message_id = f"m-{uuid4()}"
+        both = {"message_id": message_id, "payload": None, "payload_base64": encoded}
+        sent = link.post(**both, target_system=[link.target, other])
+        taken = accepted(link, fit)
+
+        assert (refused.status_code, refused.json()["code"]) == (422, "unfit")
+        assert (sent.status_code, sent.json()["deliveries"]) == (202, 2)
+        path = f"deliveries/?message_id={message_id}&source_system={link.source}&interface=main"
+        dead = shared_stack.wait_for(
+            lambda: next(iter(shared_stack.api("GET", f"{path}&state=dead").json()["results"]), None),
+            30,
+            "a dead letter",
+        )
+        assert dead is not None
+        assert (dead["reason"], dead["error_class"], dead["attempts"]) == ("refused", "protocol", 1)
+        assert link.until(taken, "delivered")["ack_level"] == "written"
+        assert len(shared_stack.api("GET", f"messages/?source_system={link.source}").json()["results"]) == 2
 
 
 @rows("wrong_name")
