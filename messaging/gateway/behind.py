@@ -25,6 +25,7 @@ class Behind:
     """However many are behind, one page is read at a time, in turn: the head of the tail has a thread of its own."""
 
     def __init__(self) -> None:
+        self.reads = 0
         self._threads = DatabaseThreads("tail-behind")
         self._room = asyncio.Semaphore(AT_ONCE)
         self._pages: OrderedDict[Key, tuple[float, asyncio.Future[Page]]] = OrderedDict()
@@ -40,6 +41,7 @@ class Behind:
             key = (after, most, wanted[0])
             read = self._known(key)
             if read is None:
+                self.reads += 1
                 read = self._threads.run(entries.read_behind, after, until, wanted[1], most)
                 self._pages[key] = (time.monotonic(), read)
                 read.add_done_callback(lambda done: self._landed(key, done, until))

@@ -41,7 +41,7 @@ class Tail:
         self._wanted = asyncio.Event()
         self._moved = asyncio.Event()
         self._reader = DatabaseThreads("tail")
-        self._behind = Behind()
+        self.behind = Behind()
         self._asked = DatabaseThreads("tail-asked")  # the audit waits for its turn to write, pages must not
         self._task: asyncio.Task[None] | None = None
 
@@ -54,7 +54,7 @@ class Tail:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._reader.shutdown()
-        self._behind.shutdown()
+        self.behind.shutdown()
         self._asked.shutdown()
 
     # -- for those who follow
@@ -89,7 +89,7 @@ class Tail:
         """Yield a page of those `wanted` behind `after`; raises CursorExpired, and DatabaseError."""
         while self._head is None:
             await self.moved()
-        async with self._behind.page(after, max(self._head, after), wanted, most) as page:
+        async with self.behind.page(after, max(self._head, after), wanted, most) as page:
             yield page
 
     # -- the loop
@@ -147,4 +147,4 @@ class Tail:
     def _forget(self) -> None:
         self._kept, self._positions, self._bytes = [], [], 0
         self._head = None
-        self._behind.forget()
+        self.behind.forget()
