@@ -5,7 +5,7 @@ from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-CLOSE_S = 3.0  # a client that does not answer our close has no more time than this
+CLOSE_S = 2.0  # a client that does not answer our close has no more time than this
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):

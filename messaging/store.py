@@ -672,9 +672,18 @@ def due_targets(now: datetime, *, behind_breakers: bool = False) -> list[tuple[i
     return due(now, behind_breakers=behind_breakers)[0]
 
 
-def due(now: datetime, *, behind_breakers: bool = False) -> tuple[list[tuple[int, str, int, datetime]], bool]:
-    """Return `due_targets`, and whether suspects may be among what is due there."""
+def due(
+    now: datetime, *, protocols: Sequence[str] | None = None, behind_breakers: bool = False
+) -> tuple[list[tuple[int, str, int, datetime]], bool]:
+    """Return `due_targets`, and whether suspects may be among what is due there.
+
+    With `protocols` only where an endpoint that speaks one of them may be sent to.
+    """
     usable = ENABLED if behind_breakers else USABLE
+    values: list[Any] = []
+    if protocols is not None:
+        spoken, values = _in(protocols)
+        usable = f"{usable} AND e.protocol {spoken}"
     with _cursor() as cursor:
         cursor.execute(
             "SELECT found.*, EXISTS (SELECT 1 FROM messaging_delivery d WHERE d.state = 'pending' AND d.losses > 0)"
@@ -685,7 +694,7 @@ def due(now: datetime, *, behind_breakers: bool = False) -> tuple[list[tuple[int
             f"  JOIN endpoints_system s ON s.id = e.system_id WHERE {usable} AND {NOT_STOPPED}) t"
             " CROSS JOIN (SELECT 4 AS priority UNION ALL SELECT 3 UNION ALL SELECT 2 UNION ALL SELECT 1"
             "  UNION ALL SELECT 0) p) AS found WHERE due_at IS NOT NULL ORDER BY priority DESC",
-            [_put(now)],
+            [_put(now), *values],
         )
         rows = cursor.fetchall()
     return [(row[0], row[1], row[2], _time(row[3]) or now) for row in rows], any(row[4] for row in rows)

@@ -83,6 +83,7 @@ class Seats:
     def __init__(self) -> None:
         self._seats: dict[str, dict[str, set[Seat]]] = {}
         self._ids: dict[int, str] = {}
+        self._gone: set[int] = set()
         self.on_change: Callable[[], None] = lambda: None
 
     def enter(self, seat: Seat) -> None:
@@ -98,12 +99,18 @@ class Seats:
         seats.discard(seat)
         if not seats:
             by_recipient.pop(seat.recipient, None)
+            self._gone.add(seat.system_id)
         if not by_recipient and self._seats.pop(seat.system, None) is not None:
             self._ids = {number: slug for number, slug in self._ids.items() if slug != seat.system}
         for future in list(seat.pending.values()):
             if not future.done():
                 future.set_exception(_stopped() if is_ours else _cut())
         self.on_change()
+
+    def take_gone(self) -> set[int]:
+        """Return the systems of which some recipient's last client left since the last time."""
+        gone, self._gone = self._gone, set()
+        return gone
 
     def present(self) -> dict[int, set[str]]:
         """Return {system id: the recipients whose clients are here}; "" stands for a client without one."""

@@ -92,7 +92,7 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
             )
             targets, has_suspect = _distinct([*wanted.released, *released], now), False
             if wanted.rooms and not wanted.only_next:
-                targets, has_suspect = store.due(now)
+                targets, has_suspect = store.due(now, protocols=wanted.protocols)
             left = [target for target in targets if target[:2] not in wanted.rooms] if wanted.only_next else []
             claims = _claim(targets, wanted, lease_s, now, with_suspect=wanted.with_suspect and has_suspect)
             if claims and not (judged or tried or any(claim.ordering_key for claim in claims)):

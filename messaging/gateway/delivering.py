@@ -9,7 +9,7 @@ import structlog
 from endpoints.ids import new_id
 from endpoints.transports.gateway import SEATS
 from messaging.engine import holding, judging, presence
-from messaging.engine.doors import CLIENTS
+from messaging.engine.doors import CLIENTS, Interface
 from messaging.engine.record import Wanted
 from messaging.engine.worker import Worker
 
@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 LINGER_S = 5.0  # after the last client left: many come back at once
 AGAIN_S = 1.0
 BEATS = 3  # a lease
+LOOK_AFTER_S = (0.0, 1.0, 3.0)  # what was on its way comes back a while after its client left
 
 Present = dict[int, set[str]]
 
@@ -30,6 +31,7 @@ class ClientWorker(Worker):
         self._process = new_id()
         self._told: Present = {}
         self._told_at = float("-inf")
+        self._left: list[tuple[float, Interface]] = []  # where to look when for what waits, since somebody left
 
     def seats_changed(self) -> None:
         """Look again at what there is to claim."""
@@ -64,8 +66,17 @@ class ClientWorker(Worker):
     async def _attend(self) -> None:
         await super()._attend()
         present, now = SEATS.present(), time.monotonic()
-        if present == self._told and now - self._told_at < self._lease_s / BEATS:
-            return
+        if present != self._told or now - self._told_at >= self._lease_s / BEATS:
+            await self._tell(present, now)
+        if gone := SEATS.take_gone():
+            left = [interface for interface in self._registry.doors if interface[0] in gone]
+            self._left += [(now + after_s, interface) for interface in left for after_s in LOOK_AFTER_S]
+        for _, interface in [item for item in self._left if item[0] <= now]:
+            self._marker.ask(holding.hold_without_client, interface)
+        self._left = [item for item in self._left if item[0] > now]
+
+    async def _tell(self, present: Present, now: float) -> None:
+        """Say who is here; what waited for those who came is due, and of what waits for those who left it is said."""
         before, self._told, self._told_at = self._told, present, now
         await self._try(presence.announce, self._process, present, self._lease_s)
         for interface, doors in self._registry.doors.items():
@@ -74,8 +85,6 @@ class ClientWorker(Worker):
                 self._marker.ask(holding.release_to_clients, interface)
                 if shut := {door.id for door in doors if door.gate.is_open}:
                     await self._try(judging.heal, shut)  # somebody new is there: try at once
-            if were - there:
-                self._marker.ask(holding.hold_without_client, interface)
 
     async def _close(self) -> None:
         await self._try(presence.leave, self._process)

@@ -10,7 +10,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 FULL_FRAMES = 1000  # more than these, or these bytes, and we neither read on nor hand out deliveries
 FULL_BYTES = 256 * 1024
-SLOW_S = 10.0  # so long without room for one more frame
+SLOW_S = 8.0  # so long without room for one more frame
 
 
 class Outgoing:

@@ -7,7 +7,7 @@ import orjson
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.stack import Stack
+from tests.stack import Stack, Timeout
 
 
 class Client:
@@ -64,13 +64,18 @@ def awaited(stack: Stack, message_id: str, **wanted: Any) -> dict[str, Any]:
         seen[:] = [delivery_of(stack, message_id)]
         return {name: seen[0][name] for name in wanted} == wanted
 
-    stack.wait_for(found, 30, f"{message_id} to be {wanted}, it is {seen}")
+    try:
+        stack.wait_for(found, 30, f"{message_id} to be {wanted}")
+    except Timeout as exc:
+        raise Timeout(f"{exc}\nit is {seen}") from None
     return seen[0]
 
 
 def gateway_door(stack: Stack, slug: str, **endpoint: Any) -> dict[str, Any]:
-    """Register a system with a door that connected clients take from."""
+    """Register a system with a door that connected clients take from, and `gw-source` that sends to it."""
     stack.register(slug)
+    if stack.api("GET", "systems/gw-source/").status_code == 404:
+        stack.register("gw-source")
     answer = stack.api("POST", "endpoints/", json={"system": slug, "protocol": "gateway", **endpoint})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())

@@ -14,7 +14,6 @@ from tests.stack import Stack
 def bound(shared_stack: Stack) -> str:
     """Return the key of a system that sends and has a door at the gateway."""
     gateway_door(shared_stack, "crm", timeout_s=5)
-    shared_stack.register("gw-source")
     return shared_stack.key("operator", system="crm")
 
 
@@ -205,9 +204,8 @@ def test_many_sends_in_flight_are_stored_in_the_order_they_came(shared_stack: St
     assert [answer["status"] for answer in answers[:3000]] == ["accepted"] * 3000
     told = {answer["ref"]: answer for answer in answers}
     assert (told["again"]["status"], told["other"]["code"]) == ("duplicate", "id_conflict")
-    stored = shared_stack.sql(
-        "SELECT message_id FROM messaging_message WHERE message_id LIKE 'order-%' ORDER BY position"
-    )
+    query = "SELECT message_id FROM messaging_message WHERE message_id LIKE ? ORDER BY position"
+    stored = shared_stack.sql(query, "order-%")
     assert [row[0] for row in stored] == [f"order-{number:05}" for number in range(3000)]
 
 
