@@ -41,7 +41,8 @@ class Answer:
     retry_after_s: float | None = None
 
 
-Pending = dict[str, "asyncio.Future[Answer]"]
+# By delivery; several of one only after a lease ran out, and what the client says is then true of each.
+Pending = dict[str, "list[asyncio.Future[Answer]]"]
 _turns = count()
 
 
@@ -61,20 +62,35 @@ class Seat:
     pending: Pending = field(default_factory=dict)
     is_late: bool = False  # what it got last it did not acknowledge in time
     turn: int = 0
+    owed: int = 0  # answers, of all that is pending
 
     @property
     def free(self) -> int:
         """Return how many more deliveries it takes now."""
-        return 0 if self.is_full() else max(0, self.credit - len(self.pending))
+        return 0 if self.is_full() else max(0, self.credit - self.owed)
 
     def settle(self, delivery_id: str, answer: Answer) -> bool:
         """Hand the client's answer to whoever waits for it; return whether somebody does."""
-        future = self.pending.get(delivery_id)
-        if future is None or future.done():
-            return False
-        self.is_late = False
-        future.set_result(answer)
-        return True
+        waiting = [future for future in self.pending.get(delivery_id, ()) if not future.done()]
+        for future in waiting:
+            future.set_result(answer)
+        self.is_late = self.is_late and not waiting
+        return bool(waiting)
+
+    def owe(self, delivery_id: str) -> "asyncio.Future[Answer]":
+        """Return the future of the answer to a delivery; `end` it."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.pending.setdefault(delivery_id, []).append(future)
+        self.owed += 1
+        return future
+
+    def end(self, delivery_id: str, future: "asyncio.Future[Answer]") -> None:
+        """Expect that answer no more."""
+        self.owed -= 1
+        waiting = self.pending[delivery_id]
+        waiting.remove(future)
+        if not waiting:
+            del self.pending[delivery_id]
 
 
 class Seats:
@@ -102,7 +118,7 @@ class Seats:
             self._gone.add(seat.system_id)
         if not by_recipient and self._seats.pop(seat.system, None) is not None:
             self._ids = {number: slug for number, slug in self._ids.items() if slug != seat.system}
-        for future in list(seat.pending.values()):
+        for future in [future for waiting in seat.pending.values() for future in waiting]:
             if not future.done():
                 future.set_exception(_stopped() if is_ours else _cut())
         self.on_change()
@@ -119,16 +135,14 @@ class Seats:
     def free(self, system_id: int) -> dict[str, int]:
         """Return {recipient: how many more deliveries its clients take}, including those that wait for an answer."""
         by_recipient = self._seats.get(self._ids.get(system_id, ""), {})
-        return {
-            recipient: sum(seat.free + len(seat.pending) for seat in seats) for recipient, seats in by_recipient.items()
-        }
+        return {recipient: sum(seat.free + seat.owed for seat in seats) for recipient, seats in by_recipient.items()}
 
     def pick(self, system: str, recipient: str) -> Seat | None:
         """Return the client that gets the next delivery: in turn, those that owe us the fewest answers first."""
         found = [seat for seat in self._seats.get(system, {}).get(recipient, ()) if seat.free]
         if not found:
             return None
-        seat = min(found, key=lambda seat: (seat.is_late, len(seat.pending), seat.turn))
+        seat = min(found, key=lambda seat: (seat.is_late, seat.owed, seat.turn))
         seat.turn = next(_turns)
         return seat
 
@@ -165,10 +179,7 @@ class GatewayTransport(Transport):
         seat = SEATS.pick(self.address.system, outgoing.recipient) if self._is_open else None
         if seat is None:
             raise _no_client(self.address.system, outgoing.recipient)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        if (before := seat.pending.get(outgoing.delivery_id)) is not None and not before.done():
-            before.set_exception(_stopped())  # another claim of ours was faster, and its lease ran out
-        seat.pending[outgoing.delivery_id] = future
+        future = seat.owe(outgoing.delivery_id)
         seat.push(frame(outgoing))
         try:
             async with asyncio.timeout(self.address.timeout_s):
@@ -181,8 +192,7 @@ class GatewayTransport(Transport):
                 request=self._record(),
             ) from exc
         finally:
-            if seat.pending.get(outgoing.delivery_id) is future:
-                del seat.pending[outgoing.delivery_id]
+            seat.end(outgoing.delivery_id, future)
         return self._reply(answer, outgoing, (time.perf_counter() - started) * 1000)
 
     async def probe(self) -> Reply:
