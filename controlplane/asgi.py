@@ -21,7 +21,10 @@ from messaging.gateway.streams import Tail  # noqa: E402
 from messaging.intake.counter import Intake  # noqa: E402
 from messaging.intake.http import HttpIntake, is_intake  # noqa: E402
 from messaging.intake.writer import Writer  # noqa: E402
+from messaging.listening.hooks import HookIntake, is_hook  # noqa: E402
 from messaging.outcome import outcome_of  # noqa: E402
+from messaging.pulling.desk import Desk  # noqa: E402
+from messaging.pulling.http import PullDoor, is_pulling  # noqa: E402
 from messaging.services.processes import settle  # noqa: E402
 from messaging.services.waiting import Waiter  # noqa: E402
 from messaging.wakeups import DUE, Notifier  # noqa: E402
@@ -44,10 +47,17 @@ class Application:
         intake = Intake(self._writer)
         self._intake = HttpIntake(intake, self._waiter)
         self._gateway = Gateway(intake, self._tail, settings.ENV.lease_s)
+        self._desk = Desk()
+        self._pulling = PullDoor(self._desk)
+        self._hooks = HookIntake(intake)
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         if is_intake(scope):
             await self._intake(scope, receive, send)
+        elif is_pulling(scope):
+            await self._pulling(scope, receive, send)
+        elif is_hook(scope):
+            await self._hooks(scope, receive, send)
         elif scope["type"] == "http":
             await self._pages(scope, receive, send)
         elif self._gateway.serves(scope):
@@ -57,6 +67,10 @@ class Application:
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
 
+    def let_go(self) -> None:
+        """Answer those who wait for something to fetch: we are about to stop."""
+        self._desk.let_go()
+
     async def _live(self, receive: Receive, send: Send) -> None:
         """Start with the server and end with it: what was accepted by then is stored."""
         await receive()
@@ -64,11 +78,14 @@ class Application:
         await self._waiter.open()
         await self._tail.open()
         self._gateway.open()
+        await self._desk.open()
         settle()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._gateway.aclose()
         self._writer.stop()
+        await self._desk.aclose()
+        await self._hooks.aclose()
         await self._waiter.aclose()
         await self._tail.aclose()
         await send({"type": "lifespan.shutdown.complete"})

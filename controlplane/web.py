@@ -7,6 +7,10 @@ import signal
 import socket
 import sys
 import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import uvicorn
 
 BACKLOG = 2048
 FILES = 1024  # beside the connections: database, static files, sockets of our own
@@ -88,7 +92,21 @@ def serve(host: str, port: int, connections: int) -> None:
     # Static files are short and come from the disk: reading them in a thread, as Django does, is fine.
     warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
     with Heartbeat("web"):
-        uvicorn.Server(config).run(sockets=[listener])
+        stopping_server(config).run(sockets=[listener])
+
+
+def stopping_server(config: "uvicorn.Config") -> "uvicorn.Server":
+    """Return a server that lets go those who merely wait as soon as it is to stop, instead of waiting with them."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            from controlplane.asgi import application
+
+            application.let_go()
+            await super().shutdown(sockets)
+
+    return Server(config)
 
 
 if __name__ == "__main__":

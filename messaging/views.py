@@ -44,7 +44,7 @@ def system_page(request: HttpRequest, slug: str) -> HttpResponse:
         subtitle=system.slug,
         system=system,
         now=now,
-        endpoints=system.endpoints.select_related("credential").all(),
+        endpoints=system.endpoints.select_related("credential", "inbox").all(),
         minutes=minutes,
         accepted=sum(minute.accepted for minute in minutes),
         delivered=sum(minute.delivered for minute in minutes),

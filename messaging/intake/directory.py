@@ -10,9 +10,10 @@ from django.db import DatabaseError
 from django.db.models.functions import Now
 
 from endpoints.edge.database_threads import DatabaseThreads
-from endpoints.errors import Overloaded
+from endpoints.errors import Overloaded, Refused
 from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState, Maintenance, System, SystemState
-from endpoints.transports import protocols_claimed_by
+from endpoints.transports import transport_class
+from endpoints.transports.base import Unfit
 from messaging.models import Presence
 
 Found = TypeVar("Found")
@@ -32,6 +33,7 @@ class Interface:
     is_maintained: bool  # its system is in a window of maintenance
     is_broken: bool  # each endpoint that is in use has an open breaker
     is_for_clients: bool  # only connected clients can take what is sent to it
+    unfit: tuple[Unfit, ...] = ()  # what each of its endpoints says of a payload; empty when one of them takes all
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def load(slugs: set[str]) -> dict[str, Party]:
 
 def _is_for_clients(endpoints: list[Endpoint]) -> bool:
     usable = [endpoint for endpoint in endpoints if endpoint.state == EndpointState.ENABLED]
-    return bool(usable) and all(endpoint.protocol in protocols_claimed_by("gateway") for endpoint in usable)
+    return bool(usable) and all(transport_class(endpoint.protocol).CLAIMED_BY == "gateway" for endpoint in usable)
 
 
 def _clients(system_ids: set[int]) -> dict[int, set[str]]:
@@ -171,6 +173,7 @@ def _party(
                 or system.state == SystemState.PAUSED
                 or not any(endpoint.state == EndpointState.ENABLED for endpoint in endpoints),
                 is_maintained=is_maintained,
+                unfit=_unfit(endpoints),
                 is_broken=all(
                     hasattr(endpoint, "breaker") and endpoint.breaker.state != BreakerState.CLOSED
                     for endpoint in endpoints
@@ -181,6 +184,22 @@ def _party(
             for name, endpoints in doors.items()
         },
     )
+
+
+def _unfit(endpoints: list[Endpoint]) -> tuple[Unfit, ...]:
+    """Return what tells of payloads that none of these endpoints can carry; nothing as soon as one carries all."""
+    found: list[Unfit] = []
+    for endpoint in endpoints:
+        if endpoint.state == EndpointState.DISABLED:
+            continue
+        try:
+            tells = transport_class(endpoint.protocol).unfit(endpoint.config)
+        except Refused:  # a protocol of yesterday: what becomes of its deliveries the engine says
+            tells = None
+        if tells is None:
+            return ()
+        found.append(tells)
+    return tuple(found)
 
 
 DIRECTORY = Directory()

@@ -63,6 +63,8 @@ def plan(draft: Draft, principal: Principal, parties: dict[str, Party], broadcas
         else:
             found = [_owed_to(target, source, parties, principal, draft)]
         owed |= {(one.system_id, one.interface): one for one in found}
+    if draft.target_system is not None and len(draft.target_system) == 1 and draft.target_system[0] != BROADCAST:
+        _check_fit(draft, draft.target_system[0], parties)
     for name, path in source.search_keys:
         extract(draft, name, path)
     is_compared = bool(draft.message_id or draft.idempotency_key)
@@ -102,6 +104,16 @@ def _owed_to(target: str, source: Party, parties: dict[str, Party], principal: P
     if party.is_retired:
         raise Refused(f"{slug} is retired and takes no new messages", code="retired")
     return _owed_by(party, interface or "main", draft)
+
+
+def _check_fit(draft: Draft, target: str, parties: dict[str, Party]) -> None:
+    """Raise Refused when the only target can never be sent this payload: its sender can still do something about it."""
+    slug, _, interface = target.partition("/")
+    door = parties[slug].interfaces[interface or "main"]
+    if door.unfit and not door.is_disabled:
+        faults = [tells(draft.payload) for tells in door.unfit]
+        if all(faults):
+            raise Refused(f"{slug} cannot be sent this payload: {faults[0]}", code="unfit")
 
 
 def _takes_broadcast(party: Party, source: Party) -> bool:
