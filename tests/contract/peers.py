@@ -147,6 +147,7 @@ def gateway_peer(_: CertificateAuthority, __: Path) -> Iterator[Peer]:
     seating.SEATS.enter(seat)
     yield Peer(
         address(protocol="gateway", host=""),
+        is_masking=False,
         payloads=lambda: payloads,
         answer=partial(answers.__setitem__, 0),
         hang=partial(answers.__setitem__, 0, None),
