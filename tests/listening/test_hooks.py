@@ -126,8 +126,13 @@ def test_unknown_closed_and_wrongly_called_hooks_are_problems(ways: Ways) -> Non
     ways.wait_for(lambda: post(ways, "closing").status_code == 404, 3, "it being closed")
 
     assert statuses == {
-        "unknown": 404, "traversal": 404, "get": 405, "bad JSON": 400,
-        "large": 413, "gzipped": 415, "bad type": 415,
+        "unknown": 404,
+        "traversal": 404,
+        "get": 405,
+        "bad JSON": 400,
+        "large": 413,
+        "gzipped": 415,
+        "bad type": 415,
     }
 
 
