@@ -8,7 +8,7 @@ from endpoints import api as endpoints
 from endpoints.notice_api import NoticeTargetViewSet
 from endpoints.signing_api import SigningKeyViewSet
 from messaging import api as messaging
-from messaging import api_jobs, dead_letters, registry_api
+from messaging import api_jobs, dead_letters, pull_api, registry_api
 from messaging.incident_api import IncidentViewSet
 from messaging.listener_api import ListenerViewSet
 
@@ -38,6 +38,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
         path(f"systems/<slug:slug>/{action}/", registry_api.RetirementViewSet.as_view({"post": action}))
         for action in ("retire", "unretire")
     ),
+    path("systems/<slug:slug>/inbox/", pull_api.InboxViewSet.as_view({"get": "inbox"})),
+    *(path(f"deliveries/<uuid:pk>/{word}/", pull_api.InboxViewSet.as_view({"post": word})) for word in ("ack", "nack")),
     path("schema/", SpectacularJSONAPIView.as_view(permission_classes=[]), name="schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", permission_classes=[]), name="docs"),
 ]

@@ -79,6 +79,7 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
             ("Deliveries", "local_shipping", _list("messaging_delivery"), "deliveries", "list"),
             ("Dead letters", "healing", reverse_lazy("pages:dead-letters"), "dead-groups", "list"),
             ("Messages", "mail", _list("messaging_message"), "messages", "list"),
+            ("Live stream", "stream", reverse_lazy("pages:stream"), "messages", "list"),
             ("Jobs", "playlist_play", reverse_lazy("pages:jobs"), "jobs", "list"),
             ("Send a message", "send", reverse_lazy("pages:send"), "messages", "create"),
         ],

@@ -196,6 +196,7 @@ class System(models.Model):
     pause_reason = models.CharField(max_length=500, blank=True)
     retirement = models.CharField(max_length=10, choices=Retirement, blank=True, default="", db_default="")
     retired_at = models.DateTimeField(null=True, blank=True)
+    last_seen_at = models.DateTimeField(null=True, editable=False, help_text="When its last heartbeat was accepted.")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -354,6 +355,18 @@ class Breaker(models.Model):
 
     def __str__(self) -> str:
         return f"{self.endpoint}: {self.state}"
+
+
+class Inbox(models.Model):
+    """What is known of whoever fetches from a `pull` endpoint; no row means that nobody ever asked."""
+
+    endpoint = models.OneToOneField(Endpoint, on_delete=models.CASCADE, primary_key=True, related_name="inbox")
+    asked_at = models.DateTimeField()  # written every few seconds while somebody asks
+    asked_by = models.CharField(max_length=200)
+    next_at = models.DateTimeField(null=True)  # when its rate allows the next delivery
+
+    def __str__(self) -> str:
+        return f"{self.endpoint}: asked by {self.asked_by}"
 
 
 class MaintenanceQuerySet(SystemOwnedQuerySet):

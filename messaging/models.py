@@ -617,9 +617,13 @@ class Process(models.Model):
 
 
 class Member(models.Model):
-    """One of the processes that share the endpoints' caps and rates; gone when it is silent for too long."""
+    """One of the processes that share the endpoints' caps and rates; gone when it is silent for too long.
+
+    Those of one `claimer` (see `Transport.CLAIMED_BY`) share among themselves: an endpoint has only one.
+    """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    claimer = models.CharField(max_length=20, default="deliver", db_default="deliver")
     place = models.CharField(max_length=200)  # where its pid means something
     pid = models.PositiveIntegerField()
     pid_started = models.CharField(max_length=30)
@@ -632,6 +636,25 @@ class Member(models.Model):
 
     def __str__(self) -> str:
         return f"{self.place} {self.pid}"
+
+
+class Presence(models.Model):
+    """That clients of a system are connected to one process, with this recipient; believed while it says so."""
+
+    id = models.BigAutoField(primary_key=True)
+    process = models.UUIDField()
+    system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="+", db_index=False)
+    recipient = models.CharField(max_length=200, blank=True)
+    until = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "presences"
+        constraints = [models.UniqueConstraint(fields=["system", "recipient", "process"], name="presence_once")]
+        indexes = [models.Index(fields=["process"], name="presence_by_process")]
+
+    def __str__(self) -> str:
+        return f"{self.system_id} {self.recipient}"
 
 
 class ListenerKind(models.TextChoices):

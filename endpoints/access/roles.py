@@ -29,10 +29,13 @@ MAY: dict[str, dict[str, str]] = {
     "audit": {"list": "admin", "retrieve": "admin"},
     "messages": {**_READ, "create": "operator", "replay": "operator", "read_payload": "operator", "why": "viewer"},
     "deliveries": {**_READ, "resend": "operator", "cancel": "operator", "why": "viewer"},
+    # Whose inbox it is decides, whatever the role of a key that is bound to the system.
+    "inbox": dict.fromkeys(("inbox", "ack", "nack"), "viewer"),
     "dead-letters": {**_READ, "resolve": "operator"},
     "dead-groups": {**_READ, **dict.fromkeys(("note", "resolve", "try_one"), "operator")},
     "jobs": {**_READ, **dict.fromkeys(("create", "partial_update", "pause", "resume", "cancel"), "operator")},
     "attempts": {**_READ, "curl": "operator", "read_payload": "operator"},
+    "gateway": {"connect": "viewer", "receive": "operator"},
     "ledger": {"list": "viewer"},
     "find": {"list": "viewer"},
     "incidents": {**_READ},

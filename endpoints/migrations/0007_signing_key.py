@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('endpoints', '0005_notices'),
+        ('endpoints', '0006_pull_and_last_seen'),
     ]
 
     operations = [

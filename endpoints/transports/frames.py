@@ -30,6 +30,7 @@ class Decoder(ABC):
     """Finds the bodies in the bytes of one connection; of no use any more once it has raised."""
 
     __slots__ = ("_buffer", "_cap", "_fault")
+    HEAD = 0  # how many bytes of a frame come before its body
 
     def __init__(self, cap: int) -> None:
         self._cap = cap
@@ -57,6 +58,15 @@ class Decoder(ABC):
     def is_inside(self) -> bool:
         """Say whether a frame has begun and is not complete."""
         return bool(self._buffer)
+
+    @property
+    def size_inside(self) -> int:
+        """Return how many bytes there are of the body of an unfinished frame; where it ends may be among them."""
+        return len(self._buffer) - self.HEAD
+
+    def begun(self, limit: int) -> bytes:
+        """Return the first bytes of the body of an unfinished frame."""
+        return bytes(self._buffer[self.HEAD : self.HEAD + limit])
 
     @abstractmethod
     def _take(self, frames: list[bytes]) -> int:
@@ -93,6 +103,7 @@ class LengthDecoder(Decoder):
     """Bodies after their length."""
 
     __slots__ = ()
+    HEAD = LENGTH_BYTES
 
     def _take(self, frames: list[bytes]) -> int:
         buffer, start, there = self._buffer, 0, len(self._buffer)
@@ -143,6 +154,7 @@ class MllpDecoder(Decoder):
     """HL7 blocks. Line ends between them are skipped; a block that begins inside of another has cut that off."""
 
     __slots__ = ("_scanned",)
+    HEAD = len(START)
 
     def __init__(self, cap: int) -> None:
         super().__init__(cap)

@@ -55,7 +55,7 @@ class Framing(ABC):
 class Delimited(Framing):
     """Every body is followed by the delimiter, which stands in none."""
 
-    FIELDS = ("delimiter",)
+    FIELDS: tuple[str, ...] = ("delimiter",)
 
     def __init__(self, end: bytes) -> None:
         self._end = end
@@ -77,7 +77,7 @@ class Delimited(Framing):
 class Line(Delimited):
     """Every body is one line, ended by LF; a CR before it belongs to the body."""
 
-    FIELDS = ()
+    FIELDS: tuple[str, ...] = ()
 
     @classmethod
     def make(cls, config: Mapping[str, Any]) -> Framing:

@@ -9,9 +9,10 @@ TAG = "example"
 
 @dataclass(frozen=True)
 class Door:
-    """One interface of a system: answers after `delay_s`, and refuses every `fails_every`-th request."""
+    """One interface of a system: answers after `delay_s`, and refuses every `fails_every`-th message."""
 
     interface: str = "main"
+    protocol: str = "http"
     delay_s: float = 0.0
     fails_every: int = 0
 
@@ -35,6 +36,7 @@ COMPANY = (
     Party("erp", "ERP", "Keeps stock and orders; two doors.", (Door(), Door("orders"))),
     Party("crm", "CRM", "Knows the customers; takes 300 ms for everything.", (Door(delay_s=0.3),)),
     Party("chat", "Team chat", "Is told when something breaks, and when it works again."),
+    Party("warehouse", "Warehouse", "Cannot be called: it fetches what it is sent.", (Door(protocol="pull"),)),
     Party("shipping", "Shipping", "Busy now and then: every fifth request is refused.", (Door(fails_every=5),)),
 )
 
@@ -59,6 +61,7 @@ STORIES = (
     Story("stock.reserve", ("erp",), message_type="command", priority="high"),
     Story("customer.registered", ("crm",)),
     Story("customer.notified", ("crm",), message_type="notification", priority="low"),
+    Story("goods.pick", ("warehouse",), message_type="command"),
     Story("parcel.label", ("shipping",), message_type="command"),
     Story("invoice.cancelled", ("billing",), priority="critical"),
 )

@@ -43,6 +43,9 @@ ROOT_MAY = {
     "panels",
     "jobs",
     "api_jobs",
+    "gateway",
+    "pulling",
+    "pull_api",
 }
 
 LAYERS = (
@@ -66,6 +69,7 @@ LAYERS = (
         "pace",
         "filters",
         "jobs",
+        "pulling",
     },
     {"services"},
     {
@@ -77,6 +81,7 @@ LAYERS = (
         "api_jobs",
         "views_jobs",
         "views_edit",
+        "views_stream",
         "tasks",
         "management",
         "consumers",
@@ -84,6 +89,8 @@ LAYERS = (
         "forms",
         "serializers_jobs",
         "forms_edit",
+        "gateway",
+        "pull_api",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -197,12 +204,17 @@ def ways_out(module: Module) -> Iterator[str]:
 
 # One in each: what outlives a message must outlive a bug that nobody thought of.
 BROAD = {
+    "endpoints.transports.added": "whatever a package of others raises when it is imported",
     "messaging.engine.attempt": "a bug in a transport costs one attempt, not the engine",
     "messaging.engine.doors": "the opening of transports, one by one",
     "messaging.intake.writer": "the group-commit loop",
+    "messaging.pulling.desk": "the loops that hand out and write down",
     "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
     "messaging.monitor.loop": "the loop that watches everything else",
+    "messaging.monitor.outbox": "the thread that mails: a bug with one notice costs a try of that one",
+    "messaging.gateway.delivering": "the loop that keeps a worker while clients are connected",
     "messaging.consumers": "the loop that feeds the live pages",
+    "messaging.gateway.streams": "what breaks one stream leaves its connection and the others be",
 }
 
 
