@@ -25,6 +25,7 @@ from rich.table import Table
 from benchmarks.order import HOT, KEYS, Drain, Order
 from benchmarks.payload import BODY, ENVELOPE, request
 from benchmarks.processes import ENDPOINTS, Processes
+from benchmarks.streams import Streams
 from tests.servers.nginx import Nginx
 from tests.stack import Databases, Stack, free_port, postgres_server, wait_for
 
@@ -92,6 +93,7 @@ class Bench:
                 self._warm_up()
                 latency = [self._latency() for _ in range(repeat)]
                 deliver = [self._deliver(receiver.url) for _ in range(repeat)]
+                streams = self._streams(repeat)
                 order = self._order(receiver.url, repeat)
                 processes = self._processes(repeat)
             finally:
@@ -99,6 +101,7 @@ class Bench:
             tasks = self._tasks(receiver.url, median(deliver, 0))
         return [
             *self._figures(accept, deliver, latency),
+            Figure("deliver over TCP", self._database, median(streams, 0), "/s", median(streams, 1), floor=0.45),
             *tasks,
             *self._order_figures(order),
             *processes,
@@ -148,6 +151,19 @@ class Bench:
             receiver.wait()
         name = f"two processes beside one, {ENDPOINTS} endpoints of 50 ms"
         return [Figure(name, self._database, median(pairs, 0), "/s", median(pairs, 1), floor=1.8)]
+
+    def _streams(self, repeat: int) -> list[tuple[float, float]]:
+        """Return (our rate over TCP with a full queue, the bare client loop's)."""
+        port = free_port()
+        receiver = subprocess.Popen([sys.executable, "-m", "benchmarks.streams", "server", str(port)])
+        try:
+            wait_for(lambda: _listens(port), 10, "the line server")
+            streams = Streams(self._stack, port, self._messages, self._rate_of_draining)
+            words = ("benchmarks.streams", "client", str(port), str(self._messages))
+            return [streams.measure(lambda: run(*words)["per_second"]) for _ in range(repeat)]
+        finally:
+            receiver.terminate()
+            receiver.wait()
 
     def _order_figures(self, order: list[tuple[Drain, Drain]]) -> list[Figure]:
         keyed, beside = [pair[0] for pair in order], [pair[1] for pair in order]
