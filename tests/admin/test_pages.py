@@ -291,9 +291,18 @@ def test_a_listener_is_made_seen_and_closed_on_its_pages(sign_in: Signed) -> Non
     """A bad field is told at it; the page shows where it is open, who was refused, and closes it."""
     client = sign_in("superuser")
     fields = {
-        "slug": "lines", "kind": "tcp", "enabled": "on", "host": "127.0.0.1", "framing": "line",
-        "envelope": "message", "ack": "none", "message_type": "event", "signature": "none",
-        "addresses": "[]", "certificates": "[]", "fields": "{}",
+        "slug": "lines",
+        "kind": "tcp",
+        "enabled": "on",
+        "host": "127.0.0.1",
+        "framing": "line",
+        "envelope": "message",
+        "ack": "none",
+        "message_type": "event",
+        "signature": "none",
+        "addresses": "[]",
+        "certificates": "[]",
+        "fields": "{}",
     }
     refused = client.post("/admin/messaging/listener/add/", {**fields, "port": "9101"}).content.decode()
     assert "another listener has this address and port" in refused
