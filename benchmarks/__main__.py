@@ -108,6 +108,7 @@ class Bench:
             *self._order_figures(order),
             *processes,
             *sockets,
+            *self._listeners(repeat),
             *self._claims(),
         ]
 
@@ -119,6 +120,14 @@ class Bench:
         url, name = self._stack.database_url, "deliver over HTTP, beside a Celery task a message"
         peer = run("benchmarks.celery_task", receiver + "/in", url, str(self._messages // 4))["per_second"]
         return [Figure(name, self._database, rate, "/s", peer, floor=6.0)]
+
+    def _listeners(self, repeat: int) -> list[Figure]:
+        """Return what TCP and UDP listeners take beside bare servers with group commit."""
+        found = run("benchmarks.listeners", self._database, str(self._messages), str(repeat))
+        return [
+            Figure(f"accept over {kind.upper()}", self._database, found[kind], "/s", found[f"bare_{kind}"], floor=0.5)
+            for kind in ("tcp", "udp")
+        ]
 
     def _claims(self) -> list[Figure]:
         """Return how long claiming 500 of many takes beside 500 of 500; it leaves the database full."""
