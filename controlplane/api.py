@@ -6,9 +6,11 @@ from rest_framework.routers import SimpleRouter
 
 from endpoints import api as endpoints
 from endpoints.notice_api import NoticeTargetViewSet
+from endpoints.signing_api import SigningKeyViewSet
 from messaging import api as messaging
 from messaging import api_jobs, dead_letters, pull_api, registry_api
 from messaging.incident_api import IncidentViewSet
+from messaging.listener_api import ListenerViewSet
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -24,6 +26,8 @@ router.register("attempts", messaging.AttemptViewSet)
 router.register("incidents", IncidentViewSet)
 router.register("notice-targets", NoticeTargetViewSet)
 router.register("systems/<slug:slug>/maintenance", registry_api.MaintenanceViewSet)
+router.register("systems/<slug:slug>/signing-keys", SigningKeyViewSet)
+router.register("listeners", ListenerViewSet)
 router.register("find", messaging.FindView, basename="find")
 router.register("jobs", api_jobs.JobViewSet)
 router.register("ledger", messaging.LedgerView, basename="ledger")

@@ -21,6 +21,7 @@ from messaging.gateway.streams import Tail  # noqa: E402
 from messaging.intake.counter import Intake  # noqa: E402
 from messaging.intake.http import HttpIntake, is_intake  # noqa: E402
 from messaging.intake.writer import Writer  # noqa: E402
+from messaging.listening.hooks import HookIntake, is_hook  # noqa: E402
 from messaging.outcome import outcome_of  # noqa: E402
 from messaging.pulling.desk import Desk  # noqa: E402
 from messaging.pulling.http import PullDoor, is_pulling  # noqa: E402
@@ -48,12 +49,15 @@ class Application:
         intake = Intake(self._writer)
         self._intake = HttpIntake(intake, self._waiter)
         self._gateway = Gateway(intake, self._tail, settings.ENV.lease_s)
+        self._hooks = HookIntake(intake)
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         if is_intake(scope):
             await self._intake(scope, receive, send)
         elif is_pulling(scope):
             await self._pulling(scope, receive, send)
+        elif is_hook(scope):
+            await self._hooks(scope, receive, send)
         elif scope["type"] == "http":
             await self._pages(scope, receive, send)
         elif self._gateway.serves(scope):
@@ -81,6 +85,7 @@ class Application:
         await self._gateway.aclose()
         self._writer.stop()
         await self._desk.aclose()
+        await self._hooks.aclose()
         await self._waiter.aclose()
         await self._tail.aclose()
         await send({"type": "lifespan.shutdown.complete"})

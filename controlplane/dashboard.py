@@ -89,6 +89,7 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
         [
             ("Systems", "hub", _list("endpoints_system"), "systems", "list"),
             ("Endpoints", "lan", _list("endpoints_endpoint"), "endpoints", "list"),
+            ("Listeners", "input", _list("messaging_listener"), "listeners", "list"),
             ("Credentials", "lock", _list("endpoints_credential"), "credentials", "list"),
         ],
     ),

@@ -568,6 +568,26 @@ class ApiKey(models.Model):
         return self.name
 
 
+class SigningKey(models.Model):
+    """A system's secret for signed datagrams and hooks: it says who sent, and that nothing was changed on the way."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="signing_keys")
+    secret = models.BinaryField(editable=False)
+    encryption_key_id = models.CharField(max_length=16, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = SystemOwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"signing key {self.pk} of {self.system}"
+
+
 class Membership(models.Model):
     """The role of a person; their teams are their groups. Superusers are admins without one."""
 

@@ -23,6 +23,8 @@ MAY: dict[str, dict[str, str]] = {
     "endpoints": {**_READ, **_WRITE, **dict.fromkeys(("pause", "resume", "disable", "enable", "probe"), "operator")},
     "credentials": {**_READ, **_WRITE, "test": "editor"},
     "keys": {"list": "admin", "retrieve": "admin", "create": "admin", "revoke": "admin"},
+    "signing-keys": dict.fromkeys(("list", "retrieve", "create", "revoke"), "admin"),
+    "listeners": {**_READ, **_WRITE, **dict.fromkeys(("enable", "disable"), "operator")},
     "users": {"list": "admin", "retrieve": "admin", "create": "admin", "update": "admin", "destroy": "admin"},
     "audit": {"list": "admin", "retrieve": "admin"},
     "messages": {**_READ, "create": "operator", "replay": "operator", "read_payload": "operator", "why": "viewer"},

@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('endpoints', '0005_notices'),
-        ('messaging', '0005_dead_group_resolution'),
+        ('messaging', '0006_listeners'),
     ]
 
     operations = [
