@@ -1,7 +1,7 @@
-"""Writing down what the engine did, a batch a transaction; and the sweeps that no worker owns. All of it sync."""
+"""Writing down what the engine did, a batch a transaction. All of it sync."""
 
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -12,29 +12,24 @@ from django.db import DataError, IntegrityError, transaction
 
 from endpoints import services as registry
 from endpoints.errors import ControlPlaneError
-from endpoints.ids import id_at, new_id
+from endpoints.ids import new_id
 from endpoints.models import Breaker, Endpoint
 from messaging import store
 from messaging.conf import GONE
 from messaging.engine import judging
-from messaging.engine.burial import Grouper, bury_finished, bury_lost
+from messaging.engine.burial import bury_finished
 from messaging.engine.judging import Tally
-from messaging.engine.order import Mender, move_on
+from messaging.engine.order import move_on
 from messaging.engine.responses import ENGINE, Response, store_responses
 from messaging.engine.sharing import Sharing, Target
-from messaging.models import BUCKETS_S, FINAL_STATES, OVER, Outcome, Reason, State
+from messaging.models import BUCKETS_S, FINAL_STATES, OVER, State
 from messaging.store import Claim, Finish
-from messaging.totals import Folder
 
 log = structlog.get_logger(__name__)
 
 # What the database, or the way there, will not take of what a receiver said.
 UNSTORABLE = (DataError, IntegrityError, UnicodeError, TypeError)
-SWEEP = 500  # rows a sweep takes at once: bounded, so that it never holds the database for long
 SHARING = Sharing()
-MENDER = Mender()
-FOLDER = Folder()
-GROUPER = Grouper()
 
 
 @dataclass(slots=True)
@@ -252,61 +247,3 @@ def release(claims: Sequence[Claim]) -> None:
     for token, ids in by_token.items():
         store.release(ids, token)
     judging.give_up(claims)
-
-
-def sweep() -> int:
-    """Take back what lost its worker, end what is past its time, let go whom nobody holds; return how many rows."""
-    FOLDER.step()
-    return _recover() + _expire() + MENDER.step() + GROUPER.step()
-
-
-def _recover() -> int:
-    with transaction.atomic():
-        now = store.now()
-        lost = store.recover(now, SWEEP)
-        store.insert_attempts(_lost_attempt(row, now) for row in lost)
-        dead = [row for row in lost if row.state == State.DEAD]
-        move_on({row.line for row in dead if row.line}, now)
-        _count([(row.system_id, State.DEAD.value, "lost") for row in dead], now)
-        bury_lost(dead)
-    if lost:
-        log.warning("leases_recovered", count=len(lost), poison=len(dead))
-    return len(lost)
-
-
-def _expire() -> int:
-    with transaction.atomic():
-        now = store.now()
-        late, lines = store.late(now, SWEEP)
-        store.lock_lines(lines, alone=True)
-        expired = store.expire(late, now)
-        store.release_next(lines, now)
-        _count([(system_id, State.EXPIRED.value, "") for system_id in expired], now)
-    return len(expired)
-
-
-def _count(events: Sequence[tuple[int, str, str]], now: datetime) -> None:
-    """Add (system id, event, error class) to the rollups."""
-    minute = now.replace(second=0, microsecond=0)
-    store.add_rollups({(minute, *event): (count, 0.0) for event, count in Counter(events).items()})
-
-
-def _lost_attempt(row: store.Lost, now: datetime) -> dict[str, object]:
-    return {
-        "id": id_at(now),
-        "delivery_id": row.id,
-        "endpoint_id": row.endpoint_id,
-        "number": row.number,
-        "started_at": now,
-        "took_ms": 0.0,
-        "phases_ms": "{}",
-        "outcome": Outcome.LOST.value,
-        "error_class": "lost",
-        "error": row.error + (f" ({Reason.POISON.value})" if row.state == State.DEAD else ""),
-        "status_code": None,
-        "request": "{}",
-        "response_headers": "{}",
-        "response_body": None,
-        "response_truncated": False,
-        "trigger": row.trigger,
-    }
