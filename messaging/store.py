@@ -81,6 +81,7 @@ class Finish:
     delay_s: float = 0.0  # of one that stays pending: due so long after now
     throttled_since: datetime | None = None
     attempt: dict[str, Any] | None = field(default=None, repr=False)  # columns of messaging_attempt
+    line: Line | None = None  # it stands in: locked before any row is, see `lock_lines`
 
 
 @cache  # asked for every value; the database of a process does not change
@@ -102,7 +103,8 @@ class LiteCursor:
     def __init__(self, cursor: Any) -> None:
         self._cursor = cursor
 
-    def execute(self, statement: str, values: Sequence[Any]) -> None:
+    def execute(self, statement: str, values: Sequence[Any], *, prepare: bool = False) -> None:
+        """Run a statement; SQLite's driver keeps each prepared by itself."""
         self._cursor.execute(_marked(statement), values)
 
     def fetchone(self) -> Any:
@@ -122,7 +124,11 @@ class LiteCursor:
 
 @contextmanager
 def _cursor() -> Iterator[Any]:
-    """Yield a cursor on Django's own connection; PostgreSQL's binds on the server, so statements are prepared."""
+    """Yield a cursor on Django's own connection.
+
+    PostgreSQL's keeps the plan of what is run with `prepare=True`: of statements whose plan is the same however
+    much there is in the tables. The others are planned each time, by the size that the tables have then.
+    """
     connection.ensure_connection()
     with connection.wrap_database_errors:
         made = psycopg.Cursor(connection.connection) if is_postgresql() else LiteCursor(connection.connection.cursor())
@@ -238,13 +244,27 @@ def _among(query: str) -> str:
 LITE_CLOCK = "strftime('%%Y-%%m-%%d %%H:%%M:%%f')"
 
 
-def now() -> datetime:
-    """Return the database's time."""
+def now(*, commit_soon: bool = False) -> datetime:
+    """Return the database's time.
+
+    With `commit_soon` the commit of this transaction does not wait for the disk: when the power fails, it may
+    never have been. That is for claims alone: nobody was told of them, and what was claimed is due again.
+    """
+    soon = ", set_config('synchronous_commit', 'off', true)" if commit_soon else ""  # SQLite writes its whole log
     with _cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()" if is_postgresql() else f"SELECT {LITE_CLOCK}", [])
+        cursor.execute(
+            f"SELECT clock_timestamp(){soon}" if is_postgresql() else f"SELECT {LITE_CLOCK}", [], prepare=True
+        )
         found = _time(cursor.fetchone()[0])
     assert found is not None
     return found
+
+
+def commit_durably() -> None:
+    """Take back what `now` said of this transaction's commit."""
+    if is_postgresql():
+        with _cursor() as cursor:
+            cursor.execute("SET LOCAL synchronous_commit TO DEFAULT", [])
 
 
 def database_bytes() -> int:
@@ -319,7 +339,7 @@ def glance(pauses_at: datetime, breakers_since: datetime) -> Glance:
     """
     at = _put(pauses_at)
     with _cursor() as cursor:
-        cursor.execute(_glance(), [at, _put(breakers_since), at, at])
+        cursor.execute(_glance(), [at, _put(breakers_since), at, at], prepare=True)
         row = cursor.fetchone()
     moment = _time(row[0])
     assert moment is not None
@@ -696,19 +716,10 @@ def due(
             " CROSS JOIN (SELECT 4 AS priority UNION ALL SELECT 3 UNION ALL SELECT 2 UNION ALL SELECT 1"
             "  UNION ALL SELECT 0) p) AS found WHERE due_at IS NOT NULL ORDER BY priority DESC",
             [_put(now), *values],
+            prepare=True,
         )
         rows = cursor.fetchall()
     return [(row[0], row[1], row[2], _time(row[3]) or now) for row in rows], any(row[4] for row in rows)
-
-
-def commit_soon() -> None:
-    """Let this transaction's commit not wait for the disk: when the power fails, it may never have been.
-
-    For claims alone: nobody was told of them, and what was claimed is due again.
-    """
-    if is_postgresql():  # SQLite writes all of its log or nothing
-        with _cursor() as cursor:
-            cursor.execute("SELECT set_config('synchronous_commit', 'off', true)", [])
 
 
 # What a claim needs of a delivery `d`, its message and the systems of both.
@@ -1075,7 +1086,7 @@ def _finish_at_once(finishes: Sequence[Finish], now: datetime) -> list[Row]:
     ends = orjson.dumps([dict(zip(FINISH_COLUMNS, _finish_row(finish, now), strict=True)) for finish in finishes])
     tried = _as_records(ATTEMPT, _attempt_rows(finish.attempt for finish in finishes if finish.attempt), body)
     with _cursor() as cursor:
-        cursor.execute(FINISH_POSTGRESQL, [bytes(body), ends.decode(), tried], prepare=True)
+        cursor.execute(FINISH_POSTGRESQL, [bytes(body), ends.decode(), tried])
         found: list[Row] = cursor.fetchall()
         return found
 
@@ -1244,8 +1255,8 @@ def lock_lines(lines: Collection[Line], *, alone: bool) -> None:
     """Keep what ends heads and what joins their lines apart, by interface, until this transaction ends.
 
     Whoever looks for a head before it adds to a line, or ends what is not the head,
-    must be `alone`; those who only end heads of theirs may be many. Rows that one is
-    alone with are locked after this, rows of heads that ended may be before.
+    must be `alone`; those who only end heads of theirs may be many. Call it before any
+    row of a line is locked: of two who did it in different orders each could wait for the other.
     """
     if lines and is_postgresql():  # SQLite has one writer
         spots = {zlib.crc32(f"{system_id}/{interface}".encode()) - 2**31 for system_id, interface, _ in lines}

@@ -102,40 +102,34 @@ def cut_attempt(claim: Claim, door: Door, started_at: datetime, took_ms: float) 
 
 def expired(claim: Claim) -> Finish:
     """Return the end of a delivery whose time ran out while it waited here."""
-    return Finish(
-        claim.id, claim.token, claim.system_id, State.EXPIRED.value, Reason.TTL.value, claim.attempts, claim.unspent
-    )
+    return _untried(claim, State.EXPIRED, Reason.TTL)
 
 
 def emptied(claim: Claim) -> Finish:
     """Return the end of a delivery whose payload retention took while somebody sent it again."""
-    return Finish(
-        claim.id,
-        claim.token,
-        claim.system_id,
-        State.DEAD.value,
-        Reason.REFUSED.value,
-        claim.attempts,
-        claim.unspent,
-        error_class=ErrorClass.INTERNAL.value,
-        error="the payload was removed by retention, there is nothing left to send",
-    )
+    why = "the payload was removed by retention, there is nothing left to send"
+    return _untried(claim, State.DEAD, Reason.REFUSED, error_class=ErrorClass.INTERNAL.value, error=why)
 
 
 def postponed(claim: Claim) -> Finish:
     """Return the end of a suspect that cannot be sent now: untried, and out of the way of the others for a while."""
-    return Finish(
-        claim.id,
-        claim.token,
-        claim.system_id,
-        State.PENDING.value,
-        Reason.RETRYING.value,
-        claim.attempts,
-        claim.unspent,
-        error_class=ErrorClass.LOST.value,
-        error="the worker that held it was lost",
-        delay_s=POSTPONED_S,
+    why = "the worker that held it was lost"
+    return _untried(
+        claim, State.PENDING, Reason.RETRYING, error_class=ErrorClass.LOST.value, error=why, delay_s=POSTPONED_S
     )
+
+
+def _untried(claim: Claim, state: State, reason: Reason, **more: Any) -> Finish:
+    """Return an end without an attempt."""
+    return Finish(
+        **_of(claim), state=state.value, reason=reason.value, attempts=claim.attempts, unspent=claim.unspent, **more
+    )
+
+
+def _of(claim: Claim) -> dict[str, Any]:
+    """Return what says which claim a finish ends."""
+    line = (claim.system_id, claim.interface, claim.ordering_key) if claim.ordering_key else None
+    return {"id": claim.id, "token": claim.token, "system_id": claim.system_id, "line": line}
 
 
 def _outgoing(claim: Claim) -> Outgoing:
@@ -163,9 +157,7 @@ def _finish(claim: Claim, door: Tried, verdict: Verdict, result: Reply | Transpo
     is_delivered = verdict.state == State.DELIVERED
     reply = result if isinstance(result, Reply) else result.reply
     return Finish(
-        id=claim.id,
-        token=claim.token,
-        system_id=claim.system_id,
+        **_of(claim),
         state=verdict.state,
         reason=verdict.reason,
         attempts=claim.attempts + verdict.is_spent,

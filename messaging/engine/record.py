@@ -1,4 +1,4 @@
-"""Writing down what the engine did, a batch a transaction. All of it sync."""
+"""Writing down what the engine did, and leasing what it is to do: a batch a transaction, all of it sync."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -19,7 +19,6 @@ from messaging.conf import GONE
 from messaging.engine import judging
 from messaging.engine.burial import bury_finished
 from messaging.engine.judging import Tally
-from messaging.engine.order import move_on
 from messaging.engine.responses import ENGINE, Response, store_responses
 from messaging.engine.sharing import Sharing, Target
 from messaging.models import BUCKETS_S, FINAL_STATES, OVER, State
@@ -78,7 +77,8 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
     try:
         with transaction.atomic():
             # Both clocks are read here: what the call waited for before must not count as a difference.
-            now = store.now()
+            may_be_soon = not (ended or dirty or wanted.trials)
+            now = store.now(commit_soon=may_be_soon)
             ahead = now - datetime.now(UTC)
             judged, breakers = judging.judge(ended, dirty, tally, now)
             kept, released = _finish(judged, now) if judged else ([], [])
@@ -90,8 +90,8 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
                 targets, has_suspect = store.due(now, protocols=wanted.protocols)
             left = [target for target in targets if target[:2] not in wanted.rooms] if wanted.only_next else []
             claims = _claim(targets, wanted, lease_s, now, with_suspect=wanted.with_suspect and has_suspect)
-            if claims and not (judged or tried or any(claim.ordering_key for claim in claims)):
-                store.commit_soon()
+            if may_be_soon and any(claim.ordering_key for claim in claims):
+                store.commit_durably()
         judging.settle(judged, breakers, tally, now)
         turned = Turned([*tried, *claims], [*breakers, *trying], ahead, left)
     except UNSTORABLE:
@@ -141,8 +141,9 @@ def _finish(ended: Sequence[Ended], now: datetime) -> tuple[list[Ended], list[Ta
     """Finish what is still ours, with attempts, counts and responses; return what was, and what may go after it."""
     if any(item.response for item in ended):
         store.lock_intake()  # before the lines, as intake does
+    store.lock_lines({item.finish.line for item in ended if item.finish.line}, alone=False)
     ours = store.finish([item.finish for item in ended], now)
-    released = move_on({line for line in ours.values() if line}, now)
+    released = store.release_next({line for line in ours.values() if line}, now)
     kept = [item for item in ended if item.finish.id in ours]
     store.add_rollups(_counts([item.finish for item in kept], now))
     bury_finished(item.finish for item in kept)

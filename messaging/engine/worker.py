@@ -18,7 +18,7 @@ from endpoints.transports import protocols_claimed_by
 from messaging import store
 from messaging.engine import holding, judging, record
 from messaging.engine.crowd import Crowd
-from messaging.engine.database import Database
+from messaging.engine.database import Database, hurry
 from messaging.engine.doors import DELIVER, Interface, Registry, Retiring, read, take_over
 from messaging.engine.gates import Gates
 from messaging.engine.lane import Lane
@@ -38,7 +38,7 @@ POLL_S = 0.5  # how late a due time may be noticed when no hint came
 LOOK_S = 0.5
 SWEEP_S = 1.0
 READ_AGAIN_S = 30.0  # a change made on a host whose clock is behind does not show in the stamp
-SEND_CUT_S = 20.0
+SEND_CUT_S, WRITE_CUT_S = 20.0, 23.0  # after `stop`: what is on its way is broken off, and what ended is left
 MAX_ENDED = 1000
 
 
@@ -63,7 +63,7 @@ class Worker:
         self._ended: list[Ended] = []
         self._released: list[Target] = []  # where an end let the next of its ordering key go
         self._stopping = asyncio.Event()
-        self._drained = False
+        self._drained, self._cut_at = False, float("inf")
         self._wake = Listener(DUE)
         self._news = asyncio.Event() if self._is_apart else self._wake.event  # something ended
         self._done = Notifier(DONE)
@@ -73,6 +73,8 @@ class Worker:
 
     def stop(self) -> None:
         """Claim nothing more, let what is on its way end, then return from `run`."""
+        self._cut_at = min(self._cut_at, time.monotonic() + WRITE_CUT_S)
+        hurry()
         self._stopping.set()
         self._wake.event.set()
 
@@ -149,7 +151,7 @@ class Worker:
         turned = await (database or self._database).call(record.turn, batch, wanted, self._lease_s, self._tally, dirty)
         if turned is None:
             # Our leases outlive a short outage; what a longer one costs is a second try, not the message.
-            if batch and self._drained:
+            if batch and self._drained and time.monotonic() > self._cut_at:
                 log.error("stopped_unwritten", count=len(self._ended))
                 self._ended.clear()
             return
@@ -274,14 +276,13 @@ class Worker:
         self._marker.limit(self._lanes.rate_bound())
 
     async def _give_back(self, lane: Lane) -> None:
-        unsent = lane.take_unsent()
-        if unsent:
+        if unsent := lane.take_unsent():
             await self._try(record.release, unsent)
 
     async def _drain(self) -> None:
-        for lane in self._lanes.all():
-            await self._give_back(lane)
-        await asyncio.gather(*(lane.drain(SEND_CUT_S) for lane in self._lanes.all()))
+        lanes = self._lanes.all()
+        unsent = [claim for lane in lanes for claim in lane.take_unsent()]  # at once: each call may be in vain
+        await asyncio.gather(self._try(record.release, unsent), *(lane.drain(SEND_CUT_S) for lane in lanes))
 
     async def _close(self) -> None:
         self._wake.close()

@@ -43,9 +43,9 @@ ROOT_MAY = {
     "panels",
     "jobs",
     "api_jobs",
+    "gateway",
     "pulling",
     "pull_api",
-    "gateway",
 }
 
 LAYERS = (
@@ -89,8 +89,8 @@ LAYERS = (
         "forms",
         "serializers_jobs",
         "forms_edit",
-        "pull_api",
         "gateway",
+        "pull_api",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -211,6 +211,7 @@ BROAD = {
     "messaging.pulling.desk": "the loops that hand out and write down",
     "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
     "messaging.monitor.loop": "the loop that watches everything else",
+    "messaging.monitor.outbox": "the thread that mails: a bug with one notice costs a try of that one",
     "messaging.gateway.delivering": "the loop that keeps a worker while clients are connected",
     "messaging.consumers": "the loop that feeds the live pages",
     "messaging.gateway.streams": "what breaks one stream leaves its connection and the others be",

@@ -1,4 +1,4 @@
-"""The sweeps that no worker owns: leases that ran out, lives that are over, lines nobody waits for. All of it sync."""
+"""The sweeps that no worker owns: what lost its worker, what is past its time, what nobody holds. All of it sync."""
 
 from collections import Counter
 from collections.abc import Sequence
