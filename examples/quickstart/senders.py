@@ -12,9 +12,9 @@ from examples.quickstart.client import Client
 from examples.quickstart.company import next_message
 
 LIVELY = 60  # messages; then the shop grows quiet, since an example that is left alone should cost next to nothing
-QUIET = 5
+QUIET = 10
 BEAT_S = 60.0
-OPENED_EVERY = 20
+OPENED_EVERY = 100
 
 
 class Sender(ABC):
