@@ -20,7 +20,7 @@ PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --con
 SOURCES := controlplane endpoints messaging testing examples deploy tests benchmarks manage.py
 TYPED := controlplane endpoints messaging testing
 
-.PHONY: help setup setup-dev run test test-sqlite test-postgresql test-long check fix bench services services-stop docs constraints clean
+.PHONY: help setup setup-dev run test test-sqlite test-postgresql test-long check fix bench fuzz services services-stop docs constraints clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -62,6 +62,9 @@ test-postgresql:
 
 test-long: setup-dev services ## Run the tests that take minutes to hours, and print their figures (LONG_KILLS LONG_MESSAGES)
 	@$(BIN)/python -m pytest -m long --timeout 0 -s $(ARGS)
+
+fuzz: setup-dev ## Feed the parsers with many new inputs (FUZZ_EXAMPLES each)
+	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest -m "not stack" --timeout 0 tests/fuzz $(ARGS)
 
 check: setup-dev ## Format, lint, types, migrations, architecture
 	@$(BIN)/ruff format --check $(SOURCES)

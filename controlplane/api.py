@@ -6,9 +6,11 @@ from rest_framework.routers import SimpleRouter
 
 from endpoints import api as endpoints
 from endpoints.notice_api import NoticeTargetViewSet
+from endpoints.signing_api import SigningKeyViewSet
 from messaging import api as messaging
-from messaging import api_jobs, dead_letters, registry_api
+from messaging import api_jobs, dead_letters, pull_api, registry_api
 from messaging.incident_api import IncidentViewSet
+from messaging.listener_api import ListenerViewSet
 from testing import api as testing
 
 router = SimpleRouter(use_regex_path=False)
@@ -25,6 +27,8 @@ router.register("attempts", messaging.AttemptViewSet)
 router.register("incidents", IncidentViewSet)
 router.register("notice-targets", NoticeTargetViewSet)
 router.register("systems/<slug:slug>/maintenance", registry_api.MaintenanceViewSet)
+router.register("systems/<slug:slug>/signing-keys", SigningKeyViewSet)
+router.register("listeners", ListenerViewSet)
 router.register("find", messaging.FindView, basename="find")
 router.register("jobs", api_jobs.JobViewSet)
 router.register("suites", testing.SuiteViewSet)
@@ -41,6 +45,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
         path(f"runs/<uuid:pk>/report.{ending}", testing.RunViewSet.as_view({"get": "report"}), {"form": form})
         for form, ending in (("json", "json"), ("junit", "xml"))
     ),
+    path("systems/<slug:slug>/inbox/", pull_api.InboxViewSet.as_view({"get": "inbox"})),
+    *(path(f"deliveries/<uuid:pk>/{word}/", pull_api.InboxViewSet.as_view({"post": word})) for word in ("ack", "nack")),
     path("schema/", SpectacularJSONAPIView.as_view(permission_classes=[]), name="schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", permission_classes=[]), name="docs"),
 ]

@@ -79,6 +79,7 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
             ("Deliveries", "local_shipping", _list("messaging_delivery"), "deliveries", "list"),
             ("Dead letters", "healing", reverse_lazy("pages:dead-letters"), "dead-groups", "list"),
             ("Messages", "mail", _list("messaging_message"), "messages", "list"),
+            ("Live stream", "stream", reverse_lazy("pages:stream"), "messages", "list"),
             ("Jobs", "playlist_play", reverse_lazy("pages:jobs"), "jobs", "list"),
             ("Send a message", "send", reverse_lazy("pages:send"), "messages", "create"),
         ],
@@ -88,6 +89,7 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
         [
             ("Systems", "hub", _list("endpoints_system"), "systems", "list"),
             ("Endpoints", "lan", _list("endpoints_endpoint"), "endpoints", "list"),
+            ("Listeners", "input", _list("messaging_listener"), "listeners", "list"),
             ("Credentials", "lock", _list("endpoints_credential"), "credentials", "list"),
         ],
     ),
@@ -95,6 +97,7 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
         "Access",
         [
             ("API keys", "vpn_key", _list("endpoints_apikey"), "keys", "list"),
+            ("Signing keys", "draw", _list("endpoints_signingkey"), "signing-keys", "list"),
             ("People", "person", _list("auth_user"), "users", "list"),
             ("Teams", "group", _list("auth_group"), "users", "list"),
             ("Audit", "history", _list("endpoints_auditentry"), "audit", "list"),

@@ -157,8 +157,15 @@ def database_config(text: str, sqlite_synchronous: str) -> dict[str, Any]:
     config["CONN_HEALTH_CHECKS"] = True  # a restarted server must not cost an answer
     # A process that is frozen within a transaction must not keep the intake's lock from all the others.
     idle = {"options": "-c idle_in_transaction_session_timeout=30s"}
-    config["OPTIONS"] = {**idle, **config.get("OPTIONS", {}), "pool": {"min_size": 1, "max_size": 12, "timeout": 10}}
+    # Which statements are prepared is said where they are written: a plan that was made for an empty table must
+    # not be kept for one whose rows decide it. Without a threshold the driver prepares none at all.
+    prepared = {"prepare_threshold": NEVER_BY_ITSELF}
+    pool = {"min_size": 1, "max_size": 12, "timeout": 10}
+    config["OPTIONS"] = {**idle, **prepared, **config.get("OPTIONS", {}), "pool": pool}
     return config
+
+
+NEVER_BY_ITSELF = 2**31
 
 
 def sqlite_options(synchronous: str) -> dict[str, Any]:

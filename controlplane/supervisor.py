@@ -32,7 +32,7 @@ LONGEST_LINE = 1024 * 1024
 ROLES: dict[str, tuple[str, ...]] = {
     "web": ("-m", "controlplane.web", "--host", "{host}", "--port", "{port}"),
     "deliver": ("-m", "controlplane", "deliver"),
-    "edge": ("-m", "controlplane", "monitor"),
+    "edge": ("-m", "controlplane", "edge"),
     "worker": ("-m", "controlplane", "worker"),
     "example": ("-m", "examples.quickstart", "--url", "{url}", "--key-file", "{var}/run/example-key"),
 }

@@ -7,10 +7,15 @@ import signal
 import socket
 import sys
 import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import uvicorn
 
 BACKLOG = 2048
 FILES = 1024  # beside the connections: database, static files, sockets of our own
 STOP_S = 8  # the supervisor promises to be gone 10 s after it was asked to
+PING_EVERY_S, PONG_S = 5.0, 7.0  # a silent dead peer is noticed within their sum
 MAX_FRAME_BYTES = 3 * 1024 * 1024 // 2
 
 
@@ -56,6 +61,7 @@ def serve(host: str, port: int, connections: int) -> None:
     from django.conf import settings
 
     from controlplane.protocol import BoundedProtocol
+    from controlplane.sockets import SocketProtocol
     from messaging.services.processes import Heartbeat
 
     allow_files(connections + FILES)
@@ -69,8 +75,10 @@ def serve(host: str, port: int, connections: int) -> None:
         access_log=False,
         log_config=None,
         backlog=BACKLOG,
-        ws="websockets-sansio",
+        ws=SocketProtocol,
         ws_max_size=MAX_FRAME_BYTES,
+        ws_ping_interval=PING_EVERY_S,
+        ws_ping_timeout=PONG_S,
         # Without a trusted proxy nobody may say which address or scheme a request came by.
         proxy_headers=bool(settings.ENV.trusted_proxies),
         forwarded_allow_ips=settings.ENV.trusted_proxies,
@@ -84,7 +92,21 @@ def serve(host: str, port: int, connections: int) -> None:
     # Static files are short and come from the disk: reading them in a thread, as Django does, is fine.
     warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
     with Heartbeat("web"):
-        uvicorn.Server(config).run(sockets=[listener])
+        stopping_server(config).run(sockets=[listener])
+
+
+def stopping_server(config: "uvicorn.Config") -> "uvicorn.Server":
+    """Return a server that lets go those who merely wait as soon as it is to stop, instead of waiting with them."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            from controlplane.asgi import application
+
+            application.let_go()
+            await super().shutdown(sockets)
+
+    return Server(config)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,8 @@ class SystemViewSet(RegistryViewSet):
         "tag": by.member("tags", "One of its tags."),
         "capability": by.member("capabilities", "One of its capabilities."),
         "healthy": by.condition(healthy(), "Active, with an enabled endpoint and none known to be ill."),
+        "seen_after": by.moment("last_seen_at__gte", "Whose last heartbeat came at or after this time."),
+        "seen_before": by.moment("last_seen_at__lt", "Whose last heartbeat came before this time."),
         "q": by.words("slug", "name", "description"),
     }
     orderings = {"slug": "slug", "name": "name", "created_at": "created_at", "updated_at": "updated_at"}

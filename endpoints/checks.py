@@ -1,13 +1,14 @@
-"""Checks of the registry for `doctor` and `check --database default`: stored secrets can still be opened."""
+"""Checks of the registry for `doctor` and `check`: secrets can be opened, and what packages bring can be used."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage, Error, Warning
 from django.db import DatabaseError
 
 from endpoints.models import Credential
+from endpoints.transports import unusable
 
 
 def secrets_can_be_opened(databases: Sequence[str] | None = None, **options: Any) -> list[CheckMessage]:
@@ -32,4 +33,16 @@ def secrets_can_be_opened(databases: Sequence[str] | None = None, **options: Any
             id="endpoints.E001",
         )
         for key_id in sorted(missing)
+    ]
+
+
+def transports_can_be_used(**options: Any) -> list[CheckMessage]:
+    """Name the packages whose protocols cannot be used; all others can be."""
+    return [
+        Warning(
+            f"Protocol '{protocol}' of package '{package}' {reason}.",
+            hint="Update or remove the package. Nothing else is touched by it.",
+            id="endpoints.W001",
+        )
+        for protocol, package, reason in unusable()
     ]

@@ -171,6 +171,24 @@ class Egress:
             raise NotConnected(getattr(exc, "errno", None), reason) from exc
         return protocol
 
+    async def datagram(self, host: str, port: int, *, broadcast: bool = False) -> socket.socket:
+        """Return a non-blocking UDP socket that speaks to one checked address of `host`, and hears nobody else.
+
+        Raises what `resolve` raises, or OSError where there is no way to it. Whoever asks closes it.
+        """
+        target = (await self.resolve(host, port))[0]
+        self.check(target.address, target.port)
+        made = socket.socket(target.family, socket.SOCK_DGRAM)
+        try:
+            made.setblocking(False)
+            if broadcast:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            made.connect((target.address, target.port))
+        except BaseException:
+            made.close()
+            raise
+        return made
+
     async def fetch(
         self,
         url: str,

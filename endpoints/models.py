@@ -196,6 +196,7 @@ class System(models.Model):
     pause_reason = models.CharField(max_length=500, blank=True)
     retirement = models.CharField(max_length=10, choices=Retirement, blank=True, default="", db_default="")
     retired_at = models.DateTimeField(null=True, blank=True)
+    last_seen_at = models.DateTimeField(null=True, editable=False, help_text="When its last heartbeat was accepted.")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -354,6 +355,18 @@ class Breaker(models.Model):
 
     def __str__(self) -> str:
         return f"{self.endpoint}: {self.state}"
+
+
+class Inbox(models.Model):
+    """What is known of whoever fetches from a `pull` endpoint; no row means that nobody ever asked."""
+
+    endpoint = models.OneToOneField(Endpoint, on_delete=models.CASCADE, primary_key=True, related_name="inbox")
+    asked_at = models.DateTimeField()  # written every few seconds while somebody asks
+    asked_by = models.CharField(max_length=200)
+    next_at = models.DateTimeField(null=True)  # when its rate allows the next delivery
+
+    def __str__(self) -> str:
+        return f"{self.endpoint}: asked by {self.asked_by}"
 
 
 class MaintenanceQuerySet(SystemOwnedQuerySet):
@@ -553,6 +566,26 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class SigningKey(models.Model):
+    """A system's secret for signed datagrams and hooks: it says who sent, and that nothing was changed on the way."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="signing_keys")
+    secret = models.BinaryField(editable=False)
+    encryption_key_id = models.CharField(max_length=16, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = SystemOwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"signing key {self.pk} of {self.system}"
 
 
 class Membership(models.Model):

@@ -105,9 +105,9 @@ class SystemSerializer(RegistrySerializer):
             *("metadata", "owner", "contact", "runbook_url", "search_keys", "accepts_from"),
             *("accepts_broadcast", "depends_on", "allow_load", "max_message_bytes", "state"),
             *("pause_until", "pause_reason", "retirement", "retired_at", "in_maintenance"),
-            *("created_at", "updated_at"),
+            *("last_seen_at", "created_at", "updated_at"),
         )
-        read_only_fields = fields[-7:]
+        read_only_fields = fields[-8:]
 
 
 class EndpointSerializer(RegistrySerializer):

@@ -18,13 +18,15 @@ from messaging.serializers import ChoiceOrNull, DeliverySerializer, TextOrNull
 from messaging.services import dead_groups
 from messaging.services.order import blocked_by
 
+SIGNATURE = "The error text without its varying parts; what the answer's body said follows, for those who may read it."
+
 
 class DeadGroupSerializer(serializers.ModelSerializer[DeadGroup]):
     """One cause: what is dead of it, who is to be asked, what was said about it. Expects `principal` in the context."""
 
     system = serializers.SlugRelatedField("slug", read_only=True)  # type: ignore[var-annotated]
     error_class = ChoiceOrNull(ERROR_CLASSES, read_only=True)
-    signature = serializers.SerializerMethodField()
+    signature = serializers.CharField(source="shown", read_only=True, help_text=SIGNATURE)
     resolved = serializers.SerializerMethodField()
     came_back = serializers.BooleanField(read_only=True, help_text="It was resolved, and has come up again since.")
     owner = serializers.SerializerMethodField()
@@ -42,10 +44,6 @@ class DeadGroupSerializer(serializers.ModelSerializer[DeadGroup]):
             *("resolved", "resolved_at", "resolved_by", "came_back"),
         ]
         read_only_fields = fields
-
-    def get_signature(self, group: DeadGroup) -> str:
-        """The error text without its varying parts; what the answer's body said follows, for those who may read it."""
-        return group.signature if self.context["principal"].may("operator") else group.signature.partition("\n")[0]
 
     def get_resolved(self, group: DeadGroup) -> bool:
         return group.count == 0

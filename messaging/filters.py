@@ -2,6 +2,7 @@
 
 import contextlib
 import uuid
+from dataclasses import replace
 from functools import partial
 
 from django.db.models import Exists, OuterRef, Q
@@ -141,7 +142,8 @@ DEAD_GROUPS: dict[str, Filter] = {
     "interface": one_of("interface"),
     "error_class": choice("error_class", ERROR_CLASSES),
     "resolved": condition(Q(count=0), "Whether nothing of this cause is left to be done."),
-    "q": words("signature", "note"),
+    # Of the signature only what the caller is shown: `services.dead_groups.groups` says what that is.
+    "q": replace(words("shown", "note"), description="Text to find in the signature as you are shown it, or the note."),
 }
 
 ATTEMPTS: dict[str, Filter] = {

@@ -7,7 +7,18 @@ from django.db.models import Case, F, Q, Value, When
 
 from endpoints.access.principal import Principal
 from endpoints.ids import new_id
-from endpoints.models import OURS, Endpoint, System, SystemOwnedQuerySet, one_of, visible
+from endpoints.models import (
+    OURS,
+    SLUG,
+    Credential,
+    Endpoint,
+    System,
+    SystemOwnedQuerySet,
+    bounds,
+    one_of,
+    visible,
+    within,
+)
 from endpoints.transports.base import AckLevel, ErrorClass
 
 
@@ -606,9 +617,13 @@ class Process(models.Model):
 
 
 class Member(models.Model):
-    """One of the processes that share the endpoints' caps and rates; gone when it is silent for too long."""
+    """One of the processes that share the endpoints' caps and rates; gone when it is silent for too long.
+
+    Those of one `claimer` (see `Transport.CLAIMED_BY`) share among themselves: an endpoint has only one.
+    """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    claimer = models.CharField(max_length=20, default="deliver", db_default="deliver")
     place = models.CharField(max_length=200)  # where its pid means something
     pid = models.PositiveIntegerField()
     pid_started = models.CharField(max_length=30)
@@ -621,6 +636,127 @@ class Member(models.Model):
 
     def __str__(self) -> str:
         return f"{self.place} {self.pid}"
+
+
+class Presence(models.Model):
+    """That clients of a system are connected to one process, with this recipient; believed while it says so."""
+
+    id = models.BigAutoField(primary_key=True)
+    process = models.UUIDField()
+    system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="+", db_index=False)
+    recipient = models.CharField(max_length=200, blank=True)
+    until = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "presences"
+        constraints = [models.UniqueConstraint(fields=["system", "recipient", "process"], name="presence_once")]
+        indexes = [models.Index(fields=["process"], name="presence_by_process")]
+
+    def __str__(self) -> str:
+        return f"{self.system_id} {self.recipient}"
+
+
+class ListenerKind(models.TextChoices):
+    TCP = "tcp"
+    UDP = "udp"
+    HOOK = "hook"
+
+
+class Framing(models.TextChoices):
+    """How bodies stand on a stream that a listener reads."""
+
+    LINE = "line"
+    LENGTH = "length"
+    FIXED = "fixed"
+    DELIMITER = "delimiter"
+    MLLP = "mllp"
+
+
+class Envelope(models.TextChoices):
+    MESSAGE = "message"  # the sender speaks ours
+    NONE = "none"  # it knows nothing of us: what it sends is a payload
+
+
+class ListenerAck(models.TextChoices):
+    """What a sender without our envelope is told once its message is stored."""
+
+    NONE = "none"
+    TEXT = "text"
+    MLLP = "mllp"
+
+
+class Listener(models.Model):
+    """A way in that we serve; those of kind tcp and udp by the edge process, hooks at `/in/<slug>/`."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    slug = models.CharField(max_length=63, unique=True, validators=[SLUG])
+    kind = models.CharField(max_length=10, choices=ListenerKind)
+    description = models.CharField(max_length=500, blank=True)
+    enabled = models.BooleanField(default=True)
+    host = models.CharField(max_length=45, default="127.0.0.1", blank=True)
+    port = models.PositiveIntegerField(null=True, blank=True, validators=bounds(1, 65535))
+    framing = models.CharField(max_length=10, choices=Framing, default=Framing.LINE)
+    size = models.PositiveIntegerField(null=True, blank=True)
+    delimiter = models.CharField(max_length=40, blank=True)
+    envelope = models.CharField(max_length=10, choices=Envelope, default=Envelope.MESSAGE)
+    tls = models.BooleanField(default=False)
+    client_ca = models.TextField(blank=True, max_length=64 * 1024)
+    credential = models.ForeignKey(Credential, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    system = models.ForeignKey(System, on_delete=models.CASCADE, null=True, blank=True, related_name="listeners")
+    addresses = models.JSONField(default=list, blank=True)
+    certificates = models.JSONField(default=list, blank=True)
+    target = models.CharField(max_length=127, blank=True)
+    message_type = models.CharField(max_length=20, choices=MessageType, default=MessageType.EVENT)
+    event_type = models.CharField(max_length=200, blank=True)
+    content_type = models.CharField(max_length=200, blank=True)
+    ack = models.CharField(max_length=10, choices=ListenerAck, default=ListenerAck.NONE)
+    ack_text = models.CharField(max_length=200, blank=True)
+    signature = models.CharField(max_length=30, blank=True, default="none")
+    fields = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = SystemOwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["slug"]
+        constraints = [
+            one_of("kind", ListenerKind, "listener_kind"),
+            one_of("framing", Framing, "listener_framing"),
+            one_of("envelope", Envelope, "listener_envelope"),
+            one_of("ack", ListenerAck, "listener_ack"),
+            within("port", 1, 65535, "listener_port"),
+            models.CheckConstraint(
+                condition=Q(kind=ListenerKind.HOOK) | Q(port__isnull=False), name="listener_has_address"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class ListenerReport(models.Model):
+    """What one process sees of one listener, written at most every few seconds; stale once the process is silent."""
+
+    listener = models.ForeignKey(Listener, on_delete=models.CASCADE, related_name="reports")
+    place = models.CharField(max_length=230)  # host and pid
+    problem = models.CharField(max_length=300, blank=True, help_text="Why it is not open; empty: it is.")
+    connections = models.PositiveIntegerField(default=0)
+    accepted = models.BigIntegerField(default=0)
+    duplicates = models.BigIntegerField(default=0)
+    refused = models.BigIntegerField(default=0)
+    dropped = models.BigIntegerField(default=0)
+    rate_per_s = models.FloatField(default=0.0)
+    refusals = models.JSONField(default=list)
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["listener", "place"]
+        constraints = [models.UniqueConstraint(fields=["listener", "place"], name="listenerreport_place")]
+
+    def __str__(self) -> str:
+        return f"{self.listener} at {self.place}"
 
 
 ACK_LEVELS = [level.value for level in AckLevel]

@@ -3,6 +3,12 @@
 import re
 from dataclasses import dataclass
 
+import orjson
+
+from endpoints.edge import strict_json
+from endpoints.errors import Malformed
+from endpoints.transports.bodies import is_json
+
 MOST_SHOWN = 64 * 1024
 MOST_HEX = 1024
 HEX_WIDTH = 16
@@ -36,6 +42,21 @@ def shown(body: bytes, content_type: str = "") -> Shown:
     if not cut and ("json" in content_type or text.lstrip()[:1] in "{["):
         return Shown("json", indented(text), len(body))
     return Shown("text", text, len(body), cut)
+
+
+def verbatim_json(body: bytes, content_type: str) -> orjson.Fragment | None:
+    """Return a payload as JSON to be written as it was sent, or None when it is not JSON.
+
+    A raw body may call itself JSON and not be; shown unchecked, it would break
+    every answer that it is part of.
+    """
+    if not is_json(content_type):
+        return None
+    try:
+        strict_json.parse(body)
+    except Malformed:
+        return None
+    return orjson.Fragment(body)
 
 
 def indented(text: str) -> str:

@@ -100,7 +100,8 @@ class RetirementPreviewSerializer(serializers.Serializer):
     sending = serializers.IntegerField()
     dead = serializers.IntegerField(help_text="Unresolved dead letters: they could not be sent again.")
     sent_waiting = serializers.IntegerField(help_text="Deliveries from it that wait for others: they go on.")
-    keys = serializers.ListField(child=serializers.CharField(), help_text="API keys that would be revoked.")
+    key_count = serializers.IntegerField(help_text="API keys that would be revoked.")
+    keys = serializers.ListField(child=serializers.CharField(), help_text="Their names, for those who manage keys.")
     endpoints = serializers.IntegerField()
 
 

@@ -9,14 +9,12 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from endpoints.access.principal import Principal
-from endpoints.edge import strict_json
-from endpoints.errors import Malformed
-from endpoints.transports.bodies import is_json
 from messaging.intake.fields import PRIORITIES, PRIORITY_NAMES
 from messaging.models import ACK_LEVELS, ERROR_CLASSES, Attempt, Delivery, Message, MessageType, State
 from messaging.models import Outcome as AttemptOutcome
 from messaging.models import Reason as DeliveryReason
 from messaging.models import Trigger as AttemptTrigger
+from messaging.payloads import verbatim_json
 
 
 class TextOrNull(serializers.CharField):
@@ -275,19 +273,8 @@ class LedgerSerializer(serializers.Serializer[Any]):
 
 
 def as_json(message: Message) -> orjson.Fragment | None:
-    """Return the payload as JSON to be written verbatim, or None when it is not JSON.
-
-    A raw body may call itself JSON and not be; shown unchecked, it would break
-    every answer that it is part of.
-    """
-    if message.payload is None or not is_json(message.content_type):
-        return None
-    body = bytes(message.payload)
-    try:
-        strict_json.parse(body)
-    except Malformed:
-        return None
-    return orjson.Fragment(body)
+    """Return the payload as JSON to be written verbatim, or None when it is not JSON."""
+    return None if message.payload is None else verbatim_json(bytes(message.payload), message.content_type)
 
 
 def _text_or_base64(name: str, body: bytes) -> dict[str, str]:

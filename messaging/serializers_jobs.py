@@ -78,8 +78,10 @@ class JobChangeSerializer(Strict):
 class PreviewSerializer(serializers.Serializer[Any]):
     """What a job would do."""
 
-    count = serializers.IntegerField(help_text="How many; of more than 100,000 that number.")
-    is_exact = serializers.BooleanField(help_text="False: there are more than `count`.")
+    count = serializers.IntegerField(
+        help_text="How many; of more than 100,000, or than a bounded look finds, at least so many."
+    )
+    is_exact = serializers.BooleanField(help_text="False: there may be more than `count`.")
     states = serializers.DictField(child=serializers.IntegerField(), help_text="How many in which state.")
     examples = DeliverySerializer(many=True)
 

@@ -23,6 +23,7 @@ INTAKE_LOCK = 0x1C9_0001
 ORDER_LOCK = 0x1C9_0002  # the first of two numbers; the second stands for the interface
 
 MONITOR_LOCK = 0x1C9_0003
+INBOX_LOCK = 0x1C9_0004  # as ORDER_LOCK
 
 Row = Sequence[Any]
 Line = tuple[int, str, str]  # system id, interface, ordering key: what has the same is sent one after the other
@@ -80,6 +81,7 @@ class Finish:
     delay_s: float = 0.0  # of one that stays pending: due so long after now
     throttled_since: datetime | None = None
     attempt: dict[str, Any] | None = field(default=None, repr=False)  # columns of messaging_attempt
+    line: Line | None = None  # it stands in: locked before any row is, see `lock_lines`
 
 
 @cache  # asked for every value; the database of a process does not change
@@ -101,7 +103,8 @@ class LiteCursor:
     def __init__(self, cursor: Any) -> None:
         self._cursor = cursor
 
-    def execute(self, statement: str, values: Sequence[Any]) -> None:
+    def execute(self, statement: str, values: Sequence[Any], *, prepare: bool = False) -> None:
+        """Run a statement; SQLite's driver keeps each prepared by itself."""
         self._cursor.execute(_marked(statement), values)
 
     def fetchone(self) -> Any:
@@ -121,7 +124,11 @@ class LiteCursor:
 
 @contextmanager
 def _cursor() -> Iterator[Any]:
-    """Yield a cursor on Django's own connection; PostgreSQL's binds on the server, so statements are prepared."""
+    """Yield a cursor on Django's own connection.
+
+    PostgreSQL's keeps the plan of what is run with `prepare=True`: of statements whose plan is the same however
+    much there is in the tables. The others are planned each time, by the size that the tables have then.
+    """
     connection.ensure_connection()
     with connection.wrap_database_errors:
         made = psycopg.Cursor(connection.connection) if is_postgresql() else LiteCursor(connection.connection.cursor())
@@ -237,13 +244,27 @@ def _among(query: str) -> str:
 LITE_CLOCK = "strftime('%%Y-%%m-%%d %%H:%%M:%%f')"
 
 
-def now() -> datetime:
-    """Return the database's time."""
+def now(*, commit_soon: bool = False) -> datetime:
+    """Return the database's time.
+
+    With `commit_soon` the commit of this transaction does not wait for the disk: when the power fails, it may
+    never have been. That is for claims alone: nobody was told of them, and what was claimed is due again.
+    """
+    soon = ", set_config('synchronous_commit', 'off', true)" if commit_soon else ""  # SQLite writes its whole log
     with _cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()" if is_postgresql() else f"SELECT {LITE_CLOCK}", [])
+        cursor.execute(
+            f"SELECT clock_timestamp(){soon}" if is_postgresql() else f"SELECT {LITE_CLOCK}", [], prepare=True
+        )
         found = _time(cursor.fetchone()[0])
     assert found is not None
     return found
+
+
+def commit_durably() -> None:
+    """Take back what `now` said of this transaction's commit."""
+    if is_postgresql():
+        with _cursor() as cursor:
+            cursor.execute("SET LOCAL synchronous_commit TO DEFAULT", [])
 
 
 def database_bytes() -> int:
@@ -318,20 +339,20 @@ def glance(pauses_at: datetime, breakers_since: datetime) -> Glance:
     """
     at = _put(pauses_at)
     with _cursor() as cursor:
-        cursor.execute(_glance(), [at, _put(breakers_since), at, at])
+        cursor.execute(_glance(), [at, _put(breakers_since), at, at], prepare=True)
         row = cursor.fetchone()
     moment = _time(row[0])
     assert moment is not None
     return Glance(moment, f"{row[2]} {row[1]}", *map(bool, row[2:]))
 
 
-def members() -> tuple[datetime | None, list[Row]]:
-    """Return the time and (id, place, pid, since when, seen at, view, over) of each that delivers; no time if none."""
+def members(claimer: str) -> tuple[datetime | None, list[Row]]:
+    """Return the time and (id, place, pid, since when, seen at, view, over) of each that claims so; no time if none."""
     with _cursor() as cursor:
         cursor.execute(
             f"SELECT {'clock_timestamp()' if is_postgresql() else LITE_CLOCK},"
-            ' id, place, pid, pid_started, seen_at, "view", "over" FROM messaging_member',
-            [],
+            ' id, place, pid, pid_started, seen_at, "view", "over" FROM messaging_member WHERE claimer = %s',
+            [claimer],
         )
         rows = cursor.fetchall()
     return (_time(rows[0][0]) if rows else None), [_member(row[1:]) for row in rows]
@@ -408,6 +429,18 @@ def begin_intake(count: int) -> tuple[datetime, Sequence[int]]:
         now = _time(moment)
         assert now is not None
         return now, range((last or 0) + 1, (last or 0) + 1 + count)
+
+
+def last_position() -> int:
+    """Return the highest position ever given, whether what it was given to was committed or is gone again."""
+    with _cursor() as cursor:
+        if is_postgresql():
+            sequence = "(SELECT pg_get_serial_sequence('messaging_message', 'position')::regclass)"
+            cursor.execute(f"SELECT pg_sequence_last_value({sequence})", [])
+        else:
+            cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messaging_message'", [])
+        row = cursor.fetchone()
+        return (row and row[0]) or 0
 
 
 def find_messages(pairs: Sequence[tuple[int, str]]) -> dict[tuple[int, str], tuple[bytes, int]]:
@@ -660,9 +693,18 @@ def due_targets(now: datetime, *, behind_breakers: bool = False) -> list[tuple[i
     return due(now, behind_breakers=behind_breakers)[0]
 
 
-def due(now: datetime, *, behind_breakers: bool = False) -> tuple[list[tuple[int, str, int, datetime]], bool]:
-    """Return `due_targets`, and whether suspects may be among what is due there."""
+def due(
+    now: datetime, *, protocols: Sequence[str] | None = None, behind_breakers: bool = False
+) -> tuple[list[tuple[int, str, int, datetime]], bool]:
+    """Return `due_targets`, and whether suspects may be among what is due there.
+
+    With `protocols` only where an endpoint that speaks one of them may be sent to.
+    """
     usable = ENABLED if behind_breakers else USABLE
+    values: list[Any] = []
+    if protocols is not None:
+        spoken, values = _in(protocols)
+        usable = f"{usable} AND e.protocol {spoken}"
     with _cursor() as cursor:
         cursor.execute(
             "SELECT found.*, EXISTS (SELECT 1 FROM messaging_delivery d WHERE d.state = 'pending' AND d.losses > 0)"
@@ -673,20 +715,11 @@ def due(now: datetime, *, behind_breakers: bool = False) -> tuple[list[tuple[int
             f"  JOIN endpoints_system s ON s.id = e.system_id WHERE {usable} AND {NOT_STOPPED}) t"
             " CROSS JOIN (SELECT 4 AS priority UNION ALL SELECT 3 UNION ALL SELECT 2 UNION ALL SELECT 1"
             "  UNION ALL SELECT 0) p) AS found WHERE due_at IS NOT NULL ORDER BY priority DESC",
-            [_put(now)],
+            [_put(now), *values],
+            prepare=True,
         )
         rows = cursor.fetchall()
     return [(row[0], row[1], row[2], _time(row[3]) or now) for row in rows], any(row[4] for row in rows)
-
-
-def commit_soon() -> None:
-    """Let this transaction's commit not wait for the disk: when the power fails, it may never have been.
-
-    For claims alone: nobody was told of them, and what was claimed is due again.
-    """
-    if is_postgresql():  # SQLite writes all of its log or nothing
-        with _cursor() as cursor:
-            cursor.execute("SELECT set_config('synchronous_commit', 'off', true)", [])
 
 
 # What a claim needs of a delivery `d`, its message and the systems of both.
@@ -701,8 +734,18 @@ LOADED = (
 )
 
 
+LIGHT = LOADED.replace("m.payload", "NULL")
+NO_TOKEN = uuid.UUID(int=0)
+
+
 def _claim(
-    condition: str, values: Sequence[Any], token: uuid.UUID, until: datetime, limit: int, order: str = "d.due_at"
+    condition: str,
+    values: Sequence[Any],
+    token: uuid.UUID,
+    until: datetime,
+    limit: int,
+    order: str = "d.due_at",
+    loaded: str = LOADED,
 ) -> list[Claim]:
     """Lease what `condition` says and return it with its messages; PostgreSQL does it in one step, SQLite cannot."""
     due = (
@@ -715,7 +758,7 @@ def _claim(
         if is_postgresql():
             cursor.execute(
                 f"WITH due AS MATERIALIZED ({due} FOR UPDATE SKIP LOCKED),"
-                f" leased AS ({lease} {_among('SELECT id FROM due')} RETURNING d.*) {LOADED.format('leased')}",
+                f" leased AS ({lease} {_among('SELECT id FROM due')} RETURNING d.*) {loaded.format('leased')}",
                 given,
             )
         else:
@@ -724,11 +767,19 @@ def _claim(
             if not ids:
                 return []
             condition, values = _in(ids)
-            cursor.execute(f"{LOADED.format('messaging_delivery')} WHERE d.id {condition}", values)
+            cursor.execute(f"{loaded.format('messaging_delivery')} WHERE d.id {condition}", values)
         return [_as_claim(row, token) for row in cursor.fetchall()]
 
 
-def claim(target: tuple[int, str, int], *, token: uuid.UUID, now: datetime, lease_s: float, limit: int) -> list[Claim]:
+def claim(
+    target: tuple[int, str, int],
+    *,
+    token: uuid.UUID,
+    now: datetime,
+    lease_s: float,
+    limit: int,
+    with_payload: bool = True,
+) -> list[Claim]:
     """Lease up to `limit` due deliveries of (system id, interface, priority), oldest first; suspects stay."""
     return _claim(
         "d.system_id = %s AND d.interface = %s AND d.priority = %s AND d.due_at <= %s AND d.losses = 0"
@@ -737,16 +788,21 @@ def claim(target: tuple[int, str, int], *, token: uuid.UUID, now: datetime, leas
         token,
         now + timedelta(seconds=lease_s),
         limit,
+        loaded=LOADED if with_payload else LIGHT,
     )
 
 
-def claim_suspect(*, token: uuid.UUID, now: datetime, lease_s: float) -> list[Claim]:
-    """Lease the one longest due delivery whose worker was lost before, so that it can take nobody with it."""
+def claim_suspect(*, protocols: Sequence[str], token: uuid.UUID, now: datetime, lease_s: float) -> list[Claim]:
+    """Lease the one longest due delivery whose worker was lost before, so that it can take nobody with it.
+
+    Only where an endpoint of one of `protocols` is: those that this worker speaks.
+    """
+    spoken, values = _in(protocols)
     return _claim(
         "d.losses > 0 AND d.due_at <= %s AND (d.expires_at IS NULL OR d.expires_at > %s)"
         " AND EXISTS (SELECT 1 FROM endpoints_endpoint e JOIN endpoints_system s ON s.id = e.system_id"
-        f"  WHERE e.system_id = d.system_id AND e.interface = d.interface AND {USABLE})",
-        [now, now],
+        f"  WHERE e.system_id = d.system_id AND e.interface = d.interface AND {USABLE} AND e.protocol {spoken})",
+        [now, now, *values],
         token,
         now + timedelta(seconds=lease_s),
         1,
@@ -754,21 +810,66 @@ def claim_suspect(*, token: uuid.UUID, now: datetime, lease_s: float) -> list[Cl
 
 
 def claim_trial(
-    target: tuple[int, str], *, barred: uuid.UUID | None, token: uuid.UUID, now: datetime, lease_s: float
+    target: tuple[int, str],
+    *,
+    barred: uuid.UUID | None,
+    token: uuid.UUID,
+    now: datetime,
+    lease_s: float,
+    recipients: Collection[str] | None = None,
 ) -> list[Claim]:
     """Lease one delivery of (system id, interface) to see whether its endpoint is back; not the `barred` one.
 
+    With `recipients` only one for them.
     What waits for its next try need not wait that out: nobody knew when the endpoint would be back.
     """
+    theirs, values = _in(list(recipients or ()))
+    to_them = f" AND (SELECT m.recipient FROM messaging_message m WHERE m.position = d.message_id) {theirs}"
     return _claim(
         "d.system_id = %s AND d.interface = %s AND (d.due_at <= %s OR d.reason IN ('retrying', 'breaker'))"
-        " AND d.id <> %s AND (d.expires_at IS NULL OR d.expires_at > %s)",
-        [*target, now, barred or uuid.UUID(int=0), now],
+        " AND d.id <> %s AND (d.expires_at IS NULL OR d.expires_at > %s)" + ("" if recipients is None else to_them),
+        [*target, now, barred or uuid.UUID(int=0), now, *(() if recipients is None else values)],
         token,
         now + timedelta(seconds=lease_s),
         1,
         order="d.priority DESC, d.due_at",
     )
+
+
+def claim_addressed(
+    target: tuple[int, str, int],
+    credits: dict[str, int],
+    *,
+    with_suspect: bool,
+    token: uuid.UUID,
+    now: datetime,
+    lease_s: float,
+    limit: int,
+) -> list[Claim]:
+    """Lease due deliveries as `claim` does, for those recipients alone ("": none named) of {recipient: how many more}.
+
+    What is claimed is subtracted from `credits`. Of suspects one at most, and none but `with_suspect`.
+    """
+    wanted, values = _in([recipient for recipient, number in credits.items() if number > 0])
+    with _cursor() as cursor:
+        cursor.execute(
+            "SELECT d.id, m.recipient, d.losses FROM messaging_delivery d"
+            f" JOIN messaging_message m ON m.position = d.message_id WHERE {WAITS_ITS_TURN}"
+            " AND d.system_id = %s AND d.interface = %s AND d.priority = %s AND d.due_at <= %s"
+            f" AND (d.expires_at IS NULL OR d.expires_at > %s) AND m.recipient {wanted} ORDER BY d.due_at LIMIT %s",
+            [*target, _put(now), _put(now), *values, 2 * limit],
+        )
+        rows = cursor.fetchall()
+    picked: list[uuid.UUID] = []
+    for key, recipient, losses in rows:
+        if credits[recipient] > 0 and len(picked) < limit and (with_suspect or not losses):
+            credits[recipient] -= 1
+            with_suspect = with_suspect and not losses
+            picked.append(_uuid(key))
+    if not picked:
+        return []
+    chosen, values = _in(picked)
+    return _claim(f"d.due_at <= %s AND d.id {chosen}", [now, *values], token, now + timedelta(seconds=lease_s), limit)
 
 
 def _as_claim(row: Row, token: uuid.UUID) -> Claim:
@@ -779,6 +880,125 @@ def _as_claim(row: Row, token: uuid.UUID) -> Claim:
     if isinstance(claim.headers, str):
         claim.headers = orjson.loads(claim.headers)
     return claim
+
+
+# --- what receivers fetch for themselves -----------------------------------------
+
+
+def lock_inbox(inbox: tuple[int, str]) -> None:
+    """Be alone in leasing of (system id, interface) until this transaction ends: its cap counts over all processes."""
+    if is_postgresql():
+        spot = zlib.crc32(f"{inbox[0]}/{inbox[1]}".encode()) - 2**31
+        with _cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [INBOX_LOCK, spot])
+
+
+def inboxes_due(inboxes: Collection[tuple[int, str]]) -> list[tuple[int, str, int, datetime]]:
+    """Return (system id, interface, priority, due since) of what may be fetched from `inboxes` now, as `due_targets`.
+
+    One probe of the partial index for each priority of each, however many rows wait there.
+    """
+    if not inboxes:
+        return []
+    kind, source = ("::bigint", "json_array_elements(%s::json) AS value") if is_postgresql() else ("", "json_each(%s)")
+    clock = "clock_timestamp()" if is_postgresql() else LITE_CLOCK
+    with _cursor() as cursor:
+        cursor.execute(
+            "SELECT * FROM (SELECT t.system_id, t.interface, p.priority, (SELECT d.due_at FROM messaging_delivery d"
+            f"  WHERE {WAITS_ITS_TURN} AND d.system_id = t.system_id AND d.interface = t.interface"
+            "  AND d.priority = p.priority ORDER BY d.due_at LIMIT 1) AS due_at FROM"
+            f" (SELECT (value ->> 0){kind} AS system_id, value ->> 1 AS interface FROM {source}) AS t"
+            " CROSS JOIN (SELECT 4 AS priority UNION ALL SELECT 3 UNION ALL SELECT 2 UNION ALL SELECT 1"
+            "  UNION ALL SELECT 0) p WHERE EXISTS (SELECT 1 FROM endpoints_endpoint e JOIN endpoints_system s"
+            f"  ON s.id = e.system_id WHERE e.system_id = t.system_id AND e.interface = t.interface"
+            f"  AND e.protocol = 'pull' AND {ENABLED} AND {NOT_STOPPED})) AS found"
+            f" WHERE due_at <= {clock} ORDER BY priority DESC",
+            [orjson.dumps([list(inbox) for inbox in inboxes]).decode()],
+        )
+        return [(row[0], row[1], row[2], _required(row[3])) for row in cursor.fetchall()]
+
+
+def _required(value: Any) -> datetime:
+    found = _time(value)
+    assert found is not None
+    return found
+
+
+def count_leased(inbox: tuple[int, str]) -> int:
+    """Return how much of (system id, interface) is fetched and not acknowledged."""
+    with _cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM messaging_delivery WHERE state = 'sending' AND lease_until IS NOT NULL"
+            " AND system_id = %s AND interface = %s",
+            list(inbox),
+        )
+        return int(cursor.fetchone()[0])
+
+
+def claim_suspect_of(inbox: tuple[int, str], *, token: uuid.UUID, now: datetime, lease_s: float) -> list[Claim]:
+    """Lease the one longest due delivery of (system id, interface) whose lease ran out before."""
+    return _claim(
+        "d.system_id = %s AND d.interface = %s AND d.losses > 0 AND d.due_at <= %s"
+        " AND (d.expires_at IS NULL OR d.expires_at > %s)",
+        [*inbox, now, now],
+        token,
+        now + timedelta(seconds=lease_s),
+        1,
+        loaded=LIGHT,
+    )
+
+
+def fitting(positions: Sequence[int], most_bytes: int) -> list[int]:
+    """Return as many of the messages at `positions`, in that order, as have `most_bytes` together, one at least."""
+    condition, values = _in(positions)
+    with _cursor() as cursor:
+        cursor.execute(f"SELECT position, size FROM messaging_message WHERE position {condition}", values)
+        sizes = dict(cursor.fetchall())
+    total, found = 0, list[int]()
+    for position in positions:
+        total += sizes.get(position, 0)
+        if found and total > most_bytes:
+            break
+        found.append(position)
+    return found
+
+
+def payloads(positions: Sequence[int]) -> dict[int, bytes | None]:
+    """Return {position: payload}, None for one that retention removed."""
+    condition, values = _in(positions)
+    with _cursor() as cursor:
+        cursor.execute(f"SELECT position, payload FROM messaging_message WHERE position {condition}", values)
+        return {row[0]: None if row[1] is None else bytes(row[1]) for row in cursor.fetchall()}
+
+
+@dataclass(slots=True)
+class Leased:
+    """A delivery that somebody says they fetched, as it is now; `claim.token` is None unless it is leased."""
+
+    claim: Claim
+    state: str
+    reason: str
+    error_class: str
+    due_at: datetime
+    lease_until: datetime | None
+    owner_id: int | None  # of the receiver
+    most_bytes: int  # that it may send in one message
+
+
+def leased(ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Leased]:
+    """Return those of `ids` that exist, without their payloads."""
+    condition, values = _in(ids)
+    more = "d.lease_token, d.state, d.reason, d.error_class, d.due_at, d.lease_until, target.owner_id"
+    columns = LIGHT.format("messaging_delivery").replace(" FROM ", f", {more}, target.max_message_bytes FROM ", 1)
+    with _cursor() as cursor:
+        cursor.execute(f"{columns} WHERE d.id {condition}", values)
+        rows = cursor.fetchall()
+    return {(found := _as_leased(row[:-8], row[-8:])).claim.id: found for row in rows}
+
+
+def _as_leased(row: Row, more: Row) -> Leased:
+    claim = _as_claim(row, _uuid(more[0]) if more[0] else NO_TOKEN)
+    return Leased(claim, more[1], more[2], more[3], _required(more[4]), _time(more[5]), more[6], more[7])
 
 
 # --- hold and finish -----------------------------------------------------------
@@ -866,7 +1086,7 @@ def _finish_at_once(finishes: Sequence[Finish], now: datetime) -> list[Row]:
     ends = orjson.dumps([dict(zip(FINISH_COLUMNS, _finish_row(finish, now), strict=True)) for finish in finishes])
     tried = _as_records(ATTEMPT, _attempt_rows(finish.attempt for finish in finishes if finish.attempt), body)
     with _cursor() as cursor:
-        cursor.execute(FINISH_POSTGRESQL, [bytes(body), ends.decode(), tried], prepare=True)
+        cursor.execute(FINISH_POSTGRESQL, [bytes(body), ends.decode(), tried])
         found: list[Row] = cursor.fetchall()
         return found
 
@@ -933,9 +1153,15 @@ class Lost:
     number: int
     endpoint_id: uuid.UUID | None
     trigger: str
+    error: str
     line: Line | None  # that it left, now that it is dead
 
 
+IS_FETCHED = (
+    "EXISTS (SELECT 1 FROM endpoints_endpoint e WHERE e.system_id = d.system_id"
+    " AND e.interface = d.interface AND e.protocol = 'pull')"
+)
+UNACKNOWLEDGED = "its receiver fetched it and did not acknowledge it in time"
 LOSSES_ALONE = 3  # a suspect is claimed alone; so many more losses bury it
 
 
@@ -952,15 +1178,16 @@ def recover(now: datetime, limit: int) -> list[Lost]:
             f" finished_at = CASE WHEN losses >= {LOSSES_ALONE} THEN %s ELSE NULL END,"
             f" halting = CASE WHEN losses >= {LOSSES_ALONE} THEN d.holds AND {HALTS} ELSE d.halting END,"
             " losses = losses + 1, unspent = unspent + 1, due_at = %s, error_class = 'lost',"
-            " error = 'the worker that held it was lost', lease_token = NULL, lease_until = NULL"
-            " WHERE id IN (SELECT id FROM lost)"
-            " RETURNING id, system_id, state, attempts + unspent, endpoint_id, trigger, holds, interface, ordering_key",
+            f" error = CASE WHEN {IS_FETCHED} THEN '{UNACKNOWLEDGED}' ELSE 'the worker that held it was lost' END,"
+            " lease_token = NULL, lease_until = NULL WHERE id IN (SELECT id FROM lost)"
+            " RETURNING id, system_id, state, attempts + unspent, endpoint_id, trigger, error,"
+            " holds, interface, ordering_key",
             [_put(now), limit, _put(now), _put(now)],
         )
         return [
             Lost(
-                *(_uuid(row[0]), row[1], row[2], row[3], _uuid(row[4]) if row[4] else None, row[5]),
-                _line_left((row[6], row[1], *row[7:])),
+                *(_uuid(row[0]), row[1], row[2], row[3], _uuid(row[4]) if row[4] else None, row[5], row[6]),
+                _line_left((row[7], row[1], *row[8:])),
             )
             for row in cursor.fetchall()
         ]
@@ -1028,8 +1255,8 @@ def lock_lines(lines: Collection[Line], *, alone: bool) -> None:
     """Keep what ends heads and what joins their lines apart, by interface, until this transaction ends.
 
     Whoever looks for a head before it adds to a line, or ends what is not the head,
-    must be `alone`; those who only end heads of theirs may be many. Rows that one is
-    alone with are locked after this, rows of heads that ended may be before.
+    must be `alone`; those who only end heads of theirs may be many. Call it before any
+    row of a line is locked: of two who did it in different orders each could wait for the other.
     """
     if lines and is_postgresql():  # SQLite has one writer
         spots = {zlib.crc32(f"{system_id}/{interface}".encode()) - 2**31 for system_id, interface, _ in lines}

@@ -16,7 +16,7 @@ from endpoints import services as registry
 from endpoints.edge.model_pages import may, require
 from endpoints.errors import ControlPlaneError
 from endpoints.models import Endpoint, System
-from messaging import incident_views, views_dead, views_edit, views_jobs
+from messaging import incident_views, views_dead, views_edit, views_jobs, views_stream
 from messaging.admin.lists import page_context
 from messaging.find import find_page
 from messaging.forms import SendForm
@@ -44,7 +44,7 @@ def system_page(request: HttpRequest, slug: str) -> HttpResponse:
         subtitle=system.slug,
         system=system,
         now=now,
-        endpoints=system.endpoints.select_related("credential").all(),
+        endpoints=system.endpoints.select_related("credential", "inbox").all(),
         minutes=minutes,
         accepted=sum(minute.accepted for minute in minutes),
         delivered=sum(minute.delivered for minute in minutes),
@@ -142,6 +142,7 @@ urlpatterns = [
     *views_jobs.urlpatterns,
     *views_edit.urlpatterns,
     *views_dead.urlpatterns,
+    *views_stream.urlpatterns,
     path("incidents/", _page(incident_views.incidents_page), name="incidents"),
     path("incidents/<uuid:pk>/", _page(incident_views.incident_page), name="incident"),
     path("incidents/<uuid:pk>/drain/", _page(incident_views.drain_incident), name="incident-drain"),

@@ -16,10 +16,10 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 from endpoints import services
 from endpoints.admin.base import ServiceForm, ServiceModelAdmin
 from endpoints.edge import strict_json
-from endpoints.edge.display import badge, when
+from endpoints.edge.display import ago, badge, when
 from endpoints.errors import ControlPlaneError
 from endpoints.models import BreakerState, Credential, Endpoint, Maintenance, System
-from endpoints.transports import TRANSPORTS, transport_class
+from endpoints.transports import protocols, transport_class
 
 
 @admin.register(System)
@@ -27,7 +27,7 @@ class SystemAdmin(ServiceModelAdmin):
     """Registered parties; the slug leads to a system's own page with its traffic."""
 
     resource: ClassVar[str] = "systems"
-    list_display = ("page", "name", "kind", "environment", "owner", "shown_state", "endpoint_count")
+    list_display = ("page", "name", "kind", "environment", "owner", "shown_state", "seen", "endpoint_count")
     list_display_links = None
     list_filter = ("state", "kind", "environment")
     list_select_related = ("owner",)
@@ -57,6 +57,10 @@ class SystemAdmin(ServiceModelAdmin):
         words = [system.state, system.retirement, "maintenance" if system.is_held else ""]
         return format_html_join(" ", "{}", [(badge(word),) for word in words if word])
 
+    @display(description="Last seen", ordering="last_seen_at")
+    def seen(self, system: System) -> SafeString | str:
+        return ago(system.last_seen_at) if system.last_seen_at else "–"
+
     @display(description="Endpoints", ordering="doors")
     def endpoint_count(self, system: Any) -> SafeString:
         address = reverse("admin:endpoints_endpoint_changelist")
@@ -71,7 +75,7 @@ class EndpointForm(ServiceForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "protocol" in self.fields:  # a viewer's page has no fields
-            self.fields["protocol"].choices = [(name, name) for name in sorted(TRANSPORTS)]  # type: ignore[attr-defined]
+            self.fields["protocol"].choices = [(name, name) for name in protocols()]  # type: ignore[attr-defined]
             self.fields["config"].help_text = config_help()
 
 
@@ -210,7 +214,7 @@ class CredentialAdmin(ServiceModelAdmin):
 def config_help() -> SafeString:
     """Return which keys each protocol's config takes."""
     rows = []
-    for protocol in sorted(TRANSPORTS):
+    for protocol in protocols():
         known = transport_class(protocol).CONFIG_SCHEMA.get("properties", {})
         rows.append(f"{protocol}: {', '.join(sorted(known)) or 'nothing'}")
     return format_html("JSON. Keys by protocol: {}.", "; ".join(rows))

@@ -59,6 +59,20 @@ def when(at: datetime | None) -> SafeString | str:
     )
 
 
+def ago(at: datetime | None) -> SafeString | str:
+    """Return how long ago a time was; the time itself on hover."""
+    if at is None:
+        return "never"
+    since_s = max(0.0, (datetime.now(UTC) - at).total_seconds())
+    utc = at.astimezone(UTC)
+    return format_html(
+        '<time datetime="{}" title="{} UTC">{} ago</time>',
+        utc.isoformat(timespec="milliseconds"),
+        utc.strftime("%Y-%m-%d %H:%M:%S"),
+        span(since_s),
+    )
+
+
 def span(seconds: float) -> str:
     """Return a length of time in its largest fitting unit: `41 min`, `2 h 5 min`, `12 s`."""
     seconds = max(0.0, seconds)

@@ -29,6 +29,7 @@ from endpoints.services.pauses import (
 )
 from endpoints.services.registry import delete, save
 from endpoints.services.retirement import end_retirement, retire, unretire
+from endpoints.services.signing import create_signing_key, revoke_signing_key
 from endpoints.services.trials import probe, test_credential
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "change_maintenance",
     "check_window",
     "create_api_key",
+    "create_signing_key",
     "delete",
     "disable",
     "drain",
@@ -56,6 +58,7 @@ __all__ = [
     "resume_interface",
     "retire",
     "revoke_api_key",
+    "revoke_signing_key",
     "rotate_keys",
     "save",
     "set_secret",

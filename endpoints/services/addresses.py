@@ -1,9 +1,12 @@
 """An endpoint as a transport needs it: with its secrets opened, for as short as it is used."""
 
+from datetime import datetime
+
 from endpoints.access import secrets
 from endpoints.errors import Refused
-from endpoints.models import Credential, Endpoint
+from endpoints.models import Credential, Endpoint, Inbox
 from endpoints.services.ownership import credentials_of
+from endpoints.transports import transport_class
 from endpoints.transports.base import Address, Secret
 
 
@@ -32,7 +35,14 @@ def address_of(endpoint: Endpoint) -> Address:
         credential=_first(opened.get("credential")),
         signing=tuple(opened.get("config.signing_credential", ())),
         client_credential=_first(opened.get("config.tls.client_credential")),
+        asked_at=_asked_at(endpoint),
     )
+
+
+def _asked_at(endpoint: Endpoint) -> datetime | None:
+    if transport_class(endpoint.protocol).CLAIMED_BY != "receiver":
+        return None
+    return Inbox.objects.filter(pk=endpoint.pk).values_list("asked_at", flat=True).first()
 
 
 def _secret(credential: Credential) -> Secret:

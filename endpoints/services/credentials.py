@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 
 from endpoints.access import audit, roles, secrets
 from endpoints.access.principal import COMMAND, Principal
-from endpoints.models import Credential, CredentialKind, CredentialToken
+from endpoints.models import Credential, CredentialKind, CredentialToken, SigningKey
 from endpoints.services import registry
 from endpoints.services.rules import invalid
 
@@ -81,6 +81,7 @@ def rotate_keys(progress: Callable[[int, int], None] | None = None) -> int:
     sets: list[QuerySet[Any]] = [
         Credential.objects.exclude(encryption_key_id=newest),
         CredentialToken.objects.exclude(encryption_key_id=newest).filter(data__isnull=False),
+        SigningKey.objects.exclude(encryption_key_id=newest),
     ]
     total = sum(rows.count() for rows in sets)
     done = 0
@@ -92,13 +93,15 @@ def rotate_keys(progress: Callable[[int, int], None] | None = None) -> int:
     return done
 
 
-def _rotate(row: Credential | CredentialToken) -> int:
-    blob, key_id = secrets.rotate(row.data or b"")
+def _rotate(row: Credential | CredentialToken | SigningKey) -> int:
+    column = "secret" if isinstance(row, SigningKey) else "data"
+    stored = getattr(row, column)
+    blob, key_id = secrets.rotate(stored or b"")
     with transaction.atomic():
         # Another secret set meanwhile is encrypted with the newest key already: leave it.
-        unchanged = type(row).objects.filter(pk=row.pk, encryption_key_id=row.encryption_key_id, data=row.data)
-        changed = unchanged.update(data=blob, encryption_key_id=key_id)
-        if changed and isinstance(row, Credential):
+        unchanged = type(row).objects.filter(pk=row.pk, encryption_key_id=row.encryption_key_id, **{column: stored})
+        changed = unchanged.update(encryption_key_id=key_id, **{column: blob})
+        if changed and not isinstance(row, CredentialToken):
             audit.record(COMMAND, "rotate", row, {"encryption_key_id": [row.encryption_key_id, key_id]})
     return changed
 

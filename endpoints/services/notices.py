@@ -1,6 +1,8 @@
 """Who is told of incidents: registered, changed, removed and tried out, all audited."""
 
+import math
 import re
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -8,13 +10,15 @@ from django.utils import timezone
 
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
-from endpoints.errors import Conflict, Forbidden, Malformed, NotFound
-from endpoints.models import Notice, NoticeKind, NoticeState, NoticeTarget, System
+from endpoints.errors import Conflict, Forbidden, LimitExceeded, Malformed, NotFound
+from endpoints.models import AuditEntry, Notice, NoticeKind, NoticeState, NoticeTarget, System
 from endpoints.services.registry import difference
 
 RESOURCE = "notice-targets"
 EVERYONES = "name one of your teams: who is told of everyone's incidents is for those to say who see every team"
 TARGET = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:/[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)?")
+
+MOST_TESTS, TESTS_WITHIN = 5, timedelta(minutes=1)  # of one target, and by one caller
 
 
 def save_target(target: NoticeTarget, *, by: Principal, action: str = "create") -> NoticeTarget:
@@ -32,7 +36,7 @@ def save_target(target: NoticeTarget, *, by: Principal, action: str = "create") 
 
 
 def delete_target(target: NoticeTarget, *, by: Principal) -> None:
-    """Tell this target nothing any more; what it was told stays in the incidents' history."""
+    """Tell this target nothing any more; what it was told stays in history, for those who see every team."""
     roles.require(by, RESOURCE, "destroy")
     with transaction.atomic():
         stored = _lock(target, by)
@@ -43,11 +47,15 @@ def delete_target(target: NoticeTarget, *, by: Principal) -> None:
 
 
 def test_target(target: NoticeTarget, *, by: Principal) -> Notice:
-    """Have a notice sent that only shows that notices arrive; the monitor sends it within seconds."""
+    """Have a notice sent that only shows that notices arrive; the monitor sends it within seconds.
+
+    Raises LimitExceeded for one who asks for more than somebody can read.
+    """
     roles.require(by, RESOURCE, "test")
     now = timezone.now()
     with transaction.atomic():
         stored = _lock(target, by)
+        _check_tests(stored, by, now)
         made: Notice = Notice.objects.create(
             target=stored, told=str(stored), kind=NoticeKind.TEST, next_at=now, created_at=now
         )
@@ -67,6 +75,16 @@ def _lock(target: NoticeTarget, by: Principal) -> NoticeTarget:
     if found is None:
         raise NotFound("there is nothing here, or it is not yours to see")
     return found
+
+
+def _check_tests(target: NoticeTarget, by: Principal, now: datetime) -> None:
+    """Raise LimitExceeded after so many tests within a minute; the audit knows them, also of targets deleted since."""
+    tests = AuditEntry.objects.filter(object_type="noticetarget", action="test", at__gt=now - TESTS_WITHIN)
+    for asked in (tests.filter(object_id=str(target.pk)), tests.filter(actor=by.label[:200])):
+        times = list(asked.order_by("-at").values_list("at", flat=True)[:MOST_TESTS])
+        if len(times) == MOST_TESTS:
+            wait_s = max(1, math.ceil((times[-1] + TESTS_WITHIN - now).total_seconds()))
+            raise LimitExceeded(f"{MOST_TESTS} tests a minute are enough, wait {wait_s} s", retry_after_s=wait_s)
 
 
 def _settle_team(target: NoticeTarget, before: NoticeTarget | None, by: Principal) -> None:

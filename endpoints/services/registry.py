@@ -10,7 +10,7 @@ from django.db.models import ProtectedError
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, NotFound
-from endpoints.models import Credential, Endpoint, System, SystemState
+from endpoints.models import OURS, Credential, Endpoint, System, SystemState
 from endpoints.services import ownership, rules
 
 Row = TypeVar("Row", System, Endpoint, Credential)
@@ -31,6 +31,7 @@ def save(
     roles.require(by, RESOURCES[type(instance)], action)
     with transaction.atomic():
         before = _lock(instance, by) if action == "update" else None
+        _check_ours(instance, before)
         _check_retired(instance, before)
         ownership.settle(instance, before, by)
         _leave_pause(instance)
@@ -53,6 +54,7 @@ def delete(instance: Row, *, by: Principal) -> None:
     roles.require(by, RESOURCES[type(instance)], "destroy")
     with transaction.atomic():
         stored = _lock(instance, by)
+        _check_ours(stored)
         ownership.check_config_users(stored)
         _check_unheld(stored)
         audit.record(by, "delete", stored, difference(stored, None))
@@ -108,6 +110,14 @@ def _lock(instance: Row, by: Principal) -> Row:
     if found is None:
         raise NotFound("there is nothing here, or it is not yours to see")
     return found
+
+
+def _check_ours(*rows: models.Model | None) -> None:
+    """Raise Conflict for the system that this installation speaks as: it registers it, and nobody else changes it."""
+    if any(isinstance(row, System) and row.slug == OURS for row in rows):
+        detail = f"slug: {OURS} is this installation itself, and nobody's to register or to change"
+        errors = [{"field": "slug", "code": "ours", "detail": "is this installation itself"}]
+        raise Conflict(detail, code="ours", errors=errors)
 
 
 def _check_retired(instance: models.Model, before: models.Model | None) -> None:

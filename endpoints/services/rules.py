@@ -17,6 +17,7 @@ from endpoints.edge import strict_json
 from endpoints.edge.json_path import JSONPathError, compile_path
 from endpoints.errors import ControlPlaneError, Malformed
 from endpoints.models import Credential, Endpoint, System
+from endpoints.transports import transport_class
 from endpoints.transports.config import validate_config
 from endpoints.transports.outcomes import compile_rules
 
@@ -195,4 +196,16 @@ def _config_errors(endpoint: Endpoint) -> list[dict[str, str]]:
     except ControlPlaneError as exc:
         field = "protocol" if exc.code == "unknown_protocol" else "config"
         return exc.errors or [{"field": field, "code": exc.code, "detail": exc.detail}]
-    return []
+    return list(_protocol_errors(endpoint))
+
+
+def _protocol_errors(endpoint: Endpoint) -> Iterator[dict[str, str]]:
+    """Yield what the protocol cannot do with the fields beside its config."""
+    transport = transport_class(endpoint.protocol)
+    if transport.NEEDS_PORT and endpoint.port is None:
+        yield {"field": "port", "code": "required", "detail": f"protocol '{endpoint.protocol}' has no port of its own"}
+    if endpoint.credential_id is None:
+        return
+    kind = Credential.objects.filter(pk=endpoint.credential_id).values_list("kind", flat=True).first()
+    if kind and (fault := transport.check_credential(kind, endpoint.config)):
+        yield {"field": "credential", "code": "invalid", "detail": fault}

@@ -16,11 +16,12 @@ from endpoints.transports.base import Address, Reply, Secret, TransportError
 from endpoints.transports.credentials import authorization
 
 DEADLINE_S = 30.0
+MAX_SAID = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How a try ended: `error_class` and `detail` are empty when it went well."""
+    """How a try ended: `error_class` is empty when it went well, `detail` what was said then, if anything."""
 
     ok: bool
     took_ms: float
@@ -78,7 +79,8 @@ async def _authorize(secret: Secret) -> Trial:
 
 
 def _told(reply: Reply) -> Trial:
-    return Trial(ok=True, took_ms=reply.took_ms, status_code=reply.status_code, phases_ms=dict(reply.phases_ms))
+    detail = reply.body[:MAX_SAID].decode(errors="replace")
+    return Trial(True, reply.took_ms, reply.status_code, detail=detail, phases_ms=dict(reply.phases_ms))
 
 
 def _failed(exc: TransportError | TimeoutError, started: float) -> Trial:

@@ -7,8 +7,9 @@ deciding what happens next belongs to the engine.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -47,6 +48,9 @@ class Advice(StrEnum):
     DEAD = "dead"
     THROTTLED = "throttled"  # wait, and spend no attempt
     GONE = "gone"  # dead, and pause the endpoint
+    CUT = "cut"  # the receiver broke it off: retry, but hold it against no endpoint
+    STOPPED = "stopped"  # we broke it off: try again at once, and spend nothing
+    UNSENT = "unsent"  # nobody was there to send to: no attempt at all
 
 
 @dataclass(slots=True)  # not frozen: that costs three times as much to make, and one is made per attempt
@@ -99,6 +103,7 @@ class Address:
     credential: Secret | None = field(default=None, repr=False)
     signing: tuple[Secret, ...] = field(default=(), repr=False)  # newest first; several while rotating
     client_credential: Secret | None = field(default=None, repr=False)
+    asked_at: datetime | None = field(default=None, compare=False)  # when its receiver last fetched, if it does
 
 
 @dataclass(slots=True)
@@ -143,6 +148,9 @@ class TransportError(Exception):
         self.request = request or (reply.request if reply else {})
 
 
+Unfit = Callable[[bytes], str]
+
+
 class Transport(ABC):
     """One endpoint spoken to in one protocol. Make one, `open` it, use it, `aclose` it."""
 
@@ -152,6 +160,8 @@ class Transport(ABC):
         "deliver"  # whose loop sends its deliveries: `deliver`, `gateway`, or the receiver itself
     )
 
+    NEEDS_PORT: ClassVar[bool] = False  # an endpoint without one cannot be spoken to
+
     def __init__(self, address: Address) -> None:
         self.address = address
 
@@ -159,6 +169,19 @@ class Transport(ABC):
     def check_config(cls, config: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return (field, fault) for what is wrong with a config that fits CONFIG_SCHEMA; empty when nothing is."""
         return []
+
+    @classmethod
+    def check_credential(cls, kind: str, config: Mapping[str, Any]) -> str:
+        """Return why a credential of this kind cannot be shown under this config; "" when it can."""
+        return ""
+
+    @classmethod
+    def unfit(cls, config: Mapping[str, Any]) -> "Unfit | None":
+        """Return what says why a payload can never be carried ("" when it can); None where every payload can.
+
+        Asked before a message for this endpoint alone is accepted, so that its sender is told at once.
+        """
+        return None
 
     @abstractmethod
     async def open(self) -> None:

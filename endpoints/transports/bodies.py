@@ -36,6 +36,11 @@ ENVELOPE_FIELDS = (
 )
 
 
+MESSAGE_FIELDS = tuple(
+    name for name in ENVELOPE_FIELDS if name not in ("delivery_id", "source_system", "target_system", "reply_to")
+)
+
+
 def is_json(content_type: str) -> bool:
     """Say whether a content type is JSON (`application/json`, `.../...+json`), whatever its parameters."""
     kind = content_type.partition(";")[0].strip().lower()
@@ -63,6 +68,14 @@ def _envelope(outgoing: Outgoing) -> Made:
     members["headers"] = dict(outgoing.headers)
     members |= payload_members(outgoing, "payload", "payload_base64")
     return orjson.dumps(members), "application/json"
+
+
+def _message(outgoing: Outgoing) -> Made:
+    """Make a message as our own listeners take it; whoever sends it on says neither from whom nor to whom."""
+    members = {name: value for name in MESSAGE_FIELDS if (value := getattr(outgoing, name))}
+    if outgoing.headers:
+        members["headers"] = dict(outgoing.headers)
+    return orjson.dumps(members | payload_members(outgoing, "payload", "payload_base64")), "application/json"
 
 
 def _cloudevents(outgoing: Outgoing) -> Made:
@@ -132,6 +145,7 @@ BODIES: Mapping[str, Maker] = {
     "envelope": _envelope,
     "cloudevents": _cloudevents,
     "form": _form,
+    "message": _message,
 }
 
 

@@ -1,4 +1,4 @@
-"""Where every error of HTTP, ssl and the operating system becomes one TransportError."""
+"""Where every error of a connection, ssl and the operating system becomes one TransportError."""
 
 import ssl
 from collections.abc import Iterator
@@ -23,6 +23,10 @@ class BadAnswer(Exception):
     """What came back is not HTTP, or too much of it."""
 
 
+class BadFrame(Exception):
+    """What came back is not in the framing of the endpoint, or too much of it."""
+
+
 # The first row whose type matches says it, so the special stand before the general.
 FAILURES: tuple[tuple[type[BaseException], ErrorClass, Advice, str], ...] = (
     (TimeoutError, ErrorClass.TIMEOUT, Advice.RETRY, "no answer in time"),
@@ -31,9 +35,10 @@ FAILURES: tuple[tuple[type[BaseException], ErrorClass, Advice, str], ...] = (
     (NotConnected, ErrorClass.CONNECT, Advice.RETRY, "no connection"),
     (HungUp, ErrorClass.CONNECT, Advice.RETRY, "connection closed before an answer"),
     (BadAnswer, ErrorClass.PROTOCOL, Advice.RETRY, "answer is not proper HTTP"),
+    (BadFrame, ErrorClass.PROTOCOL, Advice.RETRY, "answer is not proper"),
     (OSError, ErrorClass.CONNECT, Advice.RETRY, "connection lost"),
 )
-CAUGHT = (TimeoutError, OSError, BadAnswer)
+CAUGHT = (TimeoutError, OSError, BadAnswer, BadFrame)
 
 
 def translate(exc: BaseException, where: str = "") -> TransportError:

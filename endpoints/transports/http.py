@@ -8,18 +8,22 @@ from typing import Any, ClassVar
 
 from endpoints.egress import Egress, default_egress
 from endpoints.transports.base import AckLevel, Address, ErrorClass, Outgoing, Reply, Transport, TransportError
-from endpoints.transports.credentials import SHORTEST_SECRET, Authorization, authorization
+from endpoints.transports.credentials import Authorization, authorization
 from endpoints.transports.failures import CAUGHT, translate
+from endpoints.transports.http1 import Connection
 from endpoints.transports.http_answers import refusal
-from endpoints.transports.http_config import HTTP_CONFIG, NOT_TO_SET, check_http_config
+from endpoints.transports.http_config import HTTP_CONFIG, check_authorization, check_http_config
 from endpoints.transports.http_exchange import Answer, Exchange, kept
-from endpoints.transports.http_pool import Peer, Pool, closed
-from endpoints.transports.http_request import TOKEN, UNSAFE, Request, RequestMaker, origin
-from endpoints.transports.tls import client_context
+from endpoints.transports.http_request import Request, RequestMaker, origin
+from endpoints.transports.masking import Masking
+from endpoints.transports.pool import Peer, Pool, closed
+from endpoints.transports.tls import endpoint_context
 
 KEPT_BODY = 16 * 1024
 STREAMED = 512 * 1024  # larger bodies are written piece by piece
 PORTS = {"http": 80, "https": 443}
+
+HttpPool = Pool[Exchange, Answer]
 
 
 class HttpTransport(Transport):
@@ -30,7 +34,7 @@ class HttpTransport(Transport):
     def __init__(self, address: Address, egress: Egress | None = None) -> None:
         super().__init__(address)
         self._egress = egress or default_egress()
-        self._pool: Pool | None = None
+        self._pool: HttpPool | None = None
         self._fault: TransportError | None = None
 
     @classmethod
@@ -44,8 +48,9 @@ class HttpTransport(Transport):
         try:
             self._maker = RequestMaker(address)
             self._auth: Authorization = authorization(address.credential, origin(address))
-            _check(self._auth)
-            self._pool = Pool(self._egress, _peer(address), address.max_in_flight)
+            check_authorization(self._auth)
+            self._masking = Masking(self._auth)
+            self._pool = Pool(self._egress, _peer(address), address.max_in_flight, Connection)
         except TransportError as exc:
             self._fault = exc
 
@@ -103,7 +108,7 @@ class HttpTransport(Transport):
             pool.close()
             await asyncio.sleep(0)  # the sockets are closed in the loop's next round
 
-    def _require_pool(self) -> Pool:
+    def _require_pool(self) -> HttpPool:
         if self._pool is not None:
             return self._pool
         if self._fault is not None:
@@ -111,9 +116,11 @@ class HttpTransport(Transport):
             raise TransportError(fault.detail, error_class=fault.error_class, advice=fault.advice)
         raise closed()
 
-    async def _exchange(self, pool: Pool, request: Request, cap: int, started: float) -> Reply:
+    async def _exchange(self, pool: HttpPool, request: Request, cap: int, started: float) -> Reply:
         """Send one request; return the reply to a 2xx, raise what anything else means."""
-        exchange = Exchange(cap + 1 + self._longest, started + self.address.timeout_s, is_head=request.method == "HEAD")
+        exchange = Exchange(
+            cap + 1 + self._masking.longest, started + self.address.timeout_s, is_head=request.method == "HEAD"
+        )
         try:
             if self._auth.secret is not None:
                 await self._authorize(request, exchange.until)
@@ -128,14 +135,14 @@ class HttpTransport(Transport):
             raise
         except CAUGHT as exc:
             error = closed() if pool.is_closed else translate(exc)
-            error.args = (self._masked(error.detail),)
+            error.args = (self._masking.text(error.detail),)
             error.detail = error.args[0]
             error.request, error.phases_ms = self._maker.record(request), _phases_ms(exchange, started)
             raise error from exc
         reply = self._reply(request, exchange, answer, cap, started)
         if 200 <= answer.status < 300:
             return reply
-        raise refusal(answer.status, self._masked(answer.reason), reply, datetime.now(UTC))
+        raise refusal(answer.status, self._masking.text(answer.reason), reply, datetime.now(UTC))
 
     async def _authorize(self, request: Request, until: float) -> None:
         """Add the credential to the request and its masked form to the record."""
@@ -163,8 +170,8 @@ class HttpTransport(Transport):
         headers, body = answer.kept, answer.body
         is_cut = answer.is_cut or len(body) > cap
         if self._auth.hidden:
-            body = self._redacted(body, truncated=is_cut)
-            headers = kept((name, self._masked(value)) for name, value in answer.headers)
+            body = self._masking.body(body, truncated=is_cut)
+            headers = kept((name, self._masking.text(value)) for name, value in answer.headers)
         return Reply(
             ack_level=AckLevel.APPLICATION,
             took_ms=_ms(time.perf_counter() - started),
@@ -176,34 +183,6 @@ class HttpTransport(Transport):
             request=self._maker.record(request),
         )
 
-    @property
-    def _secrets(self) -> list[str]:
-        """Return what must not be recorded of an answer that echoes what it was sent."""
-        return [secret for secret in self._auth.hidden if len(secret) >= SHORTEST_SECRET]
-
-    @property
-    def _longest(self) -> int:
-        return max((len(secret.encode()) for secret in self._secrets), default=0) if self._auth.hidden else 0
-
-    def _masked(self, text: str) -> str:
-        """Take our secrets out of a text; do it before the text is cut, or a part of one stays."""
-        for secret in self._secrets:
-            text = text.replace(secret, self._auth.mask)
-        return text
-
-    def _redacted(self, body: bytes, *, truncated: bool) -> bytes:
-        """Take our secrets out of a body; the end of one that is cut may hold the beginning of one."""
-        for secret in self._secrets:
-            body = body.replace(secret.encode(), self._auth.mask.encode())
-        return body[: max(len(body) - self._longest, 0)] if truncated else body
-
-
-def _check(auth: Authorization) -> None:
-    """Raise TransportError when a credential could change more of a request than its own header."""
-    for name, value in auth.fixed.items():
-        if not TOKEN.fullmatch(name) or name in NOT_TO_SET or UNSAFE.search(value):
-            raise TransportError(f"{auth.mask} cannot stand in a header", error_class=ErrorClass.AUTH)
-
 
 def _peer(address: Address) -> Peer:
     """Return where to connect to; raises TransportError when the TLS settings cannot be used."""
@@ -211,9 +190,7 @@ def _peer(address: Address) -> Peer:
     if address.protocol != "https":
         return Peer(address.host, port)
     tls = address.config.get("tls") or {}
-    own = address.credential
-    certificate = address.client_credential or (own if own is not None and own.kind == "mtls" else None)
-    return Peer(address.host, port, client_context(tls, certificate), tls.get("server_name"))
+    return Peer(address.host, port, endpoint_context(address), tls.get("server_name"))
 
 
 def _phases_ms(exchange: Exchange, started: float) -> dict[str, float]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from endpoints.transports.base import ErrorClass, TransportError
+from endpoints.transports.credentials import Authorization
 from endpoints.transports.http_request import HOP_BY_HOP, TOKEN, UNSAFE
 from endpoints.transports.placeholders import faults
 
@@ -48,7 +50,7 @@ HTTP_CONFIG: dict[str, Any] = {
 
 def check_http_config(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return (field, fault) for everything wrong with a config that fits the schema."""
-    found = list(_header_faults(config.get("headers") or {}))
+    found = list(header_faults(config.get("headers") or {}))
     for name in ("query", "headers"):
         for key, value in (config.get(name) or {}).items():
             found += [(f"{name}.{key}", fault) for fault in faults(str(value))]
@@ -58,7 +60,8 @@ def check_http_config(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _header_faults(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def header_faults(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (field, fault) for each header that cannot be sent, or is not the endpoint's to set."""
     for name, value in headers.items():
         if not TOKEN.fullmatch(name):
             yield f"headers.{name}", "this is not a header name"
@@ -66,3 +69,10 @@ def _header_faults(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"headers.{name}", "this header belongs to the connection and cannot be set"
         if UNSAFE.search(str(value)):
             yield f"headers.{name}", "a header value may not hold line breaks or control characters"
+
+
+def check_authorization(auth: Authorization) -> None:
+    """Raise TransportError when a credential could change more of a request than its own header."""
+    for name, value in auth.fixed.items():
+        if not TOKEN.fullmatch(name) or name in NOT_TO_SET or UNSAFE.search(value):
+            raise TransportError(f"{auth.mask} cannot stand in a header", error_class=ErrorClass.AUTH)

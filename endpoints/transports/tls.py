@@ -6,13 +6,20 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from endpoints.transports.base import ErrorClass, Secret, TransportError
+from endpoints.transports.base import Address, ErrorClass, Secret, TransportError
 
 
 @cache
 def system_context() -> ssl.SSLContext:
     """Return the context that trusts what the system trusts; reading its store is slow, so it is shared."""
     return ssl.create_default_context()
+
+
+def endpoint_context(address: Address) -> ssl.SSLContext:
+    """Return the context of an endpoint: its `tls` config, and the certificate it is to show, however that is named."""
+    own = address.credential
+    certificate = address.client_credential or (own if own is not None and own.kind == "mtls" else None)
+    return client_context(address.config.get("tls") or {}, certificate)
 
 
 def client_context(tls: Mapping[str, Any], certificate: Secret | None) -> ssl.SSLContext:

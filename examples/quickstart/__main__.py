@@ -7,20 +7,21 @@ come, go and restart in the meantime.
 
 import argparse
 import asyncio
-import random
 import signal
 import time
-from itertools import count
+from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from examples.quickstart.board import Board
 from examples.quickstart.client import Client, Refused
-from examples.quickstart.company import COMPANY, next_message
-from examples.quickstart.peers import Peers
+from examples.quickstart.company import COMPANY
+from examples.quickstart.peers import make_peers
+from examples.quickstart.peers.base import Peer
 from examples.quickstart.registration import register, why_not
+from examples.quickstart.senders import SENDERS
 
 PAUSE_S = 2.0
-LIVELY = 60  # messages; then the shop grows quiet, since an example that is left alone should cost next to nothing
-QUIET = 5
 WAIT_S = 2.0  # before asking a control plane that did not answer again
 PATIENCE_S = 15.0
 
@@ -30,40 +31,54 @@ async def run(url: str, key_file: Path, pause_s: float) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    peers, client = Peers(COMPANY), Client(url, key_file)
-    runner = await peers.start()
-    print(f"quickstart: receivers at http://127.0.0.1:{peers.port}/", flush=True)
-    playing = asyncio.create_task(play(client, peers.port, pause_s))
+    board, client = Board(COMPANY), Client(url, key_file)
+    peers = make_peers(COMPANY, board, client)
+    for peer in peers:
+        await peer.start()
+    runner = await board.start()
+    print(f"quickstart: receivers at http://127.0.0.1:{board.port}/", flush=True)
+    playing = asyncio.create_task(play(client, peers, pause_s))
     try:
         await asyncio.wait([playing, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
     finally:
         playing.cancel()
         await asyncio.gather(playing, return_exceptions=True)
+        for peer in peers:
+            await peer.aclose()
         await client.close()
         await runner.cleanup()
     if not playing.cancelled():
         playing.result()  # it never ends by itself: this raises what ended it
 
 
-async def play(client: Client, port: int, pause_s: float) -> None:
+async def play(client: Client, peers: Sequence[Peer], pause_s: float) -> None:
     """Register, then send; start over whenever the control plane is away or no longer knows us."""
-    numbers, said, patient_until = count(), "", time.monotonic() + PATIENCE_S
+    said, patient_until = "", time.monotonic() + PATIENCE_S
+    senders = [sender(client, pause_s) for sender in SENDERS.values()]
     while True:
         try:
             if reason := await why_not(client):
                 print(f"quickstart: nothing is registered or sent: {reason}", flush=True)
                 await asyncio.Event().wait()
-            await register(client, port)
-            while True:
-                number = next(numbers)
-                await client.post("messages/", next_message(number))
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5) * (1 if number < LIVELY else QUIET))
+            await register(client, peers)
+            await together(sender.run() for sender in senders)
         except (OSError, Refused) as exc:
             # Once per trouble, not once per try; that we were started together is no trouble.
             if str(exc) != said and time.monotonic() > patient_until:
                 said = str(exc)
                 print(f"quickstart: waiting: {said}", flush=True)
             await asyncio.sleep(WAIT_S)
+
+
+async def together(runs: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all of them until one fails, end the others, and raise what it raised."""
+    tasks = [asyncio.create_task(run) for run in runs]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """The few calls the example makes to the control plane's REST API, with a key read from a file."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,13 @@ class Client:
     def __init__(self, url: str, key_file: Path) -> None:
         self._base = f"{url.rstrip('/')}/api/v1/"
         self._key_file = key_file
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), trust_env=False)
+        self._session = aiohttp.ClientSession(trust_env=False)
 
     async def close(self) -> None:
         await self._session.close()
 
-    async def get(self, path: str) -> Any:
-        return await self._ask("GET", path)
+    async def get(self, path: str, timeout_s: float = TIMEOUT_S) -> Any:
+        return await self._ask("GET", path, timeout_s=timeout_s)
 
     async def post(self, path: str, body: Any) -> Any:
         return await self._ask("POST", path, body)
@@ -36,11 +38,22 @@ class Client:
     async def patch(self, path: str, body: Any) -> Any:
         return await self._ask("PATCH", path, body)
 
-    async def _ask(self, method: str, path: str, body: Any = None) -> Any:
+    @asynccontextmanager
+    async def connect(self, system: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Yield a connection to the gateway, as `system`; raises OSError, ClientError."""
+        url = self._base.removesuffix("api/v1/") + "ws/v1/gateway/"
+        async with self._session.ws_connect(url, heartbeat=None) as socket:
+            token = self._key_file.read_text().strip()
+            await socket.send_json({"type": "auth", "token": token, "system": system})
+            yield socket
+
+    async def _ask(self, method: str, path: str, body: Any = None, timeout_s: float = TIMEOUT_S) -> Any:
         """Return the answer's JSON; raises Refused, or OSError when nobody answers."""
         headers = {"Authorization": f"Bearer {self._key_file.read_text().strip()}"}
         try:
-            async with self._session.request(method, self._base + path, json=body, headers=headers) as answer:
+            timeout = aiohttp.ClientTimeout(total=timeout_s)
+            url = self._base + path
+            async with self._session.request(method, url, json=body, headers=headers, timeout=timeout) as answer:
                 if answer.status >= 300:
                     raise Refused(answer.status, await answer.text())
                 return await answer.json()

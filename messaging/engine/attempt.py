@@ -2,8 +2,10 @@
 
 import random
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
+from uuid import UUID
 
 import orjson
 import structlog
@@ -23,6 +25,16 @@ KEPT_BYTES = 16 * 1024
 POSTPONED_S = 10.0
 
 
+class Tried(Protocol):
+    """What of an endpoint the end of a try depends on."""
+
+    @property
+    def id(self) -> UUID | None: ...
+
+    @property
+    def schedule_s(self) -> Sequence[float]: ...
+
+
 async def make_attempt(claim: Claim, door: Door, ahead: timedelta) -> tuple[Finish, Reply | None, bool]:
     """Send once and return (what becomes of the delivery, the reply if it was delivered, whether the receiver is gone).
 
@@ -32,11 +44,23 @@ async def make_attempt(claim: Claim, door: Door, ahead: timedelta) -> tuple[Fini
     started_at = datetime.now(UTC) + ahead
     started = time.perf_counter()
     result, ruled = await _send(claim, door)
-    took_ms = (time.perf_counter() - started) * 1000
+    return concluded(claim, door, result, ruled, started_at, (time.perf_counter() - started) * 1000)
+
+
+def concluded(
+    claim: Claim,
+    door: Tried,
+    result: Reply | TransportError,
+    ruled: str | None,
+    started_at: datetime,
+    took_ms: float,
+) -> tuple[Finish, Reply | None, bool]:
+    """Return what `make_attempt` does, of a try whose `result` is known; `ruled` is what the endpoint's rules say."""
     budget = Budget(claim.attempts, claim.max_attempts, claim.throttled_since)
     verdict = judge(result, ruled, budget, door.schedule_s, started_at, random.uniform(-1, 1))  # noqa: S311
     finish = _finish(claim, door, verdict, result)
-    finish.attempt = _record(claim, door, verdict, result, started_at, took_ms)
+    if verdict.outcome:  # else nothing was tried
+        finish.attempt = _record(claim, door, verdict, result, started_at, took_ms)
     reply = result if isinstance(result, Reply) and verdict.outcome == Outcome.DELIVERED else None
     return finish, reply, verdict.is_gone
 
@@ -78,40 +102,34 @@ def cut_attempt(claim: Claim, door: Door, started_at: datetime, took_ms: float) 
 
 def expired(claim: Claim) -> Finish:
     """Return the end of a delivery whose time ran out while it waited here."""
-    return Finish(
-        claim.id, claim.token, claim.system_id, State.EXPIRED.value, Reason.TTL.value, claim.attempts, claim.unspent
-    )
+    return _untried(claim, State.EXPIRED, Reason.TTL)
 
 
 def emptied(claim: Claim) -> Finish:
     """Return the end of a delivery whose payload retention took while somebody sent it again."""
-    return Finish(
-        claim.id,
-        claim.token,
-        claim.system_id,
-        State.DEAD.value,
-        Reason.REFUSED.value,
-        claim.attempts,
-        claim.unspent,
-        error_class=ErrorClass.INTERNAL.value,
-        error="the payload was removed by retention, there is nothing left to send",
-    )
+    why = "the payload was removed by retention, there is nothing left to send"
+    return _untried(claim, State.DEAD, Reason.REFUSED, error_class=ErrorClass.INTERNAL.value, error=why)
 
 
 def postponed(claim: Claim) -> Finish:
     """Return the end of a suspect that cannot be sent now: untried, and out of the way of the others for a while."""
-    return Finish(
-        claim.id,
-        claim.token,
-        claim.system_id,
-        State.PENDING.value,
-        Reason.RETRYING.value,
-        claim.attempts,
-        claim.unspent,
-        error_class=ErrorClass.LOST.value,
-        error="the worker that held it was lost",
-        delay_s=POSTPONED_S,
+    why = "the worker that held it was lost"
+    return _untried(
+        claim, State.PENDING, Reason.RETRYING, error_class=ErrorClass.LOST.value, error=why, delay_s=POSTPONED_S
     )
+
+
+def _untried(claim: Claim, state: State, reason: Reason, **more: Any) -> Finish:
+    """Return an end without an attempt."""
+    return Finish(
+        **_of(claim), state=state.value, reason=reason.value, attempts=claim.attempts, unspent=claim.unspent, **more
+    )
+
+
+def _of(claim: Claim) -> dict[str, Any]:
+    """Return what says which claim a finish ends."""
+    line = (claim.system_id, claim.interface, claim.ordering_key) if claim.ordering_key else None
+    return {"id": claim.id, "token": claim.token, "system_id": claim.system_id, "line": line}
 
 
 def _outgoing(claim: Claim) -> Outgoing:
@@ -135,17 +153,15 @@ def _outgoing(claim: Claim) -> Outgoing:
     )
 
 
-def _finish(claim: Claim, door: Door, verdict: Verdict, result: Reply | TransportError) -> Finish:
+def _finish(claim: Claim, door: Tried, verdict: Verdict, result: Reply | TransportError) -> Finish:
     is_delivered = verdict.state == State.DELIVERED
     reply = result if isinstance(result, Reply) else result.reply
     return Finish(
-        id=claim.id,
-        token=claim.token,
-        system_id=claim.system_id,
+        **_of(claim),
         state=verdict.state,
         reason=verdict.reason,
         attempts=claim.attempts + verdict.is_spent,
-        unspent=claim.unspent + (not verdict.is_spent),
+        unspent=claim.unspent + (not verdict.is_spent and verdict.outcome != ""),
         endpoint_id=door.id,
         error_class=verdict.error_class,
         error=_clean(verdict.error),
@@ -157,7 +173,7 @@ def _finish(claim: Claim, door: Door, verdict: Verdict, result: Reply | Transpor
 
 def _record(
     claim: Claim,
-    door: Door,
+    door: Tried,
     verdict: Verdict,
     result: Reply | TransportError,
     started_at: datetime,

@@ -30,9 +30,15 @@ class Crowd:
     """We among the others: says that we live, and follows who else does."""
 
     def __init__(
-        self, shares: Shares, loads: Callable[[], dict[UUID, tuple[int, int]]], in_database: InDatabase, lease_s: float
+        self,
+        shares: Shares,
+        loads: Callable[[], dict[UUID, tuple[int, int]]],
+        in_database: InDatabase,
+        lease_s: float,
+        claimer: str,
     ) -> None:
-        """`loads` gives {endpoint: (in flight, cap)} of what is on its way."""
+        """`loads` gives {endpoint: (in flight, cap)} of what is on its way; we share with those of our `claimer`."""
+        self._claimer = claimer
         self._shares, self._loads, self._in_database, self._lease_s = shares, loads, in_database, lease_s
         self._said: Announced | None = None
         self._said_at = float("-inf")
@@ -61,7 +67,9 @@ class Crowd:
         over = () if self._shares.is_settled else self._shares.still_over(self._loads())
         news = Announced(self._shares.view, frozenset(over))
         is_due = news != self._said or now - self._said_at >= self._lease_s / BEATS
-        members = await self._in_database(attend, self._shares.member, news if is_due else None, self._lease_s)
+        members = await self._in_database(
+            attend, self._shares.member, self._claimer, news if is_due else None, self._lease_s
+        )
         if members is None:
             return was_silent
         if is_due:
@@ -73,12 +81,12 @@ class Crowd:
         await self._in_database(leave, self._shares.member)
 
 
-def attend(me: UUID, said: Announced | None, lease_s: float) -> dict[UUID, Announced]:
+def attend(me: UUID, claimer: str, said: Announced | None, lease_s: float) -> dict[UUID, Announced]:
     """Announce `said` (None: nothing new, and the last time is not long ago) and return what the living said."""
     if said is not None:
         with transaction.atomic():
-            _announce(me, said)
-    now, rows = store.members()
+            _announce(me, claimer, said)
+    now, rows = store.members(claimer)
     return {
         member: Announced(as_view(view), frozenset(UUID(item) for item in over))
         for member, place, pid, started, seen_at, view, over in rows
@@ -91,13 +99,13 @@ def leave(me: UUID) -> None:
     Member.objects.filter(pk=me).delete()
 
 
-def _announce(me: UUID, said: Announced) -> None:
+def _announce(me: UUID, claimer: str, said: Announced) -> None:
     fields = {"view": _texts(said.view), "over": _texts(sorted(said.over))}
     if Member.objects.filter(pk=me).update(seen_at=Now(), **fields):
         return
     Member.objects.filter(seen_at__lt=Now() - FORGOTTEN).delete()
     place, pid, started = _place(), os.getpid(), _started(os.getpid())
-    Member.objects.create(pk=me, place=place, pid=pid, pid_started=started, seen_at=Now(), **fields)
+    Member.objects.create(pk=me, claimer=claimer, place=place, pid=pid, pid_started=started, seen_at=Now(), **fields)
 
 
 def _texts(ids: View | Sequence[UUID]) -> list[str]:

@@ -13,6 +13,15 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 RETRY_S = 1.0
+HURRY_S = 1.0
+
+
+def hurry() -> None:
+    """Wait only a moment for the database from now on: a process that stops has little time, and may ask again."""
+    if pool := getattr(connection, "pool", None):
+        pool.timeout = pool.reconnect_timeout = HURRY_S  # each call that asks connects anew, instead of ever later
+    else:
+        connection.settings_dict["OPTIONS"]["timeout"] = HURRY_S
 
 
 class Database:

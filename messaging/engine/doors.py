@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from endpoints.errors import ControlPlaneError
 from endpoints.models import EmergencyStop, Endpoint, EndpointState, Maintenance, SystemState
 from endpoints.services import address_of
-from endpoints.transports import make_transport
+from endpoints.transports import make_transport, transport_class
 from endpoints.transports.base import Address, Transport
 from endpoints.transports.outcomes import Rule, compile_rules
 from messaging import store
@@ -23,6 +23,7 @@ from messaging.engine.gates import Gate, Gates
 log = structlog.get_logger(__name__)
 
 RETIRE_POLL_S = 0.25
+DELIVER, CLIENTS = Transport.CLAIMED_BY, "gateway"
 NEVER, ALWAYS = float("-inf"), float("inf")
 
 Interface = tuple[int, str]  # system id, interface name
@@ -75,13 +76,16 @@ class Registry:
     maintained: set[Interface] = field(default_factory=set)  # of the unusable those that only a window keeps so
     retired: set[Interface] = field(default_factory=set)  # of the unusable those whose system takes nothing any more
     broken: set[Interface] = field(default_factory=set)  # with an endpoint that cannot be used as it stands
+    elsewhere: set[Interface] = field(default_factory=set)  # with a usable endpoint whose deliveries others claim
+    clients_only: set[Interface] = field(default_factory=set)  # of these those that only connected clients can take
+    is_marked: bool = True  # it is for us to mark what waits where nothing may be sent
     shut: set[uuid.UUID] = field(default_factory=set)  # endpoints that are paused or disabled, or whose system is
     is_stopped: bool = False  # nothing may be sent to anybody
 
     def knows(self, interface: Interface) -> bool:
         """Say whether something may have failed there already: a start of ours sees all for the first time."""
-        is_there = interface in self.doors or interface in self.unusable or interface in self.broken
-        return is_there or self.stamp is None
+        known = (self.doors, self.unusable, self.broken, self.elsewhere)
+        return self.stamp is None or any(interface in found for found in known)
 
 
 def _windows() -> list[tuple[int, datetime, datetime, bool]]:
@@ -101,12 +105,15 @@ def _closing() -> dict[int, float]:
     return closing
 
 
-def read(stamp: str, known: Registry, gates: Gates) -> Registry:
+def read(stamp: str, known: Registry, gates: Gates, claimer: str = DELIVER) -> Registry:
     """Return the registry as it is now; doors that did not change are taken over, connections and all.
 
-    `stamp` is that of a look before: what changes after it is a reason to read again.
+    `stamp` is that of a look before: what changes after it is a reason to read again. Doors whose
+    transport is not claimed by `claimer` are left to those who do. What waits where nothing may be
+    sent is marked by `deliver`, whoever claims it.
     """
-    fresh = Registry(stamp=stamp, is_stopped=EmergencyStop.objects.exists())
+    fresh = Registry(stamp=stamp, is_stopped=EmergencyStop.objects.exists(), is_marked=claimer == DELIVER)
+    claimers: dict[Interface, set[str]] = {}
     enabled: set[Interface] = set()
     switched_on: set[Interface] = set()
     closing = _closing()
@@ -126,15 +133,27 @@ def read(stamp: str, known: Registry, gates: Gates) -> Registry:
         if not is_on or closes_at == NEVER:
             fresh.unusable.add(interface)
             fresh.shut.add(endpoint.pk)
+        elif (claimed_by := _claimer_of(endpoint)) != claimer:
+            fresh.elsewhere.add(interface)
+            claimers.setdefault(interface, set()).add(claimed_by)
         elif (door := _current(endpoint, old.get(endpoint.pk), gates)) is not None:
             door.closes_at = closes_at
             fresh.doors.setdefault(interface, []).append(door)
         else:
             fresh.broken.add(interface)
-    fresh.unusable -= fresh.doors.keys()
+    mine = fresh.doors.keys() | fresh.broken
+    fresh.clients_only = {interface for interface, found in claimers.items() if found == {CLIENTS}} - mine
+    fresh.unusable -= fresh.doors.keys() | fresh.elsewhere
     fresh.disabled = fresh.unusable - enabled
     fresh.maintained = fresh.unusable & switched_on
     return fresh
+
+
+def _claimer_of(endpoint: Endpoint) -> str:
+    try:
+        return transport_class(endpoint.protocol).CLAIMED_BY
+    except ControlPlaneError:  # a protocol that is not known any more: `deliver` says so
+        return DELIVER
 
 
 def _current(endpoint: Endpoint, known: Door | None, gates: Gates) -> Door | None:
@@ -201,7 +220,7 @@ class Change:
 
 async def take_over(fresh: Registry, known: Registry) -> Change:
     """Open the doors that are new; one that cannot be opened is left out of `fresh`."""
-    change = Change()
+    change = Change(interfaces=fresh.elsewhere & known.unusable)
     old = {door.id: door for doors in known.doors.values() for door in doors}
     for interface, doors in fresh.doors.items():
         for door in list(doors):

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import structlog
 from django.db import transaction
-from django.db.models import Case, F, Q, QuerySet, Value, When
+from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -31,7 +31,7 @@ from endpoints.models import (
 from messaging import store
 from messaging.engine.doors import Interface, Registry
 from messaging.engine.record import ENGINE
-from messaging.models import WAITS_ITS_TURN, Delivery, Priority, Reason, State
+from messaging.models import WAITS_ITS_TURN, Delivery, Presence, Priority, Reason, State
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +50,11 @@ TRIED_AT_WILL = (
 )  # whenever they are due
 
 
+LOST_CLIENT = (Reason.BREAKER, Reason.THROTTLED)
+# Whether a client that may have a delivery is connected to whichever process.
+IS_PRESENT = Exists(
+    Presence.objects.filter(system=OuterRef("system"), recipient=OuterRef("message__recipient"), until__gt=Now())
+)
 HELD = (Reason.PAUSED, Reason.MAINTENANCE, Reason.BREAKER)  # what the end of a hold lets go
 
 
@@ -82,6 +87,18 @@ def hold_behind_breaker(interface: Interface, after: Place) -> Place:
     waiting = _waiting(interface).filter(Q(due_at__lte=Now()) | Q(reason__in=TRIED_AT_WILL))
     waiting = waiting.exclude(reason__in=(Reason.BREAKER, Reason.BLOCKED))
     return _step(waiting, after, lambda rows: rows.update(reason=Reason.BREAKER))
+
+
+def hold_without_client(interface: Interface, after: Place) -> Place:
+    """Say `no_client` of what only a connected client can take, while none is that may have it."""
+    waiting = _waiting(interface).filter(Q(due_at__lte=Now()) | Q(reason__in=(*TRIED_AT_WILL, *LOST_CLIENT)))
+    waiting = waiting.exclude(reason__in=(Reason.NO_CLIENT, Reason.BLOCKED)).filter(~IS_PRESENT)
+    return _step(waiting, after, lambda rows: rows.update(reason=Reason.NO_CLIENT))
+
+
+def release_to_clients(interface: Interface, after: Place) -> Place:
+    """Let go what waited for a client that is there now: due at once."""
+    return _step(_waiting(interface).filter(IS_PRESENT, reason=Reason.NO_CLIENT), after, _make_due)
 
 
 def skip_disabled(interface: Interface, after: Place) -> Place:
@@ -125,7 +142,10 @@ def release_retries(interface: Interface, after: Place) -> Place:
 
 def holds(registry: Registry) -> dict[Interface, Callable[[Interface, Place], Place]]:
     """Return how to mark what waits for each interface that may not be sent to; a breaker is told of elsewhere."""
+    if not registry.is_marked:
+        return {}
     return {
+        **dict.fromkeys(registry.clients_only, hold_without_client),
         **dict.fromkeys(registry.unusable, hold_paused),
         **dict.fromkeys(registry.maintained, hold_maintenance),
         **dict.fromkeys(registry.disabled, skip_disabled),

@@ -146,10 +146,14 @@ def _put_back(row: Breaker, item: "Ended") -> "Ended":
 
 
 def take_trials(
-    wanted: Mapping[UUID, tuple[tuple[int, str], float]], lease_s: float, now: datetime
+    wanted: Mapping[UUID, tuple[tuple[int, str], float]],
+    lease_s: float,
+    now: datetime,
+    credits: Mapping[tuple[int, str], Mapping[str, int]] | None = None,
 ) -> tuple[list[Claim], list[Breaker]]:
     """Lease one delivery for each endpoint of {endpoint: (interface, timeout)} whose open breaker lets one be tried.
 
+    With `credits` ({interface: {recipient: how many more}}) only one that is for somebody there.
     Never the one that failed last, unless there is no other and it rested for a while.
     """
     claims: list[Claim] = []
@@ -161,7 +165,14 @@ def take_trials(
         (system_id, interface), timeout_s = wanted[row.pk]
         token = new_id()
         for barred in (row.last_failed, None)[: 2 if breaker.may_repeat(row, now) else 1]:
-            found = store.claim_trial((system_id, interface), barred=barred, token=token, now=now, lease_s=lease_s)
+            found = store.claim_trial(
+                (system_id, interface),
+                barred=barred,
+                token=token,
+                now=now,
+                lease_s=lease_s,
+                recipients=None if credits is None else credits[system_id, interface].keys(),
+            )
             if found:
                 break
         for claim in found:

@@ -9,14 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from endpoints.transports.base import Reply
 from messaging.engine.attempt import cut_attempt, emptied, expired, make_attempt
 from messaging.engine.balance import pick
 from messaging.engine.doors import Door
 from messaging.engine.record import Ended
-from messaging.engine.responses import Response
-from messaging.intake.fields import is_media_type
-from messaging.models import MessageType
+from messaging.engine.responses import answer_of
 from messaging.store import Claim
 
 # How much is claimed beyond what is on its way: half a second's work, so a
@@ -49,6 +46,10 @@ class Lane:
     @property
     def held(self) -> int:
         return len(self._queue) + len(self._sending)
+
+    def claims(self) -> list[Claim]:
+        """Return what is queued or on its way."""
+        return [*self._queue, *self._sending.values()]
 
     def tokens(self) -> set[UUID]:
         """Return the lease tokens of everything held, to be renewed."""
@@ -161,8 +162,7 @@ class Lane:
             )
         finally:
             door.end()
-        is_answer = reply and claim.message_type == MessageType.REQUEST and not reply.truncated
-        response = _response(claim, reply) if reply and is_answer else None
+        response = answer_of(claim, reply) if reply else None
         return Ended(finish, response, door.id if is_gone else None, claim.trial)
 
 
@@ -175,8 +175,3 @@ class TrialLane(Lane):
 
     def _door(self) -> Door | None:
         return self._doors[0] if self._doors else None
-
-
-def _response(claim: Claim, reply: Reply) -> Response:
-    given = next((value for name, value in reply.headers.items() if name.lower() == "content-type"), "")
-    return Response(claim, given if is_media_type(given) else "application/octet-stream", reply.body)

@@ -37,14 +37,14 @@ class Marker:
                 del self._held[interface]
                 self._todo.pop((step, interface), None)
         for interface in changed - held.keys():
-            self._ask(release_held, interface)
+            self.ask(release_held, interface)
             if not is_first:  # a start of ours is no news of theirs
-                self._ask(release_retries, interface)
+                self.ask(release_retries, interface)
         for interface in held.keys() - self._held.keys():
             for release in (release_held, release_retries):
                 self._todo.pop((release, interface), None)
             self._held[interface] = (held[interface], time.monotonic() + HOLD_AGAIN_S)
-            self._ask(held[interface], interface)
+            self.ask(held[interface], interface)
 
     def look_again(self) -> None:
         """Hold what slipped in since."""
@@ -52,7 +52,7 @@ class Marker:
         for interface, (step, again_at) in self._held.items():
             if now >= again_at:
                 self._held[interface] = (step, now + HOLD_EVERY_S)
-                self._ask(step, interface)
+                self.ask(step, interface)
 
     def limit(self, bound: Set[Interface]) -> None:
         """Mark what waits for one of the interfaces that a rate has held up for a while now."""
@@ -61,7 +61,7 @@ class Marker:
         for interface, at in self._bound.items():
             if now >= at:
                 self._bound[interface] = now + HOLD_EVERY_S
-                self._ask(mark_rate_limited, interface)
+                self.ask(mark_rate_limited, interface)
 
     async def run(self) -> None:
         """Work the list off, for ever."""
@@ -78,6 +78,7 @@ class Marker:
                 else:
                     self._todo[key] = place
 
-    def _ask(self, step: Step, interface: Interface) -> None:
+    def ask(self, step: Step, interface: Interface) -> None:
+        """Have a step made for an interface, from its beginning."""
         self._todo[step, interface] = START
         self._wanted.set()

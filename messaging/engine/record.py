@@ -1,7 +1,7 @@
-"""Writing down what the engine did, a batch a transaction; and the sweeps that no worker owns. All of it sync."""
+"""Writing down what the engine did, and leasing what it is to do: a batch a transaction, all of it sync."""
 
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -12,29 +12,23 @@ from django.db import DataError, IntegrityError, transaction
 
 from endpoints import services as registry
 from endpoints.errors import ControlPlaneError
-from endpoints.ids import id_at, new_id
+from endpoints.ids import new_id
 from endpoints.models import Breaker, Endpoint
 from messaging import store
 from messaging.conf import GONE
 from messaging.engine import judging
-from messaging.engine.burial import Grouper, bury_finished, bury_lost
+from messaging.engine.burial import bury_finished
 from messaging.engine.judging import Tally
-from messaging.engine.order import Mender, move_on
 from messaging.engine.responses import ENGINE, Response, store_responses
 from messaging.engine.sharing import Sharing, Target
-from messaging.models import BUCKETS_S, FINAL_STATES, OVER, Outcome, Reason, State
+from messaging.models import BUCKETS_S, FINAL_STATES, OVER, State
 from messaging.store import Claim, Finish
-from messaging.totals import Folder
 
 log = structlog.get_logger(__name__)
 
 # What the database, or the way there, will not take of what a receiver said.
 UNSTORABLE = (DataError, IntegrityError, UnicodeError, TypeError)
-SWEEP = 500  # rows a sweep takes at once: bounded, so that it never holds the database for long
 SHARING = Sharing()
-MENDER = Mender()
-FOLDER = Folder()
-GROUPER = Grouper()
 
 
 @dataclass(slots=True)
@@ -53,7 +47,10 @@ class Wanted:
 
     rooms: dict[tuple[int, str], int] = field(default_factory=dict)  # how much for which interface
     with_suspect: bool = False
+    protocols: tuple[str, ...] = ()  # of suspects only those that these can send
     trials: dict[UUID, tuple[tuple[int, str], float]] = field(default_factory=dict)  # endpoint: interface, timeout
+    # Where clients must be there to get it: {interface: {recipient: how many more its clients take}}.
+    credits: dict[tuple[int, str], dict[str, int]] | None = None
     only_next: bool = False  # claim only where an end let the next of its ordering key go,
     released: list[Target] = field(default_factory=list)  # in this turn, or in one before: these
 
@@ -80,18 +77,21 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
     try:
         with transaction.atomic():
             # Both clocks are read here: what the call waited for before must not count as a difference.
-            now = store.now()
+            may_be_soon = not (ended or dirty or wanted.trials)
+            now = store.now(commit_soon=may_be_soon)
             ahead = now - datetime.now(UTC)
             judged, breakers = judging.judge(ended, dirty, tally, now)
             kept, released = _finish(judged, now) if judged else ([], [])
-            tried, trying = judging.take_trials(wanted.trials, lease_s, now) if wanted.trials else ([], [])
+            tried, trying = (
+                judging.take_trials(wanted.trials, lease_s, now, wanted.credits) if wanted.trials else ([], [])
+            )
             targets, has_suspect = _distinct([*wanted.released, *released], now), False
             if wanted.rooms and not wanted.only_next:
-                targets, has_suspect = store.due(now)
+                targets, has_suspect = store.due(now, protocols=wanted.protocols)
             left = [target for target in targets if target[:2] not in wanted.rooms] if wanted.only_next else []
-            claims = _claim(targets, wanted.rooms, lease_s, now, with_suspect=wanted.with_suspect and has_suspect)
-            if claims and not (judged or tried or any(claim.ordering_key for claim in claims)):
-                store.commit_soon()
+            claims = _claim(targets, wanted, lease_s, now, with_suspect=wanted.with_suspect and has_suspect)
+            if may_be_soon and any(claim.ordering_key for claim in claims):
+                store.commit_durably()
         judging.settle(judged, breakers, tally, now)
         turned = Turned([*tried, *claims], [*breakers, *trying], ahead, left)
     except UNSTORABLE:
@@ -100,6 +100,17 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
     for endpoint_id in {item.gone for item in kept if item.gone}:
         _pause_gone(endpoint_id)
     return turned
+
+
+def write(ended: Sequence[Ended]) -> set[UUID]:
+    """Write down ends that no breaker is to judge; return those that were still ours to end."""
+    try:
+        with transaction.atomic():
+            kept, _ = _finish(ended, store.now())
+    except UNSTORABLE:
+        log.exception("ends_refused", ended=len(ended))
+        kept = [item for item in ended if _finish_alone(item)]
+    return {item.finish.id for item in kept}
 
 
 def _finish_alone(item: Ended) -> bool:
@@ -130,8 +141,9 @@ def _finish(ended: Sequence[Ended], now: datetime) -> tuple[list[Ended], list[Ta
     """Finish what is still ours, with attempts, counts and responses; return what was, and what may go after it."""
     if any(item.response for item in ended):
         store.lock_intake()  # before the lines, as intake does
+    store.lock_lines({item.finish.line for item in ended if item.finish.line}, alone=False)
     ours = store.finish([item.finish for item in ended], now)
-    released = move_on({line for line in ours.values() if line}, now)
+    released = store.release_next({line for line in ours.values() if line}, now)
     kept = [item for item in ended if item.finish.id in ours]
     store.add_rollups(_counts([item.finish for item in kept], now))
     bury_finished(item.finish for item in kept)
@@ -150,13 +162,13 @@ def _distinct(released: Sequence[Target], now: datetime) -> list[Target]:
 
 
 def _claim(
-    targets: Sequence[Target], rooms: dict[tuple[int, str], int], lease_s: float, now: datetime, *, with_suspect: bool
+    targets: Sequence[Target], wanted: Wanted, lease_s: float, now: datetime, *, with_suspect: bool
 ) -> list[Claim]:
     """Lease what is due, each interface on its own: one with a million waiting hides no other.
 
     Higher priorities come first, then in order of position.
     """
-    token = new_id()
+    token, rooms = new_id(), wanted.rooms
     claims: list[Claim] = []
     waiting: dict[tuple[int, str], list[Target]] = defaultdict(list)
     for target in targets:
@@ -165,12 +177,24 @@ def _claim(
         for target, most in SHARING.split(waiting[interface], rooms[interface]):
             limit = min(most, rooms[interface])
             if limit > 0:
-                found = store.claim(target[:3], token=token, now=now, lease_s=lease_s, limit=limit)
+                found = _claim_some(target, wanted, with_suspect, token, now, lease_s, limit)
+                with_suspect = with_suspect and not any(claim.losses for claim in found)
                 rooms[interface] -= len(found)
                 claims += found
-    if with_suspect:
-        claims += store.claim_suspect(token=token, now=now, lease_s=lease_s)
+    if with_suspect and wanted.credits is None:
+        claims += store.claim_suspect(protocols=wanted.protocols, token=token, now=now, lease_s=lease_s)
     return sorted(claims, key=lambda claim: (-claim.priority, claim.position))
+
+
+def _claim_some(
+    target: Target, wanted: Wanted, with_suspect: bool, token: UUID, now: datetime, lease_s: float, limit: int
+) -> list[Claim]:
+    if wanted.credits is None:
+        return store.claim(target[:3], token=token, now=now, lease_s=lease_s, limit=limit)
+    credits = wanted.credits[target[:2]]
+    return store.claim_addressed(
+        target[:3], credits, with_suspect=with_suspect, token=token, now=now, lease_s=lease_s, limit=limit
+    )
 
 
 def _counts(finishes: Sequence[Finish], now: datetime) -> dict[tuple[datetime, int, str, str], tuple[int, float]]:
@@ -219,61 +243,3 @@ def release(claims: Sequence[Claim]) -> None:
     for token, ids in by_token.items():
         store.release(ids, token)
     judging.give_up(claims)
-
-
-def sweep() -> int:
-    """Take back what lost its worker, end what is past its time, let go whom nobody holds; return how many rows."""
-    FOLDER.step()
-    return _recover() + _expire() + MENDER.step() + GROUPER.step()
-
-
-def _recover() -> int:
-    with transaction.atomic():
-        now = store.now()
-        lost = store.recover(now, SWEEP)
-        store.insert_attempts(_lost_attempt(row, now) for row in lost)
-        dead = [row for row in lost if row.state == State.DEAD]
-        move_on({row.line for row in dead if row.line}, now)
-        _count([(row.system_id, State.DEAD.value, "lost") for row in dead], now)
-        bury_lost(dead)
-    if lost:
-        log.warning("leases_recovered", count=len(lost), poison=len(dead))
-    return len(lost)
-
-
-def _expire() -> int:
-    with transaction.atomic():
-        now = store.now()
-        late, lines = store.late(now, SWEEP)
-        store.lock_lines(lines, alone=True)
-        expired = store.expire(late, now)
-        store.release_next(lines, now)
-        _count([(system_id, State.EXPIRED.value, "") for system_id in expired], now)
-    return len(expired)
-
-
-def _count(events: Sequence[tuple[int, str, str]], now: datetime) -> None:
-    """Add (system id, event, error class) to the rollups."""
-    minute = now.replace(second=0, microsecond=0)
-    store.add_rollups({(minute, *event): (count, 0.0) for event, count in Counter(events).items()})
-
-
-def _lost_attempt(row: store.Lost, now: datetime) -> dict[str, object]:
-    return {
-        "id": id_at(now),
-        "delivery_id": row.id,
-        "endpoint_id": row.endpoint_id,
-        "number": row.number,
-        "started_at": now,
-        "took_ms": 0.0,
-        "phases_ms": "{}",
-        "outcome": Outcome.LOST.value,
-        "error_class": "lost",
-        "error": "the worker that held it was lost" + (f" ({Reason.POISON.value})" if row.state == State.DEAD else ""),
-        "status_code": None,
-        "request": "{}",
-        "response_headers": "{}",
-        "response_body": None,
-        "response_truncated": False,
-        "trigger": row.trigger,
-    }

@@ -7,9 +7,11 @@ import structlog
 
 from endpoints.access.principal import Principal
 from endpoints.errors import ControlPlaneError
+from endpoints.transports.base import Reply
 from messaging.intake.commit import store_planned
 from messaging.intake.directory import DIRECTORY
 from messaging.intake.envelope import Draft
+from messaging.intake.fields import is_media_type
 from messaging.intake.plan import Planned, plan
 from messaging.models import MessageType
 from messaging.store import Claim
@@ -26,6 +28,14 @@ class Response:
     claim: Claim
     content_type: str
     body: bytes
+
+
+def answer_of(claim: Claim, reply: Reply) -> Response | None:
+    """Return what a receiver answered to a request, over whichever protocol; None of what is no request, or was cut."""
+    if claim.message_type != MessageType.REQUEST or reply.truncated:
+        return None
+    given = next((value for name, value in reply.headers.items() if name.lower() == "content-type"), "")
+    return Response(claim, given if is_media_type(given) else "application/octet-stream", reply.body)
 
 
 def store_responses(responses: Sequence[Response]) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 
-from messaging.engine import record
+from messaging.engine import recovery
 
 SWEEPS = 10
 ANYWAY_S = 5.0
@@ -26,8 +26,8 @@ class Sweeper:
             return
         self._swept_at = time.monotonic()
         for _ in range(SWEEPS):  # a full one may have left some; the renewal of leases is not kept waiting for all
-            found = await self._in_database(record.sweep)
+            found = await self._in_database(recovery.sweep)
             if found:
                 self._on_found()
-            if found is None or found < record.SWEEP:
+            if found is None or found < recovery.SWEEP:
                 return

@@ -33,12 +33,20 @@ class Budget:
     throttled_since: datetime | None
 
 
+UNSENT_S = 0.25  # whoever claims it again sees who is there before
 DEAD_REASONS = {
     ErrorClass.BLOCKED_ADDRESS.value: Reason.ADDRESS.value,
     ErrorClass.TRANSFORM.value: Reason.TRANSFORM.value,
 }
 # What a rule says of an answer that no error came with.
 RULED = {"retry": Advice.RETRY, "dead": Advice.DEAD, "throttled": Advice.THROTTLED}
+
+
+# What was not for the receiver to say, with how the attempt ended ("" for none at all) and what it waits for.
+NOT_SPENT = {
+    Advice.STOPPED: (Outcome.CUT.value, Reason.RETRYING.value, 0.0),
+    Advice.UNSENT: ("", Reason.NO_CLIENT.value, UNSENT_S),
+}
 
 
 def judge(
@@ -56,6 +64,8 @@ def judge(
     """
     if ruled == "delivered" or (ruled is None and isinstance(result, Reply)):
         return Verdict(Outcome.DELIVERED.value, State.DELIVERED.value, Reason.SENT.value)
+    if isinstance(result, TransportError) and result.advice in NOT_SPENT:
+        return _not_spent(result, budget)
     error_class, error, advice, retry_after_s = _failure(result, ruled)
     if advice is Advice.THROTTLED:
         return _throttled(error_class, error, budget, now, throttled_delay_s(retry_after_s, jitter))
@@ -68,11 +78,11 @@ def judge(
             error,
             is_gone=advice is Advice.GONE,
         )
-    spent = budget.attempts + 1
+    spent, outcome = budget.attempts + 1, (Outcome.CUT if advice is Advice.CUT else Outcome.RETRY).value
     if spent >= budget.max_attempts:
-        return Verdict(Outcome.RETRY.value, State.DEAD.value, Reason.EXHAUSTED.value, error_class, error)
+        return Verdict(outcome, State.DEAD.value, Reason.EXHAUSTED.value, error_class, error)
     wait_s = delay_s(spent, schedule_s, jitter, retry_after_s)
-    return Verdict(Outcome.RETRY.value, State.PENDING.value, Reason.RETRYING.value, error_class, error, wait_s)
+    return Verdict(outcome, State.PENDING.value, Reason.RETRYING.value, error_class, error, wait_s)
 
 
 def _failure(result: Reply | TransportError, ruled: str | None) -> tuple[str, str, Advice, float | None]:
@@ -83,6 +93,20 @@ def _failure(result: Reply | TransportError, ruled: str | None) -> tuple[str, st
     status = f" {result.status_code}" if result.status_code is not None else ""
     error_class = ErrorClass.THROTTLED if ruled == "throttled" else ErrorClass.NACK
     return error_class.value, f"answer{status} means '{ruled}' by a rule of the endpoint", RULED[ruled or "dead"], None
+
+
+def _not_spent(result: TransportError, budget: Budget) -> Verdict:
+    outcome, reason, delay_s = NOT_SPENT[result.advice]
+    return Verdict(
+        outcome,
+        State.PENDING.value,
+        reason,
+        result.error_class.value,
+        result.detail,
+        delay_s,
+        is_spent=False,
+        throttled_since=budget.throttled_since,
+    )
 
 
 def _throttled(error_class: str, error: str, budget: Budget, now: datetime, wait_s: float) -> Verdict:

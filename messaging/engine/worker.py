@@ -8,24 +8,24 @@ changed: the registry, the breakers, the processes that share the caps.
 
 import asyncio
 import time
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 import structlog
 
 from endpoints.ids import new_id
 from endpoints.models import Breaker
+from endpoints.transports import protocols_claimed_by
 from messaging import store
 from messaging.engine import holding, judging, record
 from messaging.engine.crowd import Crowd
-from messaging.engine.database import Database
-from messaging.engine.doors import Interface, Registry, Retiring, read, take_over
+from messaging.engine.database import Database, hurry
+from messaging.engine.doors import DELIVER, Interface, Registry, Retiring, read, take_over
 from messaging.engine.gates import Gates
 from messaging.engine.lane import Lane
 from messaging.engine.lanes import Lanes
 from messaging.engine.marking import Marker, Step
 from messaging.engine.record import Ended, Wanted
+from messaging.engine.rounds import EVERY_S, make_rounds
 from messaging.engine.shares import Shares
 from messaging.engine.sharing import Target
 from messaging.engine.sweeping import Sweeper
@@ -35,19 +35,18 @@ from messaging.wakeups import DONE, DUE, Listener, Notifier
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.5  # how late a due time may be noticed when no hint came
-TEND_S = 0.25
 LOOK_S = 0.5
 SWEEP_S = 1.0
 READ_AGAIN_S = 30.0  # a change made on a host whose clock is behind does not show in the stamp
-SEND_CUT_S = 20.0
+SEND_CUT_S, WRITE_CUT_S = 20.0, 23.0  # after `stop`: what is on its way is broken off, and what ended is left
 MAX_ENDED = 1000
 
 
 class Worker:
-    """Run it with `run`, end it with `stop`; one per process."""
+    """Run it with `run`, end it with `stop`; one per process and claimer (see `Transport.CLAIMED_BY`)."""
 
-    def __init__(self, lease_s: float) -> None:
-        self._lease_s = lease_s
+    def __init__(self, lease_s: float, claimer: str = DELIVER) -> None:
+        self._lease_s, self._claimer, self._protocols = lease_s, claimer, protocols_claimed_by(claimer)
         # SQLite has one writer: one transaction for all. On PostgreSQL no claim waits until what ended is on the disk.
         self._database = Database("engine-database")
         self._ledger = Database("engine-ledger") if store.is_postgresql() else self._database
@@ -55,7 +54,7 @@ class Worker:
         self._lanes = Lanes(self._report)
         shares = Shares(new_id())
         self._gates = Gates(shares)
-        self._crowd = Crowd(shares, self._gates.loads, self._try, lease_s)
+        self._crowd = Crowd(shares, self._gates.loads, self._try, lease_s, claimer)
         self._tally = judging.Tally()
         self._looked_at: datetime | None = None
         self._seen_at = float("-inf")  # on the monotonic clock
@@ -64,7 +63,7 @@ class Worker:
         self._ended: list[Ended] = []
         self._released: list[Target] = []  # where an end let the next of its ordering key go
         self._stopping = asyncio.Event()
-        self._drained = False
+        self._drained, self._cut_at = False, float("inf")
         self._wake = Listener(DUE)
         self._news = asyncio.Event() if self._is_apart else self._wake.event  # something ended
         self._done = Notifier(DONE)
@@ -74,6 +73,8 @@ class Worker:
 
     def stop(self) -> None:
         """Claim nothing more, let what is on its way end, then return from `run`."""
+        self._cut_at = min(self._cut_at, time.monotonic() + WRITE_CUT_S)
+        hurry()
         self._stopping.set()
         self._wake.event.set()
 
@@ -136,7 +137,9 @@ class Worker:
     def _wanted(self) -> Wanted:
         """Return what to claim: nothing when we were silent for so long that others may have taken over our part."""
         is_idle = self._is_stopped or self._crowd.is_silent
-        return Wanted() if is_idle else Wanted(self._lanes.rooms(), trials=self._gates.to_try())
+        return (
+            Wanted() if is_idle else Wanted(self._lanes.rooms(), protocols=self._protocols, trials=self._gates.to_try())
+        )
 
     async def _turn(self, batch: list[Ended], wanted: Wanted, database: Database | None = None) -> None:
         """Hand what ended to the database, and what it leases to the lanes."""
@@ -148,7 +151,7 @@ class Worker:
         turned = await (database or self._database).call(record.turn, batch, wanted, self._lease_s, self._tally, dirty)
         if turned is None:
             # Our leases outlive a short outage; what a longer one costs is a second try, not the message.
-            if batch and self._drained:
+            if batch and self._drained and time.monotonic() > self._cut_at:
                 log.error("stopped_unwritten", count=len(self._ended))
                 self._ended.clear()
             return
@@ -175,30 +178,23 @@ class Worker:
 
     async def _tend(self) -> None:
         """Do what must be done every so often, whatever else goes on."""
-        schedule: list[tuple[float, Callable[[], Any]]] = [
+        schedule = (
             (self._lease_s / 3, self._renew),
             (LOOK_S, self._look),
-            (TEND_S, self._attend),
+            (EVERY_S, self._attend),
             (SWEEP_S, self._sweeper.step),
             (SWEEP_S, self._mark),
-        ]
-        last = dict.fromkeys(range(len(schedule)), float("-inf"))  # at once: what the last one left may be over
-        measured = time.monotonic()
-        while True:
-            await asyncio.sleep(TEND_S)
-            now = time.monotonic()
-            if self._gates.tick():
-                self._wake.event.set()
-            for lane in self._lanes.all():
-                lane.measure(now - measured)
-                lane.put()
-                if not lane.capacity or lane.is_lapsed:
-                    await self._give_back(lane)
-            measured = now
-            for index, (every_s, act) in enumerate(schedule):
-                if now - last[index] > every_s - TEND_S / 2:  # the nearest time we pass here
-                    last[index] = now
-                    await act()
+        )
+        await make_rounds(self._look_after_lanes, schedule)
+
+    async def _look_after_lanes(self, elapsed_s: float) -> None:
+        if self._gates.tick():
+            self._wake.event.set()
+        for lane in self._lanes.all():
+            lane.measure(elapsed_s)
+            lane.put()
+            if not lane.capacity or lane.is_lapsed:
+                await self._give_back(lane)
 
     async def _renew(self) -> None:
         tokens = self._lanes.tokens() | {ended.finish.token for ended in self._ended}
@@ -222,7 +218,7 @@ class Worker:
 
     async def _follow_registry(self, stamp: str) -> None:
         """Take changed endpoints over: new transports for what changed, none for what may not be sent to."""
-        fresh = await self._try(read, stamp, self._registry, self._gates)
+        fresh = await self._try(read, stamp, self._registry, self._gates, self._claimer)
         if fresh is None:
             return
         self._read_again_at = time.monotonic() + READ_AGAIN_S
@@ -262,7 +258,7 @@ class Worker:
         self._lanes.use({} if self._is_stopped else self._registry.doors)
         held: dict[Interface, Step] = holding.holds(self._registry)
         for interface, doors in self._registry.doors.items():
-            if doors and all(door.gate.is_open for door in doors):
+            if doors and all(door.gate.is_open for door in doors) and interface not in self._registry.elsewhere:
                 held[interface] = holding.hold_behind_breaker
         self._marker.follow(held, changed, is_first=is_first)
         self._wake.event.set()
@@ -280,14 +276,13 @@ class Worker:
         self._marker.limit(self._lanes.rate_bound())
 
     async def _give_back(self, lane: Lane) -> None:
-        unsent = lane.take_unsent()
-        if unsent:
+        if unsent := lane.take_unsent():
             await self._try(record.release, unsent)
 
     async def _drain(self) -> None:
-        for lane in self._lanes.all():
-            await self._give_back(lane)
-        await asyncio.gather(*(lane.drain(SEND_CUT_S) for lane in self._lanes.all()))
+        lanes = self._lanes.all()
+        unsent = [claim for lane in lanes for claim in lane.take_unsent()]  # at once: each call may be in vain
+        await asyncio.gather(self._try(record.release, unsent), *(lane.drain(SEND_CUT_S) for lane in lanes))
 
     async def _close(self) -> None:
         self._wake.close()

@@ -11,6 +11,7 @@ from django.db import transaction
 from endpoints.errors import ControlPlaneError, Refused
 from endpoints.ids import new_key, new_name
 from messaging import store
+from messaging.intake.heartbeats import HEARTBEAT, LAST_SEEN
 from messaging.intake.plan import Owed, Planned
 from messaging.models import Reason, State
 
@@ -42,6 +43,7 @@ def store_planned(planned: Sequence[Planned]) -> list[Answer]:
         answers, fresh = _sort_out(planned, now)
         if fresh:
             _insert([planned[index] for index in fresh], [answers[index] for index in fresh], positions, now)
+    LAST_SEEN.note(planned)
     return answers
 
 
@@ -155,7 +157,8 @@ def _message_row(position: int, item: Planned, message_id: str, now: datetime) -
         draft.max_retries,
         item.size,
         item.fingerprint,
-        not item.owed and draft.target_system != [],
+        # A heartbeat that names nobody has done its work by being here.
+        not item.owed and draft.target_system != [] and draft.message_type != HEARTBEAT,
         now,
     )
 

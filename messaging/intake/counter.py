@@ -1,6 +1,8 @@
 """The counter behind every way in: drafts are planned, stored with what others bring, and answered once durable."""
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from endpoints.access.principal import Principal
 from endpoints.errors import ControlPlaneError
@@ -10,6 +12,19 @@ from messaging.intake.envelope import Draft
 from messaging.intake.fields import BROADCAST
 from messaging.intake.plan import Planned, plan_or_error, slugs_of
 from messaging.intake.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class HandedIn:
+    """Drafts on their way: some may be refused already, the others are durable once `stored` is done."""
+
+    planned: Sequence[Planned | ControlPlaneError]
+    stored: "asyncio.Future[list[Answer]]"
+
+    def answers(self) -> list[Answer]:
+        """Return an answer for each draft, in order; call it when `stored` is done."""
+        stored = iter(self.stored.result())
+        return [item if isinstance(item, ControlPlaneError) else next(stored) for item in self.planned]
 
 
 class Intake:
@@ -36,15 +51,28 @@ class Intake:
         Waits for room for `patience_s`; raises Overloaded or LimitExceeded when there was none, and what
         kept all of them from being stored.
         """
-        planned = await self._plan(drafts, principal)
-        stored: Iterator[Answer] = iter(())
-        if good := [item for item in planned if isinstance(item, Planned)]:
-            stored = iter(await self._writer.submit_patiently(good, principal.label, patience_s))
-        answers = [item if isinstance(item, ControlPlaneError) else next(stored) for item in planned]
+        handed = await self.hand_in(drafts, principal, patience_s)
+        await handed.stored
+        answers = handed.answers()
         unstored = [item for item in answers if isinstance(item, ControlPlaneError) and item.status >= 500]
         if len(unstored) == len(answers):
             raise unstored[0]
         return answers
+
+    async def hand_in(
+        self, drafts: Sequence[Draft | ControlPlaneError], principal: Principal, patience_s: float = 0.0
+    ) -> "HandedIn":
+        """Return as soon as the drafts have their place in line: what is handed in after them is stored after them.
+
+        Waits for room for `patience_s`; raises Overloaded or LimitExceeded when there was none.
+        """
+        planned = await self._plan(drafts, principal)
+        good = [item for item in planned if isinstance(item, Planned)]
+        if good:
+            return HandedIn(planned, await self._writer.submit_when_room(good, principal.label, patience_s))
+        nothing: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        nothing.set_result([])
+        return HandedIn(planned, nothing)
 
     async def _plan(
         self, drafts: Sequence[Draft | ControlPlaneError], principal: Principal

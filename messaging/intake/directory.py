@@ -10,8 +10,11 @@ from django.db import DatabaseError
 from django.db.models.functions import Now
 
 from endpoints.edge.database_threads import DatabaseThreads
-from endpoints.errors import Overloaded
+from endpoints.errors import Overloaded, Refused
 from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState, Maintenance, System, SystemState
+from endpoints.transports import transport_class
+from endpoints.transports.base import Unfit
+from messaging.models import Presence
 
 Found = TypeVar("Found")
 
@@ -29,6 +32,8 @@ class Interface:
     is_paused: bool
     is_maintained: bool  # its system is in a window of maintenance
     is_broken: bool  # each endpoint that is in use has an open breaker
+    is_for_clients: bool  # only connected clients can take what is sent to it
+    unfit: tuple[Unfit, ...] = ()  # what each of its endpoints says of a payload; empty when one of them takes all
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Party:
     search_keys: tuple[tuple[str, str], ...]
     is_retired: bool
     interfaces: dict[str, Interface]
+    clients: frozenset[str] = frozenset()  # recipients whose clients are connected; "" for those without one
 
     def accepts(self, source: "Party") -> bool:
         """Say whether `source` may send here: named itself or by team; else the own team, or all if there is none."""
@@ -97,7 +103,7 @@ class Directory:
 
 
 def load(slugs: set[str]) -> dict[str, Party]:
-    """Read the parties named `slugs` from the registry, in four queries."""
+    """Read the parties named `slugs` from the registry, in four queries, one more where clients connect."""
     systems = System.objects.filter(slug__in=slugs).select_related("owner")
     is_stopped = EmergencyStop.objects.exists()
     maintained = set(Maintenance.objects.at(Now()).filter(system__slug__in=slugs).values_list("system", flat=True))
@@ -106,12 +112,32 @@ def load(slugs: set[str]) -> dict[str, Party]:
     for endpoint in found.order_by("tier", "name"):
         if "deliver" in endpoint.use:
             doors.setdefault(endpoint.system_id, {}).setdefault(endpoint.interface, []).append(endpoint)
+    clients = _clients({system_id for system_id, found in doors.items() if any(map(_is_for_clients, found.values()))})
     return {
         system.slug: _party(
-            system, doors.get(system.pk, {}), is_stopped=is_stopped, is_maintained=system.pk in maintained
+            system,
+            doors.get(system.pk, {}),
+            frozenset(clients.get(system.pk, ())),
+            is_stopped=is_stopped,
+            is_maintained=system.pk in maintained,
         )
         for system in systems
     }
+
+
+def _is_for_clients(endpoints: list[Endpoint]) -> bool:
+    usable = [endpoint for endpoint in endpoints if endpoint.state == EndpointState.ENABLED]
+    return bool(usable) and all(transport_class(endpoint.protocol).CLAIMED_BY == "gateway" for endpoint in usable)
+
+
+def _clients(system_ids: set[int]) -> dict[int, set[str]]:
+    """Return {system id: recipients whose clients are connected} of these systems."""
+    found: dict[int, set[str]] = {}
+    if system_ids:
+        present = Presence.objects.filter(system__in=system_ids, until__gt=Now())
+        for system_id, recipient in present.values_list("system", "recipient"):
+            found.setdefault(system_id, set()).add(recipient)
+    return found
 
 
 def broadcast_slugs() -> set[str]:
@@ -119,7 +145,14 @@ def broadcast_slugs() -> set[str]:
     return set(System.objects.filter(accepts_broadcast=True).values_list("slug", flat=True))
 
 
-def _party(system: System, doors: dict[str, list[Endpoint]], *, is_stopped: bool, is_maintained: bool) -> Party:
+def _party(
+    system: System,
+    doors: dict[str, list[Endpoint]],
+    clients: frozenset[str],
+    *,
+    is_stopped: bool,
+    is_maintained: bool,
+) -> Party:
     return Party(
         id=system.pk,
         slug=system.slug,
@@ -130,6 +163,7 @@ def _party(system: System, doors: dict[str, list[Endpoint]], *, is_stopped: bool
         max_message_bytes=system.max_message_bytes,
         search_keys=tuple((key["name"], key["from"]) for key in system.search_keys),
         is_retired=system.state == SystemState.RETIRED,
+        clients=clients,
         interfaces={
             name: Interface(
                 name=name,
@@ -139,15 +173,33 @@ def _party(system: System, doors: dict[str, list[Endpoint]], *, is_stopped: bool
                 or system.state == SystemState.PAUSED
                 or not any(endpoint.state == EndpointState.ENABLED for endpoint in endpoints),
                 is_maintained=is_maintained,
+                unfit=_unfit(endpoints),
                 is_broken=all(
                     hasattr(endpoint, "breaker") and endpoint.breaker.state != BreakerState.CLOSED
                     for endpoint in endpoints
                     if endpoint.state == EndpointState.ENABLED
                 ),
+                is_for_clients=_is_for_clients(endpoints),
             )
             for name, endpoints in doors.items()
         },
     )
+
+
+def _unfit(endpoints: list[Endpoint]) -> tuple[Unfit, ...]:
+    """Return what tells of payloads that none of these endpoints can carry; nothing as soon as one carries all."""
+    found: list[Unfit] = []
+    for endpoint in endpoints:
+        if endpoint.state == EndpointState.DISABLED:
+            continue
+        try:
+            tells = transport_class(endpoint.protocol).unfit(endpoint.config)
+        except Refused:  # a protocol of yesterday: what becomes of its deliveries the engine says
+            tells = None
+        if tells is None:
+            return ()
+        found.append(tells)
+    return tuple(found)
 
 
 DIRECTORY = Directory()

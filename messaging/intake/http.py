@@ -113,7 +113,7 @@ class HttpIntake:
 
     async def _answer(self, scope: Scope, body: Body) -> tuple[int, bytes]:
         headers: Headers = dict(scope["headers"])
-        token = _token(headers)
+        token = token_of(headers)
         principal = remembered(token) or await aauthenticate(token)
         roles.require(principal, "messages", "create")  # before a body is read for one who may not send
         query = scope.get("query_string", b"")
@@ -203,7 +203,7 @@ class HttpIntake:
         return 202, tally.body()
 
 
-def _token(headers: Headers) -> str:
+def token_of(headers: Headers) -> str:
     """Return the caller's key or token; raises Unauthenticated."""
     given = headers.get(b"authorization", b"")
     if given.startswith(b"Bearer cp_") and b"x-api-key" not in headers:  # nearly always

@@ -63,6 +63,8 @@ def plan(draft: Draft, principal: Principal, parties: dict[str, Party], broadcas
         else:
             found = [_owed_to(target, source, parties, principal, draft)]
         owed |= {(one.system_id, one.interface): one for one in found}
+    if draft.target_system is not None and len(draft.target_system) == 1 and draft.target_system[0] != BROADCAST:
+        _check_fit(draft, draft.target_system[0], parties)
     for name, path in source.search_keys:
         extract(draft, name, path)
     is_compared = bool(draft.message_id or draft.idempotency_key)
@@ -104,6 +106,16 @@ def _owed_to(target: str, source: Party, parties: dict[str, Party], principal: P
     return _owed_by(party, interface or "main", draft)
 
 
+def _check_fit(draft: Draft, target: str, parties: dict[str, Party]) -> None:
+    """Raise Refused when the only target can never be sent this payload: its sender can still do something about it."""
+    slug, _, interface = target.partition("/")
+    door = parties[slug].interfaces[interface or "main"]
+    if door.unfit and not door.is_disabled:
+        faults = [tells(draft.payload) for tells in door.unfit]
+        if all(faults):
+            raise Refused(f"{slug} cannot be sent this payload: {faults[0]}", code="unfit")
+
+
 def _takes_broadcast(party: Party, source: Party) -> bool:
     return party.id != source.id and "main" in party.interfaces and party.accepts(source)
 
@@ -113,12 +125,12 @@ def _owed_by(party: Party, interface: str, draft: Draft) -> Owed:
     if door is None:
         known = ", ".join(sorted(party.interfaces)) or "none: register an endpoint first"
         raise Refused(f"{party.slug} has no interface '{interface}'; it has {known}", code="unknown_system")
-    state, reason = (State.SKIPPED, Reason.RETIRED) if party.is_retired else _start(door, draft)
+    state, reason = (State.SKIPPED, Reason.RETIRED) if party.is_retired else _start(door, draft, party)
     tries = door.max_attempts if draft.max_retries is None else min(door.max_attempts, draft.max_retries + 1)
     return Owed(party.id, interface, str(state), str(reason), tries)
 
 
-def _start(door: Interface, draft: Draft) -> tuple[str, str]:
+def _start(door: Interface, draft: Draft, party: Party) -> tuple[str, str]:
     if door.is_disabled:
         return State.SKIPPED.value, Reason.DISABLED.value
     if door.is_paused:
@@ -127,6 +139,8 @@ def _start(door: Interface, draft: Draft) -> tuple[str, str]:
         return State.PENDING.value, Reason.MAINTENANCE.value
     if door.is_broken and not draft.deliver_at:
         return State.PENDING.value, Reason.BREAKER.value
+    if door.is_for_clients and draft.recipient not in party.clients and not draft.deliver_at:
+        return State.PENDING.value, Reason.NO_CLIENT.value
     return State.PENDING.value, (Reason.SCHEDULED if draft.deliver_at else Reason.NEW).value
 
 

@@ -85,13 +85,15 @@ class Writer:
         self._queue.put(submission)
         return submission.answers
 
-    async def submit_patiently(self, planned: Sequence[Planned], caller: str, patience_s: float) -> list[Answer]:
+    async def submit_when_room(
+        self, planned: Sequence[Planned], caller: str, patience_s: float
+    ) -> "asyncio.Future[list[Answer]]":
         """Submit as soon as there is room; raises what `submit` does when there is none for `patience_s`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience_s
         while True:
             try:
-                return await self.submit(planned, caller)
+                return self.submit(planned, caller)
             except (Overloaded, LimitExceeded):
                 if loop.time() >= deadline:
                     raise

@@ -12,7 +12,7 @@ from django.db.models import Count, Q, QuerySet
 
 from endpoints.access.principal import Principal
 from endpoints.edge.filters import parsed_lists, read
-from endpoints.edge.walks import Cursor, Order, Walk
+from endpoints.edge.walks import Cursor, Order, Walk, Way
 from endpoints.edge.walks import read as read_along
 from messaging import walks
 from messaging.filters import DELIVERIES
@@ -22,6 +22,7 @@ from messaging.jobs.keys import KeySelection
 from messaging.models import Delivery, Job, JobAction
 
 ORDER = Order("created_at", "message_id", descending=False)
+LOOK = 5_000  # rows of one way that are looked at while somebody waits
 Lists = Mapping[str, list[str]]
 
 
@@ -60,7 +61,7 @@ class Selection:
 
     def count(self, most: int | None) -> int:
         """Return how many there are, counting no further than `most`."""
-        rows = self._along_index()
+        rows = self._along_index(self._walk())
         return rows.count() if most is None else rows[:most].count()
 
     def examples(self, number: int) -> list[Delivery]:
@@ -71,24 +72,45 @@ class Selection:
         )
         return list(shown.defer("message__payload").order_by("message_id", "pk"))
 
-    def states(self, most: int) -> dict[str, int]:
-        """Return how many of the first `most` are in which state."""
+    def states(self, most: int) -> tuple[dict[str, int], bool]:
+        """Return how many of the first `most` are in which state, and whether a bounded look saw them all.
+
+        It ends after `most` rows of each way where an index answers the filter, else after LOOK.
+        """
+        own = walks.deliveries(parsed_lists(DELIVERIES, self.filter, read), self.principal, ORDER)
+        walk, look = (self._walk(), LOOK) if own.checks else (own, most)
+        ends: list[int] = []
+        for way in walk.ways:
+            rows, at = _of(way)
+            ends += rows.order_by(at).values_list(at, flat=True)[look : look + 1]
+        place = min(ends, default=None)
         counts = {str(state): Count("pk", filter=Q(state=state)) for state in self.action.states}
-        found = self._along_index()[:most].aggregate(**counts)
-        return {state: count for state, count in found.items() if count}
+        found = self._along_index(walk, place)[:most].aggregate(**counts)
+        return {state: count for state, count in found.items() if count}, place is None
 
     def _walk(self) -> Walk:
         given = parsed_lists(DELIVERIES, self.filter, read)
         # The states an action is for lead to its rows by index, where the filter names none.
         return walks.deliveries({"state": list(self.action.states), **given}, self.principal, ORDER)
 
-    def _along_index(self) -> QuerySet[Any]:
-        """Return the rows, in the words that let a database find them by the index that leads to them."""
-        found = [
-            way.condition if way.abroad is None else Q(message_id__in=way.abroad.order_by().values(way.at))
-            for way in self._walk().ways
-        ]
-        return self.rows().filter(reduce(or_, found)).order_by() if found else self.rows().none()
+    def _along_index(self, walk: Walk, place: int | None = None) -> QuerySet[Any]:
+        """Return the rows up to a place, in the words that let a database find them by the index that leads to them."""
+        found = []
+        for way in walk.ways:
+            rows, at = _of(way)
+            bounded = rows.order_by() if place is None else rows.filter(**{f"{at}__lte": place}).order_by()
+            found.append(way.condition if way.abroad is None else Q(message_id__in=bounded.values(at)))
+        if not found:
+            return self.rows().none()
+        rows = self.rows().filter(reduce(or_, found)).order_by()
+        return rows if place is None else rows.filter(message_id__lte=place)
+
+
+def _of(way: Way) -> tuple[QuerySet[Any], str]:
+    """Return the rows that a way leads along, and which of their fields is a position."""
+    if way.abroad is None:
+        return Delivery.objects.filter(way.condition), "message_id"
+    return way.abroad, way.at
 
 
 # Actions on something else than deliveries that a filter finds.

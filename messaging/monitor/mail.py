@@ -28,7 +28,7 @@ def send(notice: Notice) -> None:
         raise MailError("no mail server is configured: set EMAIL_URL")
     text = str(notice.payload["text"])
     message = EmailMessage(
-        subject=text.partition("\n")[0][:LONGEST_SUBJECT],
+        subject=_subject(text),
         body=text,
         from_email=settings.DEFAULT_FROM_EMAIL,
         to=[notice.target.email],
@@ -39,6 +39,12 @@ def send(notice: Notice) -> None:
         message.send()
     except (smtplib.SMTPException, OSError, TransportError) as exc:
         raise MailError(f"{type(exc).__name__}: {exc}") from exc
+
+
+def _subject(text: str) -> str:
+    """Return the first line, fit for a header: what an error said may hold control characters, a bare CR among them."""
+    line = text.partition("\n")[0]
+    return " ".join("".join(char if char.isprintable() else " " for char in line).split())[:LONGEST_SUBJECT]
 
 
 def _connection() -> Any:

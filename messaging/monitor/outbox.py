@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from endpoints.access import audit
 from endpoints.access.principal import Principal
@@ -157,6 +157,8 @@ class Mailer:
         try:
             for pk in ids:
                 self._mail(pk)
+        except DatabaseError as exc:  # away, or busy: each is leased, or due as before
+            log.warning("mail_database_failed", error=str(exc))
         finally:
             connection.close()
 
@@ -167,11 +169,16 @@ class Mailer:
         notice = Notice.objects.filter(pk=pk).select_related("target", "incident").first() if mine else None
         if notice is None or notice.target is None:
             return
-        _fill(notice, now)
         try:
+            _fill(notice, now)
             self._send(notice)
         except mail.MailError as exc:
             log.warning("mail_failed", notice=str(pk), error=str(exc))
             put_off(pk, str(exc), store.now())
+        except DatabaseError:
+            raise
+        except Exception as exc:  # a bug, with this one: it counts as a try, and the others go out
+            log.exception("mail_broken", notice=str(pk))
+            put_off(pk, f"it could not be made into a mail: {type(exc).__name__}", store.now())
         else:
             _mark(notice, store.now())

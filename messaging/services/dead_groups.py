@@ -5,7 +5,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
+from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Sum, Value, When
+from django.db.models.functions import Left, StrIndex
 
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
@@ -18,6 +19,8 @@ from messaging.services import deliveries, jobs
 MOST_AT_ONCE = 1_000  # resolved while the caller waits
 MOST_UNGROUPED = 5_000  # more says nothing more
 EXAMPLES = 10
+_BREAK = StrIndex("signature", Value("\n"))
+FIRST_LINE = Case(When(signature__contains="\n", then=Left("signature", _BREAK - 1)), default=F("signature"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,13 @@ class Resolved:
 
 
 def groups(principal: Principal) -> QuerySet[DeadGroup]:
-    """Return the groups the principal may see, with what they are shown with."""
-    return DeadGroup.objects.visible_to(principal).select_related("system", "system__owner")
+    """Return the groups the principal may see, with what they are shown with.
+
+    `shown` is the signature as far as it is theirs to read, and to search: what the answer's
+    body said stands behind its first line, for those who may read payloads.
+    """
+    rows = DeadGroup.objects.visible_to(principal).select_related("system", "system__owner")
+    return rows.annotate(shown=F("signature") if principal.may("operator") else FIRST_LINE)
 
 
 def members(group: DeadGroup) -> QuerySet[Any]:

@@ -152,7 +152,10 @@ def has_targets() -> bool:
 
 
 def _may_see(notice: Notice, principal: Principal) -> bool:
-    return notice.target is None or principal.sees_team(notice.target.team_id)
+    """Say whether it was for the principal's team; whose a deleted target was, only those know who see every team."""
+    if notice.target is None:
+        return principal.team_ids is None
+    return principal.sees_team(notice.target.team_id)
 
 
 def _last_said(breaker: Breaker) -> str:

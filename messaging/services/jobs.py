@@ -25,7 +25,7 @@ from messaging.jobs.selection import Selection
 from messaging.models import OPEN_JOBS, Delivery, Job, JobAction, JobState, Message
 from messaging.wakeups import JOBS, Notifier
 
-COUNTED = 100_000  # exactly; what is more is counted by the runner
+COUNTED = 100_000  # exactly, where an index answers; what is more is counted by the runner
 EXAMPLES = 5
 SLOWEST, FASTEST = 0.01, 100_000.0
 Told = dict[str, list[Any]]  # what changed, for the audit
@@ -55,10 +55,10 @@ class Progress:
 def preview(action: str, given: Any, *, by: Principal, everything: bool = False) -> Preview:
     """Return what a job would do now; raises as `create` does."""
     selection = _selection(action, given, by, everything=everything)
-    states = selection.states(COUNTED + 1)
+    states, is_all = selection.states(COUNTED + 1)
     count = sum(states.values())
     shown = {state: min(number, COUNTED) for state, number in states.items()}
-    return Preview(min(count, COUNTED), count <= COUNTED, shown, selection.examples(EXAMPLES))
+    return Preview(min(count, COUNTED), is_all and count <= COUNTED, shown, selection.examples(EXAMPLES))
 
 
 def create(
@@ -76,12 +76,13 @@ def create(
     fingerprint = hashlib.sha256(mark).hexdigest()
     if found := _open(fingerprint):
         return found, False
-    count = selection.count(COUNTED + 1)
+    states, is_all = selection.states(COUNTED + 1)
+    count = sum(states.values())
     job = Job(
         action=action,
         filter=selection.filter,
         rate_per_s=rate_per_s,
-        total=count if count <= COUNTED else None,
+        total=count if is_all and count <= COUNTED else None,  # else the runner counts them
         upto=selection.upto,
         fingerprint=fingerprint,
         team_ids=teams,

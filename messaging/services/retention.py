@@ -21,7 +21,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from messaging import store
-from messaging.models import OPEN_STATES, Attempt, Delivery, IdempotencyKey, Message, RetentionMark, Rollup, State
+from messaging.models import OPEN_STATES, Attempt, Delivery, IdempotencyKey, Job, Message, RetentionMark, Rollup, State
 from messaging.pace import MOST, Pace
 from messaging.totals import fold
 
@@ -47,6 +47,8 @@ def prune(progress: Progress = lambda what, count: None, *, now: datetime | None
     fold()  # a count that goes must be in the totals
     minutes = Rollup.objects.filter(minute__lt=kept).order_by("minute")
     gone["rollups"] = _delete(minutes, partial(progress, "rollups"))
+    jobs = Job.objects.filter(finished_at__lt=kept).order_by("finished_at")  # those that are open have not ended
+    gone["jobs"] = _delete(jobs, partial(progress, "jobs"))
     keys = IdempotencyKey.objects.filter(created_at__lt=now - IDEMPOTENCY_KEPT).order_by("created_at")
     gone["idempotency keys"] = _delete(keys, partial(progress, "idempotency keys"))
     return gone

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from django.db.models import Q
 
+from endpoints.access import roles
 from endpoints.access.principal import Principal
 from endpoints.models import ApiKey, System
 from messaging.models import RARE, Delivery, State
@@ -21,21 +22,24 @@ class Preview:
     sending: int
     dead: int  # unresolved dead letters of it: they could not be sent again
     sent_waiting: int  # deliveries from it that wait for others: they go on
-    keys: list[str]
+    key_count: int
+    keys: list[str]  # by name, for those who manage keys
     endpoints: int
 
 
 def preview(system: System, by: Principal) -> Preview:
     """Return what retiring `system` would end, and whom it would touch."""
     dependents = System.objects.visible_to(by).filter(depends_on=system).order_by("slug")
-    keys = ApiKey.objects.filter(system=system, revoked_at__isnull=True).order_by("name")
+    keys = ApiKey.objects.filter(system=system, revoked_at__isnull=True)
+    named = keys.visible_to(by) if roles.may(by, "keys", "list") else keys.none()
     return Preview(
         dependents=list(dependents.values_list("slug", flat=True)[:MOST_NAMED]),
         waits=waiting(system),
         sending=_counted(Q(state=State.SENDING, lease_until__isnull=False, system=system)),
         dead=_counted(Q(state=State.DEAD, system=system, resolved_at__isnull=True) & RARE),
         sent_waiting=_counted(Q(state=State.PENDING, message__source=system)),
-        keys=list(keys.values_list("name", flat=True)[:MOST_NAMED]),
+        key_count=keys.count(),
+        keys=list(named.order_by("name").values_list("name", flat=True)[:MOST_NAMED]),
         endpoints=system.endpoints.count(),
     )
 

@@ -14,7 +14,7 @@ from endpoints.services import emergency_stop
 from messaging import store
 from messaging.liveness import dies, is_alive, is_replaced
 from messaging.models import UNSETTLED, Delivery, Process, State
-from messaging.services import dead_groups, incidents, measuring, retention
+from messaging.services import dead_groups, incidents, listeners, measuring, retention
 
 NEEDED_ROLES = ("web", "deliver")
 # Whose rounds are watched, and what happens without them.
@@ -41,6 +41,8 @@ def status() -> dict[str, Any]:
     rows = list(Process.objects.filter(stopped_at__isnull=True))
     oldest_due_s = oldest_due(now)
     state, reasons = judge(rows, oldest_due_s, now, emergency_stop())
+    if shut := listeners.failed():
+        state, reasons = ("degraded" if state == "healthy" else state), [*reasons, *shut]
     return {
         "state": state,
         "reasons": reasons,

@@ -20,6 +20,7 @@ register = template.Library()
 
 register.filter("badge", display.badge)
 register.filter("when", display.when)
+register.filter("ago", display.ago)
 register.filter("span", display.span)
 register.filter("ms", display.milliseconds)
 register.filter("size", display.size)

@@ -110,6 +110,10 @@ def has_claimed(result: Any, arguments: tuple[Any, ...]) -> bool:
     return bool(result.claims)
 
 
+def any_claimed(result: Any, arguments: tuple[Any, ...]) -> bool:
+    return any(parcel.claims for parcel in result)
+
+
 def was_given_some(result: Any, arguments: tuple[Any, ...]) -> bool:
     return bool(arguments[0])
 
@@ -121,6 +125,13 @@ INTAKE_POINTS: dict[str, Plant] = {
     "before commit": after("messaging.store:put_idempotency_keys", always),
     "after commit, before ack": after("messaging.intake.writer:store_planned", always),
 }
+PULL_POINTS: dict[str, Plant] = {
+    "leased, before commit": after("messaging.store:claim", has_rows),
+    "leased, before answer": after("messaging.pulling.desk:lease", any_claimed),
+    "acked, before commit": after("messaging.store:finish", has_rows),
+    "acked, before answer": after("messaging.pulling.desk:settle", always),
+}
+WEB_POINTS = INTAKE_POINTS | PULL_POINTS
 ENGINE_POINTS: dict[str, Plant] = {
     "claimed, before commit": after("messaging.store:claim", has_rows),
     "after claim": after("messaging.engine.record:turn", has_claimed),
@@ -225,7 +236,7 @@ def main(point: str, nth: str, role: str, *options: str) -> None:
     if point in BUGS:
         BUGS[point]()
     else:
-        (INTAKE_POINTS if role == "web" else ENGINE_POINTS)[point](Fuse(point, int(nth)))
+        (WEB_POINTS if role == "web" else ENGINE_POINTS)[point](Fuse(point, int(nth)))
     if role == "web":
         sys.argv = [sys.argv[0], *options]
         import_module("controlplane.web").main()

@@ -1,5 +1,6 @@
 """Incidents over real processes: what breaks is told once, what heals is told once, whoever is killed meanwhile."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,10 @@ QUICK = {
     "CONTROLPLANE_INCIDENT_GATHER_S": "1",
 }
 HEALS_S = 60
+NOTICE = (
+    "INSERT INTO endpoints_notice (id, target_id, told, kind, round, payload, state, tries, next_at, error, created_at)"
+    " VALUES (?, ?, 'night', 'opened', 0, ?, 'pending', 0, '2026-01-01 00:00:00', '', '2026-01-01 00:00:00')"
+)
 
 
 @pytest.fixture
@@ -149,6 +154,24 @@ def test_a_mail_server_that_hangs_holds_up_no_other_notice(
         stack.kill("monitor")
 
     assert events(chat) == ["incident.opened", "incident.test"]
+
+
+def test_a_notice_that_cannot_be_mailed_says_so_and_holds_up_no_other(make_stack: MakeStack) -> None:
+    """A bug with one of them costs a try of that one, on the record; a line break in what failed breaks no header."""
+    with SmtpServer() as server:
+        stack = make_stack(**QUICK, EMAIL_URL=server.url)
+        stack.start("web")
+        answer = stack.api("POST", "notice-targets/", json={"email": "night@example.com"})
+        for payload in ("{}", orjson.dumps({"text": "OPEN: erp\rBcc: x@example.com\x07\nmore"}).decode()):
+            stack.sql(NOTICE, uuid.uuid4().hex, answer.json()["id"].replace("-", ""), payload)
+        stack.start("monitor")
+        [mail] = server.wait_for(1, HEALS_S)
+        broken = "SELECT tries, error FROM endpoints_notice WHERE state = 'pending'"
+        [found] = stack.wait_for(lambda: [row for row in stack.sql(broken) if row[0]], HEALS_S, "a counted try")
+
+    assert (mail["Subject"], mail["Bcc"]) == ("OPEN: erp Bcc: x@example.com", None)
+    assert tuple(found) == (1, "it could not be made into a mail: KeyError")
+    assert "mail_broken" in stack.log("monitor", 200)
 
 
 def test_a_parent_speaks_for_a_child_and_a_child_that_outlives_it_for_itself(

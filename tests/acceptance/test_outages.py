@@ -1,6 +1,7 @@
 """The database stops, is locked, or its disk is full: no ack is false, and all heals by itself."""
 
 import json
+import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +15,15 @@ import pytest
 from tests.acceptance.ledgers import Sender, compare, demand_balance, drain
 from tests.acceptance.link import Link
 from tests.acceptance.plain_server import PlainServer
+from tests.servers.answers import HANG, Answer
+from tests.servers.http import HttpReceiver
 from tests.servers.nginx import Nginx
 from tests.servers.postgres import FULL_AT, Postgres
 from tests.stack import Databases, Stack
 
 pytestmark = pytest.mark.timeout(600)
 DOWN_S = 4.0
+WRITES_S = 11.0  # longer than a connection is waited for otherwise
 Outage = Callable[[Stack], Any]  # a context manager: the outage lasts as long as it is entered
 
 
@@ -133,3 +137,44 @@ def test_an_outage_of_the_database_loses_nothing_and_heals(
     assert set(sender.refused) <= {(503, True)}
     assert all(process.poll() is None for process in stack.processes.values()), "it was to heal by itself"
     demand_balance(stack)
+
+
+def test_a_stop_during_an_outage_ends_in_time(
+    make_stack: Callable[..., Stack], http_receiver: HttpReceiver, stopped: Outage
+) -> None:
+    """Ten interfaces with sends on their way and more in hand: within 30 s, however long the database is away."""
+    http_receiver.answer(HANG)
+    stack = make_stack()
+    stack.start("web")
+    stack.start("deliver")
+    links = [Link(stack, http_receiver.url, max_in_flight=2, timeout_s=60) for _ in range(10)]
+    for link in links:
+        assert stack.api("POST", "messages/", json=[link.message() for _ in range(20)]).json()["accepted"] == 20
+    http_receiver.wait_for(20)
+    with stopped(stack):
+        begun = time.monotonic()
+        assert stack.terminate("deliver", timeout=120) == 0
+        took_s = time.monotonic() - begun
+
+    assert took_s <= 30
+
+
+def test_what_ends_while_a_process_stops_is_written_when_the_database_is_back(
+    make_stack: Callable[..., Stack], http_receiver: HttpReceiver, stopped: Outage
+) -> None:
+    """The receiver has it: a database that is away for a part of the stop costs no second send."""
+    stack = make_stack()
+    stack.start("web")
+    stack.start("deliver")
+    link = Link(stack, http_receiver.url)
+    http_receiver.answer(Answer(200, delay_s=1))
+    for number in range(3):
+        link.send(ordering_key=str(number))  # so that a crash of the server cannot lose that they were claimed
+    http_receiver.wait_for(3)
+    with stopped(stack):
+        stack.signal("deliver", signal.SIGTERM)
+        time.sleep(WRITES_S)
+    assert stack.processes.pop("deliver").wait(40) == 0
+
+    states = "SELECT state, count(*) FROM messaging_delivery GROUP BY state"
+    assert [tuple(row) for row in stack.sql(states)] == [("delivered", 3)]

@@ -93,7 +93,10 @@ def test_the_preview_names_dependents_keys_and_counts(shared_stack: Stack) -> No
     found = link.act(f"systems/{link.target}/retire/", {"dry_run": True})
 
     assert (found["dependents"], found["waits"], found["sending"]) == ([link.source], 7, 0)
-    assert (len(found["keys"]), found["endpoints"], found["dead"]) == (1, 1, 0)
+    assert (found["key_count"], len(found["keys"]), found["endpoints"], found["dead"]) == (1, 1, 1, 0)
+    path, body = f"systems/{link.target}/retire/", {"dry_run": True}
+    seen = shared_stack.api("POST", path, key=shared_stack.key("editor"), json=body).json()
+    assert (seen["key_count"], seen["keys"]) == (1, [])  # names of keys are for those who manage them
     assert system(link)["state"] == "paused"
     printed = shared_stack.command("retire", link.target, "--cancel", "--dry-run")
     assert link.source in printed.stdout

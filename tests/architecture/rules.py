@@ -15,6 +15,7 @@ BESIDE_FACE = {
     "endpoints.addresses": "the settings name zones, and one parser reads them",
     "endpoints.ids": "ids are made the same way everywhere",
     "endpoints.admin": "the pages of one site share their base classes",
+    "endpoints.api": "rows of one API are listed and changed alike",
     "endpoints.serializers": "every door reads as strictly as the registry's",
     "endpoints.pausing": "what is ended alike is asked for alike",
     "endpoints.management": "commands say what they are refused in the same way",
@@ -24,6 +25,8 @@ BESIDE_FACE = {
 ROOT_MAY = {
     "outcome",
     "notice_api",
+    "signing_api",
+    "listener_api",
     "incident_api",
     "api",
     "registry_api",
@@ -32,6 +35,7 @@ ROOT_MAY = {
     "views",
     "consumers",
     "intake",
+    "listening",
     "urls",
     "wakeups",
     "serializers",
@@ -41,6 +45,9 @@ ROOT_MAY = {
     "api_jobs",
     "document",
     "runner",
+    "gateway",
+    "pulling",
+    "pull_api",
 }
 
 LAYERS = (
@@ -51,6 +58,7 @@ LAYERS = (
         "engine",
         "runner",
         "intake",
+        "listening",
         "monitor",
         "transports",
         "access",
@@ -67,6 +75,7 @@ LAYERS = (
         "assertions",
         "steps",
         "reports",
+        "pulling",
     },
     {"services"},
     {
@@ -78,6 +87,7 @@ LAYERS = (
         "api_jobs",
         "views_jobs",
         "views_edit",
+        "views_stream",
         "tasks",
         "management",
         "consumers",
@@ -85,6 +95,8 @@ LAYERS = (
         "forms",
         "serializers_jobs",
         "forms_edit",
+        "gateway",
+        "pull_api",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -174,6 +186,8 @@ OPENERS = {
 MAY_OPEN = {
     "controlplane.runfile": "asks whether our own port is free or taken",
     "controlplane.web": "binds our own port",
+    "messaging.listening.sockets": "binds what our listeners listen on",
+    "messaging.listening.udp": "serves a socket that is bound already",
     "messaging.monitor.mail": "smtplib speaks SMTP, over an address that egress has checked",
     "messaging.wakeups": "a datagram on loopback from one process of ours to another",
 }
@@ -196,13 +210,18 @@ def ways_out(module: Module) -> Iterator[str]:
 
 # One in each: what outlives a message must outlive a bug that nobody thought of.
 BROAD = {
+    "endpoints.transports.added": "whatever a package of others raises when it is imported",
     "messaging.engine.attempt": "a bug in a transport costs one attempt, not the engine",
     "messaging.engine.doors": "the opening of transports, one by one",
     "messaging.intake.writer": "the group-commit loop",
+    "messaging.pulling.desk": "the loops that hand out and write down",
     "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
     "messaging.monitor.loop": "the loop that watches everything else",
+    "messaging.monitor.outbox": "the thread that mails: a bug with one notice costs a try of that one",
+    "messaging.gateway.delivering": "the loop that keeps a worker while clients are connected",
     "messaging.consumers": "the loop that feeds the live pages",
     "testing.runner.execute": "a bug of ours costs one run, not the worker",
+    "messaging.gateway.streams": "what breaks one stream leaves its connection and the others be",
 }
 
 

@@ -26,7 +26,7 @@ from endpoints.access.authenticate import aauthenticate, authenticate
 from endpoints.access.principal import COMMAND, ROLES
 from endpoints.access.roles import MAY
 from endpoints.errors import Unauthenticated
-from endpoints.models import ApiKey, AuditEntry, Credential, Membership
+from endpoints.models import ApiKey, AuditEntry, Credential, Membership, SigningKey, System
 from tests.endpoints.conftest import Caller
 
 pytestmark = pytest.mark.django_db
@@ -263,6 +263,8 @@ def test_a_secret_is_in_no_answer_no_audit_and_no_row(
 
 def test_secrets_rotate_to_the_newest_key_and_stay_readable(register: Callable[..., Any], with_env: Any) -> None:
     register("credentials", name="c", kind="bearer", data={"token": "t"})
+    system = System.objects.create(slug="signs", name="Signs")
+    _, secret = services.create_signing_key(system, by=COMMAND)
     new_key = base64.urlsafe_b64encode(b"n" * 32).decode()
     with_env(encryption_keys=[f"new:{new_key}", *settings.ENV.encryption_keys])
 
@@ -271,6 +273,8 @@ def test_secrets_rotate_to_the_newest_key_and_stay_readable(register: Callable[.
     with_env(encryption_keys=[f"new:{new_key}"])
     stored = Credential.objects.get()
     assert (stored.encryption_key_id, secrets.decrypt(stored.data)) == ("new", {"token": "t"})
+    signing = SigningKey.objects.get()
+    assert (signing.encryption_key_id, secrets.decrypt(signing.secret)) == ("new", {"secret": secret})
 
 
 def test_a_missing_encryption_key_is_named(register: Callable[..., Any], with_env: Any) -> None:

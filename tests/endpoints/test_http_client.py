@@ -17,9 +17,10 @@ import uvloop
 from endpoints.egress import Egress, parse_zones
 from endpoints.transports.base import Advice, ErrorClass, Reply, TransportError
 from endpoints.transports.http import HttpTransport
+from endpoints.transports.http1 import Connection
 from endpoints.transports.http_exchange import Exchange
-from endpoints.transports.http_pool import Peer, Pool
 from endpoints.transports.http_request import RequestMaker
+from endpoints.transports.pool import Peer, Pool
 from tests.contract.peers import address, outgoing
 from tests.servers.answers import HANG, HANG_UP, Answer
 from tests.servers.certificates import CertificateAuthority
@@ -228,7 +229,7 @@ def test_idle_connections_are_closed_in_time(run: Run) -> None:
 
     async def scenario() -> None:
         async with served(converse) as (_, server):
-            pool = Pool(LOCAL, Peer("127.0.0.1", server.port), 4, idle_s=0.1)
+            pool = Pool(LOCAL, Peer("127.0.0.1", server.port), 4, Connection, idle_s=0.1)
             exchange = Exchange(10, time.perf_counter() + 3600)
             exchange.head = b"GET / HTTP/1.1\r\n\r\n"
             assert (await pool.ask(exchange)).body == b"ok"

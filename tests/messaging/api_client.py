@@ -17,6 +17,12 @@ class Api:
     def post(self, path: str, data: Any = None) -> tuple[int, Any]:
         return self._answer(self.client.post(self._at(path), data, content_type="application/json"))
 
+    def patch(self, path: str, data: Any) -> tuple[int, Any]:
+        return self._answer(self.client.patch(self._at(path), data, content_type="application/json"))
+
+    def delete(self, path: str) -> tuple[int, Any]:
+        return self._answer(self.client.delete(self._at(path)))
+
     def results(self, path: str, **query: Any) -> list[Any]:
         status, body = self.get(path, **query)
         assert status == 200, body

@@ -45,6 +45,7 @@ def die(
     for place, row in enumerate(deliveries):
         error = errors[min(place, len(errors) - 1)]
         finish = Finish(row.id, row.lease_token, row.system_id, "dead", "refused", 1, 0, None, error_class, error)
+        finish.line = (row.system_id, row.interface, row.ordering_key) if row.ordering_key else None
         finish.attempt = attempt_of(row, error, error_class, body)
         ended.append(Ended(finish))
     record.turn(ended, Wanted(), 30.0, Tally(), set())

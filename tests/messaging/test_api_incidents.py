@@ -149,6 +149,37 @@ def test_a_team_names_who_is_told_of_its_own_incidents_only(db: None) -> None:
     assert answer.status_code == 403
 
 
+def test_who_was_told_is_for_those_it_was_meant_for(db: None) -> None:
+    """Of an incident that all may see a team reads whom it told itself; so it stays when the target is deleted."""
+    blue, red = make_team("blue"), make_team("red")
+    row, now = make_incident("erp"), timezone.now()
+    target = NoticeTarget.objects.create(email="red-night@example.com", team=red)
+    Notice.objects.create(incident=row, target=target, told=str(target), kind="opened", next_at=now, created_at=now)
+    readers = [Api(make_key("viewer", team=team)) for team in (blue, red, None)]
+
+    def told() -> list[list[str]]:
+        return [[one["told"] for one in api.get(f"incidents/{row.pk}/")[1]["notices"]] for api in readers]
+
+    assert told() == [[], ["red-night@example.com"], ["red-night@example.com"]]
+    assert Api(make_key("editor", team=red)).delete(f"notice-targets/{target.pk}/")[0] == 204
+    assert told() == [[], [], ["red-night@example.com"]]
+
+
+def test_tests_of_a_target_have_a_limit(db: None) -> None:
+    """Five a minute of one target, whoever asks, and by one caller, whatever the target: a test is no way to flood."""
+    first, other = (NoticeTarget.objects.create(email=f"{name}@example.com") for name in "ab")
+    editor, second = Api(make_key("editor")), Api(make_key("editor"))
+
+    assert [editor.post(f"notice-targets/{first.pk}/test/", {})[0] for _ in range(6)] == [202] * 5 + [429]
+    assert second.post(f"notice-targets/{first.pk}/test/", {})[0] == 429
+    assert editor.delete(f"notice-targets/{first.pk}/")[0] == 204
+    refused = editor.client.post(f"/api/v1/notice-targets/{other.pk}/test/", {}, content_type="application/json")
+    assert (refused.status_code, refused.json()["code"]) == (429, "limit")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert second.post(f"notice-targets/{other.pk}/test/", {})[0] == 202
+    assert Notice.objects.count() == 6
+
+
 def test_an_operator_reads_who_is_told_and_changes_nothing(operator: Api) -> None:
     make_endpoint(make_system("chat"))
 

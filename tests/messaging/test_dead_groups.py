@@ -29,6 +29,10 @@ def only_group() -> DeadGroup:
     return DeadGroup.objects.get()
 
 
+def only_group_of(signature: str) -> DeadGroup:
+    return DeadGroup.objects.get(signature=signature)
+
+
 def test_what_dies_of_one_cause_is_one_group(viewer: Api) -> None:
     """The number of the order and the time do not matter; count, first and last seen, and the last as example do."""
     first, *_, last = dead(3, "order 17 is closed since 2026-01-02T03:04:05Z")
@@ -60,6 +64,17 @@ def test_what_the_answer_says_tells_causes_apart(operator: Api, viewer: Api) -> 
     assert [row["count"] for row in operator.results(GROUPS)] == [1, 2]
     assert operator.results(GROUPS)[1]["signature"] == 'answered 422\n{"detail": "order <n> is closed"}'
     assert {row["signature"] for row in viewer.results(GROUPS)} == {"answered 422"}
+
+
+def test_a_search_finds_nothing_that_is_not_shown(operator: Api, viewer: Api) -> None:
+    """Who may not read what an answer said cannot guess it by searching for it either."""
+    die(leased(1), "answered 422", body=b"customer is blocked")
+    dead(1, "it failed")
+    assert operator.post(f"{GROUPS}{only_group_of('it failed').pk}/note/", {"note": "told the blocked one"})[0] == 200
+
+    assert len(operator.results(GROUPS, q="blocked")) == 2
+    assert [row["signature"] for row in viewer.results(GROUPS, q="blocked")] == ["it failed"]
+    assert [row["signature"] for row in viewer.results(GROUPS, q="422")] == ["answered 422"]
 
 
 def test_a_receiver_of_random_words_makes_a_bounded_number_of_groups() -> None:

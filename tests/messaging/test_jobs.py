@@ -1,5 +1,6 @@
 """Jobs: what a filter finds, done once each, paced, steered and on the record."""
 
+import threading
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -7,14 +8,17 @@ from typing import Any
 import orjson
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection, transaction
 from django.utils import timezone
 
 from endpoints.models import AuditEntry
-from messaging import store
+from messaging import moves, store
 from messaging.intake.directory import DIRECTORY
+from messaging.jobs import selection
 from messaging.jobs.runner import Runner
 from messaging.models import DeadGroup, Delivery, Job, Message, Reason, State, Trigger
 from tests.messaging.api_client import Api
+from tests.messaging.dying import die, leased, make_receiver
 from tests.messaging.factories import (
     make_attempt,
     make_delivery,
@@ -24,6 +28,7 @@ from tests.messaging.factories import (
     make_system,
     make_team,
 )
+from tests.stack import wait_for
 
 pytestmark = pytest.mark.django_db
 
@@ -161,6 +166,23 @@ def test_a_wish_that_is_unclear_is_refused_by_field(operator: Api, wish: Any, fi
 
     assert (status, problem["errors"][0]["field"]) == (400, field)
     assert not Job.objects.exists()
+
+
+def test_what_no_index_answers_is_counted_within_a_bounded_look(operator: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it says at least how many; the job itself counts them, and does it to all."""
+    monkeypatch.setattr(selection, "LOOK", 3)
+    dead(3, priority=2)
+    dead(4, priority=1)
+    asked = {"action": "redrive", "filter": {"state": "dead", "priority": "normal"}}
+    found = operator.post("jobs/", asked | {"dry_run": True})[1]
+    indexed = operator.post("jobs/", {"action": "redrive", "filter": {"state": "dead"}, "dry_run": True})[1]
+    made = operator.post("jobs/", asked)[1]
+    work()
+    done = operator.get(f"jobs/{made['id']}/")[1]
+
+    assert (indexed["count"], indexed["is_exact"]) == (7, True)
+    assert (found["count"] < 4, found["is_exact"], made["total"]) == (True, False, None)
+    assert (done["state"], done["total"], done["done"]) == ("done", 4, 4)
 
 
 def test_viewers_look_and_operators_work_jobs(operator: Api, viewer: Api) -> None:
@@ -373,3 +395,37 @@ def test_the_command_makes_lists_and_steers(db: None) -> None:
         with pytest.raises(CommandError) as refused:
             command(*words)
         assert refused.value.returncode == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cancel_and_the_end_of_a_try_never_wait_for_each_other(fresh_engine: None) -> None:
+    """Both lock a line before its rows: who waits for the line holds no row that the other is about to lock."""
+    if not store.is_postgresql():
+        pytest.skip("SQLite has one writer")
+    make_receiver()
+    [row] = leased(1, ordering_key="k")
+
+    def end() -> None:
+        try:
+            die([row], "it failed")
+        finally:
+            connection.close()
+
+    ending = threading.Thread(target=end)
+    waits = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+
+    def is_waiting() -> bool:
+        cursor.execute(waits)
+        return bool(cursor.fetchone()[0])
+
+    with transaction.atomic(), connection.cursor() as cursor:
+        store.lock_lines(moves.lines_of([row.pk]), alone=True)
+        ending.start()
+        wait_for(is_waiting, 20, "the end of the try to wait for the line")
+        held = Delivery.objects.select_for_update(nowait=True).get(pk=row.pk)
+    ending.join(20)
+
+    assert (held.state, Delivery.objects.get(pk=row.pk).state) == (State.SENDING, State.DEAD)

@@ -28,6 +28,22 @@ def test_a_team_sees_the_notices_it_gets_and_no_others(operator: Api) -> None:
     assert other.results("deliveries/", source_system=OURS) == other.results("messages/") == []
 
 
+@pytest.mark.parametrize("role", ["editor", "admin"])
+def test_nobody_registers_renames_or_changes_this_installation(db: None, role: str) -> None:
+    """Whoever had it could choose what our notices say of themselves, and to whom they may go."""
+    team = make_team("red")
+    caller = Api(make_key(role, team=team if role == "editor" else None))
+    own = make_system("own", owner=team)
+    taken = caller.post("systems/", {"slug": OURS, "name": "Ours", "owner": "red"})
+    renamed = caller.patch(f"systems/{own.slug}/", {"slug": OURS})
+    make_system(OURS)
+    changed = caller.patch(f"systems/{OURS}/", {"max_message_bytes": 1})
+    moved = caller.patch(f"systems/{OURS}/", {"slug": "theirs"})
+    deleted = caller.delete(f"systems/{OURS}/")
+
+    assert {(status, body["code"]) for status, body in (taken, renamed, changed, moved, deleted)} == {(409, "ours")}
+
+
 def test_nobody_retires_this_installation(admin: Api) -> None:
     make_system(OURS)
     status, body = admin.post(f"systems/{OURS}/retire/", {"drain": True})

@@ -4,16 +4,29 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from messaging import store
-from messaging.models import Attempt, DeadGroup, Delivery, IdempotencyKey, Message, Rollup, SearchKey, State, Total
+from messaging.jobs.runner import work_off
+from messaging.models import (
+    Attempt,
+    DeadGroup,
+    Delivery,
+    IdempotencyKey,
+    Job,
+    Message,
+    Rollup,
+    SearchKey,
+    State,
+    Total,
+)
 from messaging.pace import FIRST
 from messaging.services import retention
 from tests.messaging.api_client import Api
-from tests.messaging.factories import make_attempt, make_delivery, make_message, make_system
+from tests.messaging.factories import make_attempt, make_delivery, make_key, make_message, make_system
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -37,7 +50,7 @@ def test_bodies_attempts_and_metadata_go_by_their_own_times(settings: Any) -> No
 
     gone = retention.prune()
 
-    assert gone == {"bodies": 3, "attempts": 2, "messages": 1, "rollups": 1, "idempotency keys": 0}
+    assert gone == {"bodies": 3, "attempts": 2, "messages": 1, "rollups": 1, "jobs": 0, "idempotency keys": 0}
     assert payloads() == [young.message_id]
     assert set(Attempt.objects.values_list("delivery", flat=True)) == {old.pk, young.pk}
     assert set(Delivery.objects.values_list("pk", flat=True)) == {older.pk, old.pk, young.pk}
@@ -64,6 +77,29 @@ def test_what_is_open_or_dead_is_kept_whole_until_it_ends(state: State) -> None:
     assert (last["bodies"], last["messages"]) == (1, 1)
     assert not Message.objects.exists()
     assert not Attempt.objects.exists()
+
+
+def test_jobs_that_ended_go_with_the_metadata_and_open_ones_never() -> None:
+    """By when they ended, however long they took; what they did stays on the audit."""
+    operator = Api(make_key("operator"))
+    made = {}
+    for name in ("open", "paused", "cancelled", "done", "young"):
+        make_old(DAY, system=name)
+        status, body = operator.post("jobs/", {"action": "cancel", "filter": {"system": name}})
+        assert status == 202, body
+        made[name] = body["id"]
+    for name, step in (("paused", "pause"), ("cancelled", "cancel"), ("young", "cancel")):
+        assert operator.post(f"jobs/{made[name]}/{step}/")[0] == 200
+    work_off(made["done"])
+    Job.objects.update(created_at=timezone.now() - 200 * DAY)
+    Job.objects.filter(finished_at__isnull=False).exclude(pk=made["young"]).update(
+        finished_at=timezone.now() - 91 * DAY
+    )
+
+    call_command("prune")
+
+    left = {row["id"] for row in operator.results("jobs/")}
+    assert left == {made[name] for name in ("open", "paused", "young")}
 
 
 def test_a_message_with_one_open_delivery_of_two_is_kept_whole() -> None:

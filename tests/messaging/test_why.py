@@ -193,6 +193,24 @@ def test_the_sender_knows_whose_it_is_and_nothing_of_how_they_work(db: None) -> 
     assert stranger.get(f"deliveries/{delivery.pk}/why/")[0] == 404
 
 
+def test_the_sender_learns_neither_the_rate_nor_who_acted(db: None) -> None:
+    """Who cancelled a delivery, or sent it again, and how fast its receiver may be sent to, is its owner's to know."""
+    make_system("webshop", owner=make_team("Team shop"))
+    limited, cancelled, resent = owed(reason=Reason.RATE_LIMITED), owed(), owed()
+    limited.system.endpoints.update(rate_per_s=7.5)
+    own, sender = (Api(make_key("operator", team=make_team(name))) for name in ("Team ERP", "Team shop"))
+    assert own.post(f"deliveries/{cancelled.pk}/cancel/")[0] == own.post(f"deliveries/{resent.pk}/cancel/")[0] == 202
+    assert own.post(f"deliveries/{resent.pk}/resend/")[0] == 202
+
+    assert "(7.5 a second)" in why(own, limited)["text"]
+    assert "a second)" not in why(sender, limited)["text"]
+    for delivery in (cancelled, resent):
+        assert why(own, delivery)["facts"]["by"].startswith("key:")
+        assert why(sender, delivery)["facts"]["by"] is None
+        assert "key:" not in str(why(sender, delivery))
+    assert "cancelled" in why(sender, cancelled)["text"]
+
+
 def test_a_head_of_another_team_is_not_named(db: None) -> None:
     """Two teams send under one ordering key: who waits learns that somebody is before it, not who."""
     line = {"interface": "orders", "ordering_key": "k"}

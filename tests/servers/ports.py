@@ -28,10 +28,10 @@ def _mine() -> Iterator[int]:
 _ports = _mine()
 
 
-def free_port() -> int:
-    """Return a loopback port nobody listens at."""
+def free_port(kind: int = socket.SOCK_STREAM) -> int:
+    """Return a loopback port nobody listens at, of TCP or of UDP."""
     for port in _ports:
-        with socket.socket() as probe:
+        with socket.socket(type=kind) as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:

@@ -19,18 +19,23 @@ class Command(BaseCommand):
     requires_system_checks = []  # they import every page; `up` runs them once for all
 
     def handle(self, *args: Any, **options: Any) -> None:
-        env = settings.ENV
-        monitor = Monitor(
-            Limits(
-                late_s=env.incident_late_s,
-                dead=env.incident_dead,
-                settle_s=env.incident_settle_s,
-                reopen_s=env.incident_reopen_s,
-                gather_s=env.incident_gather_s,
-            )
-        )
+        monitor = make_monitor()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: monitor.stop())
         settle()
         with Heartbeat("monitor"):
             monitor.run()
+
+
+def make_monitor() -> Monitor:
+    """Return a monitor within the limits that the settings give it."""
+    env = settings.ENV
+    return Monitor(
+        Limits(
+            late_s=env.incident_late_s,
+            dead=env.incident_dead,
+            settle_s=env.incident_settle_s,
+            reopen_s=env.incident_reopen_s,
+            gather_s=env.incident_gather_s,
+        )
+    )

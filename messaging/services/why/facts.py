@@ -125,6 +125,8 @@ class Facts:
     by_at: datetime | None = None
     dead_group: str = ""
     kept_bodies_days: int = 0
+    is_fetched: bool = False  # its receiver comes for it, it is not sent
+    asked_at: datetime | None = None  # when that was last asked for
     is_brief: bool = False  # of the row alone: what holds it was not looked at
 
     @property

@@ -47,7 +47,14 @@ def holds(delivery: Delivery, endpoints: list[Endpoint], now: datetime, *, is_se
         found.append(Hold(RETIRED, system.retired_at))
     found += _windows(system, now)
     found += _of_endpoints(endpoints)
-    if delivery.state == State.PENDING and delivery.due_at <= now and not found and not _is_delivering(now):
+    is_fetched = any(endpoint.protocol == "pull" for endpoint in endpoints)
+    if (
+        delivery.state == State.PENDING
+        and delivery.due_at <= now
+        and not found
+        and not is_fetched
+        and not _is_delivering(now)
+    ):
         found.append(Hold(NO_PROCESS))
     return found if is_seen else [_bare(hold) for hold in found]
 

@@ -41,7 +41,7 @@ ENDED = {
 
 def answers(facts: Facts) -> str:
     """Say what the receiver answered, how often, and its last words."""
-    ends = [_end(end) for end in facts.tries.ends[:2]]
+    ends = [_end(end, facts) for end in facts.tries.ends[:2]]
     if not ends:
         return ""
     said = " and ".join(ends)
@@ -51,8 +51,10 @@ def answers(facts: Facts) -> str:
     return f"{facts.system}: {said}" + (f", last {quoted(last)}" if last else "")
 
 
-def _end(end: Answered) -> str:
+def _end(end: Answered, facts: Facts) -> str:
     count = times(end.times)
+    if facts.is_fetched and end.error_class == "lost":
+        return f"it fetched it and did not acknowledge it in time {count}"
     if end.status_code is not None:
         return f"it answered {end.status_code} {count}"
     return ENDED.get(end.error_class or end.outcome, "it failed {times}").format(times=count)
@@ -108,9 +110,30 @@ def due(facts: Facts) -> str:
         return _ends(hold)
     if facts.hold(NO_ENDPOINT):
         return "it goes when an endpoint is registered"
+    if facts.is_fetched and facts.due_at <= facts.now:
+        return f"it waits for {facts.system} to fetch it, which {asked(facts)}"
     if facts.due_at <= facts.now:
         return "it is due now"
     return f"next try {at(facts.due_at)} (in {span((facts.due_at - facts.now).total_seconds())})"
+
+
+def asked(facts: Facts) -> str:
+    """Say when the receiver last came for what is here."""
+    if facts.asked_at is None:
+        return "has never asked for anything yet"
+    return f"last asked {span(max(0.0, (facts.now - facts.asked_at).total_seconds()))} ago"
+
+
+def leased(facts: Facts) -> str:
+    """Say who has it now, and for how long."""
+    tried = f"try {facts.tries.spent + facts.tries.unspent + 1}; accepted {at(facts.created_at)}"
+    return f"fetched and not yet acknowledged, {tried}" if facts.is_fetched else f"being sent now, {tried}"
+
+
+def poisoned(facts: Facts) -> str:
+    if facts.is_fetched:
+        return f"whenever {facts.system} fetched it, its lease ran out, so it is handed out no more"
+    return "each worker that sent it was lost, so it is sent no more"
 
 
 def held(facts: Facts, *kinds: str) -> str:

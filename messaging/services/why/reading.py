@@ -43,15 +43,17 @@ def facts_of(delivery: Delivery, principal: Principal, now: datetime) -> Facts:
     return Facts(
         **_plain(delivery, now),
         endpoint=str(delivery.endpoint_id or (endpoints[0].pk if endpoints else "")) if is_seen else "",
-        rate_per_s=sum(endpoint.rate_per_s or 0 for endpoint in endpoints) or None,
+        rate_per_s=(sum(endpoint.rate_per_s or 0 for endpoint in endpoints) or None) if is_seen else None,
         owner=_owner(delivery.system, principal),
         tries=tries,
         others=others_of(delivery, principal),
         holds=tuple(holds(delivery, endpoints, now, is_seen=is_seen)) if has_doubt else (),
         behind=behind(delivery, principal),
         held_up=held_up(delivery, principal),
-        by=by if delivery.reason != Reason.RETIRED or is_seen else "",
-        by_at=by_at,
+        by=by if is_seen else "",
+        by_at=by_at if is_seen else None,
+        is_fetched=any(endpoint.protocol == "pull" for endpoint in endpoints),
+        asked_at=max((row.inbox.asked_at for row in endpoints if hasattr(row, "inbox")), default=None),
     )
 
 
@@ -133,7 +135,7 @@ def _owner(system: System, principal: Principal) -> Owner:
 
 def _endpoints(delivery: Delivery) -> list[Endpoint]:
     rows = Endpoint.objects.filter(system=delivery.system_id, interface=delivery.interface)
-    return [row for row in rows.select_related("breaker").order_by("tier", "name") if "deliver" in row.use]
+    return [row for row in rows.select_related("breaker", "inbox").order_by("tier", "name") if "deliver" in row.use]
 
 
 # --- the tries -----------------------------------------------------------------

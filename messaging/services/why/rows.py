@@ -23,8 +23,10 @@ from messaging.services.why.phrases import (
     due,
     exhausted,
     held,
+    leased,
     lifetime,
     next_of_head,
+    poisoned,
     rate,
     tries,
     waiting,
@@ -122,7 +124,7 @@ DEAD: dict[str, Row] = {
         counts="is dead",
     ),
     Reason.POISON: Row(
-        lambda f: f"dead since {at(f.finished_at)}: each worker that sent it was lost, so it is sent no more",
+        lambda f: f"dead since {at(f.finished_at)}: {poisoned(f)}",
         ("see_message", "resend", "dead_group", "skip", "send_as_new", "resolve"),
         counts="is dead",
     ),
@@ -166,9 +168,9 @@ ROWS: dict[str, dict[str, Row]] = {
     State.SENDING: dict.fromkeys(
         Reason.values,
         Row(
-            lambda f: f"being sent now, try {f.tries.spent + f.tries.unspent + 1}; accepted {at(f.created_at)}",
+            leased,
             ("see_message",),
-            lambda f: f"its worker holds it until {at(f.lease_until)}",
+            lambda f: f"{f.system if f.is_fetched else 'its worker'} holds it until {at(f.lease_until)}",
         ),
     ),
     State.DELIVERED: dict.fromkeys(Reason.values, ENDED_WELL),

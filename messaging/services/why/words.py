@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from messaging.models import State
+from messaging.models import MessageType, State
 from messaging.services.why.facts import (
     Facts,
     MessageFacts,
@@ -76,6 +76,8 @@ def _unsent(facts: MessageFacts) -> str:
     if facts.is_unrouted:
         named = facts.event_type or facts.message_type
         return f"unrouted since {at(facts.created_at)}: no target was named and no route takes {quoted(named)}"
+    if facts.message_type == MessageType.HEARTBEAT:
+        return f"kept since {at(facts.created_at)}: a heartbeat, it says that {facts.source} is there"
     return f"kept since {at(facts.created_at)}: it asked for no receiver, so nothing is owed"
 
 

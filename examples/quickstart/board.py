@@ -1,4 +1,4 @@
-"""The company's receivers: one local web server that plays all of them, shows what arrived, and can be broken."""
+"""What the company's receivers got and how they stand: the page at `/`, and the switch that breaks one of them."""
 
 import asyncio
 import html
@@ -18,8 +18,8 @@ BODY_LIMIT = 32 * 1024 * 1024
 
 
 @dataclass
-class Peer:
-    """One system as a receiver; `broken` is the status it answers everything with, 0 while it works."""
+class Standing:
+    """How one system stands as a receiver; `broken` is the status it answers everything with, 0 while it works."""
 
     party: Party
     broken: int = 0
@@ -28,7 +28,7 @@ class Peer:
     numbers: dict[str, "count[int]"] = field(default_factory=dict)
 
     async def answer(self, door: Door) -> int:
-        """Return the status for the next request at this door, after the time it takes."""
+        """Return the status for the next message at this door, after the time it takes; 2xx means that it is taken."""
         await asyncio.sleep(door.delay_s)
         number = next(self.numbers.setdefault(door.interface, count(1)))
         status = self.broken or (503 if door.fails_every and number % door.fails_every == 0 else 200)
@@ -39,34 +39,36 @@ class Peer:
         return status
 
 
-class Peers:
-    """All receivers behind one port: `/<system>/<interface>` receives, `/` shows, `/<system>/break` breaks."""
+class Board:
+    """One local web server: `/` shows, `/<system>/break` breaks; receivers over HTTP have their paths here, too."""
 
     def __init__(self, company: tuple[Party, ...]) -> None:
-        self.peers = {party.slug: Peer(party) for party in company if party.doors}
+        self.standings = {party.slug: Standing(party) for party in company if party.doors}
         self.arrived: deque[tuple[float, str, str, str, int, str]] = deque(maxlen=KEPT)
         self.port = 0
-
-    async def start(self) -> web.AppRunner:
-        """Listen at the first free of the usual ports, or at any; return what to clean up."""
-        app = web.Application(client_max_size=BODY_LIMIT)
-        app.add_routes(
+        self.app = web.Application(client_max_size=BODY_LIMIT)
+        self.app.add_routes(
             [
                 web.get("/", self._page),
                 web.get("/received", self._page),
                 web.post("/{system}/break", self._break),
                 web.post("/{system}/heal", self._heal),
-                *(
-                    web.route("*", f"/{peer.party.slug}/{door.interface}", self._receiver(peer, door))
-                    for peer in self.peers.values()
-                    for door in peer.party.doors
-                ),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+
+    async def start(self) -> web.AppRunner:
+        """Listen at the first free of the usual ports, or at any; return what to clean up."""
+        runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         await self._listen(runner)
         return runner
+
+    async def take(self, party: Party, door: Door, event: str, attempt: object, body: bytes) -> int:
+        """Note what arrived at a door and return the status that answers it."""
+        status = await self.standings[party.slug].answer(door)
+        text = body[:200].decode("utf-8", "replace")
+        self.arrived.appendleft((time.time(), f"{party.slug}/{door.interface}", event, str(attempt), status, text))
+        return status
 
     async def _listen(self, runner: web.AppRunner) -> None:
         for port in (*range(FIRST_PORT, FIRST_PORT + PORTS), 0):
@@ -78,9 +80,6 @@ class Peers:
             self.port = runner.addresses[0][1]
             return
         raise OSError("no port to listen at")
-
-    def _receiver(self, peer: Peer, door: Door) -> "Receiver":
-        return Receiver(self, peer, door)
 
     async def _page(self, request: web.Request) -> web.Response:
         return web.Response(text=page(self), content_type="text/html")
@@ -95,39 +94,13 @@ class Peers:
         return self._switch(request, 0)
 
     def _switch(self, request: web.Request, status: int) -> web.Response:
-        peer = self.peers.get(request.match_info["system"])
-        if peer is None:
-            raise web.HTTPNotFound(text=f"systems here: {', '.join(self.peers)}\n")
-        peer.broken = status
+        standing = self.standings.get(request.match_info["system"])
+        if standing is None:
+            raise web.HTTPNotFound(text=f"systems here: {', '.join(self.standings)}\n")
+        standing.broken = status
         if "text/html" in request.headers.get("Accept", ""):
             raise web.HTTPSeeOther("/")
-        return web.Response(text=f"{peer.party.slug} {f'now answers {status}' if status else 'works again'}\n")
-
-
-@dataclass(frozen=True)
-class Receiver:
-    """Takes the requests of one door."""
-
-    peers: Peers
-    peer: Peer
-    door: Door
-
-    async def __call__(self, request: web.Request) -> web.Response:
-        if request.method in ("GET", "HEAD"):  # somebody asks whether we are there
-            return web.Response(status=self.peer.broken or 200)
-        body = await request.read()
-        status = await self.peer.answer(self.door)
-        self.peers.arrived.appendleft(
-            (
-                time.time(),
-                f"{self.peer.party.slug}/{self.door.interface}",
-                request.headers.get("x-event-type", ""),
-                request.headers.get("x-attempt", ""),
-                status,
-                body[:200].decode("utf-8", "replace"),
-            )
-        )
-        return web.json_response({"ok": status < 300}, status=status)
+        return web.Response(text=f"{standing.party.slug} {f'now answers {status}' if status else 'works again'}\n")
 
 
 STYLE = """
@@ -139,25 +112,26 @@ code { font-size: 12px; word-break: break-all } form { display: inline } .bad { 
 """
 
 
-def page(peers: Peers) -> str:
+def page(board: Board) -> str:
     """Return the page that shows the receivers and what arrived last."""
-    systems = "".join(_system_row(peer) for peer in peers.peers.values())
-    arrived = "".join(_arrived_row(*row) for row in peers.arrived)
+    systems = "".join(_system_row(standing) for standing in board.standings.values())
+    arrived = "".join(_arrived_row(*row) for row in board.arrived)
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="3">
 <meta name="viewport" content="width=device-width"><title>Quickstart receivers</title><style>{STYLE}</style>
 <h1>Quickstart receivers</h1><p>Break one and watch its deliveries wait, retry and arrive once it is healed:
-<code>curl -X POST http://127.0.0.1:{peers.port}/erp/break</code></p>
-<table><tr><th>System<th>State<th>Accepted<th>Refused<th></tr>{systems}</table>
+<code>curl -X POST http://127.0.0.1:{board.port}/erp/break</code></p>
+<table><tr><th>System<th>Over<th>State<th>Accepted<th>Refused<th></tr>{systems}</table>
 <h2>Arrived last</h2>
 <table><tr><th>Time<th>At<th>Event<th>Attempt<th>Answer<th>Body</tr>{arrived}</table></html>"""
 
 
-def _system_row(peer: Peer) -> str:
-    action, words = ("heal", "Heal") if peer.broken else ("break", "Break")
-    state = f'<span class="bad">answers {peer.broken}</span>' if peer.broken else "works"
+def _system_row(standing: Standing) -> str:
+    action, words = ("heal", "Heal") if standing.broken else ("break", "Break")
+    state = f'<span class="bad">answers {standing.broken}</span>' if standing.broken else "works"
+    over = ", ".join(sorted({door.protocol for door in standing.party.doors}))
     return (
-        f"<tr><td>{peer.party.slug}<td>{state}<td>{peer.accepted}<td>{peer.refused}"
-        f'<td><form method="post" action="/{peer.party.slug}/{action}"><button>{words}</button></form></tr>'
+        f"<tr><td>{standing.party.slug}<td>{over}<td>{state}<td>{standing.accepted}<td>{standing.refused}"
+        f'<td><form method="post" action="/{standing.party.slug}/{action}"><button>{words}</button></form></tr>'
     )
 
 

@@ -4,16 +4,46 @@ import asyncio
 import ssl
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 from endpoints.egress import Egress
 from endpoints.transports.base import ErrorClass, TransportError
 from endpoints.transports.deadlines import Deadlines
 from endpoints.transports.failures import Stale
-from endpoints.transports.http1 import Connection
-from endpoints.transports.http_exchange import Answer, Exchange
 
 IDLE_S = 30.0
+
+
+class Asked(Protocol):
+    """What is asked over a connection: until when, and since when it has one (`time.perf_counter`)."""
+
+    until: float
+    connected_at: float
+
+
+E_contra = TypeVar("E_contra", bound=Asked, contravariant=True)
+
+E = TypeVar("E", bound=Asked)
+A = TypeVar("A")
+
+
+class Kept(Protocol[E_contra, A]):
+    """A connection that a pool keeps: one thing is asked at a time. Stale is what nobody can have heard."""
+
+    @property
+    def is_free(self) -> bool:
+        """Say whether something may be asked over it now."""
+
+    def ask(self, exchange: E_contra, /) -> "asyncio.Future[A]":
+        """Ask, and return what will be the answer; nobody else may be waiting for one."""
+
+    def end(self) -> None:
+        """Wait no longer: the time is over."""
+
+    def close(self) -> None:
+        """Hang up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +56,32 @@ class Peer:
     server_name: str | None = None
 
 
-class Pool:
-    """At most `limit` connections, none kept longer than `idle_s` (and a sixth of it) without use."""
+class Pool(Generic[E, A]):
+    """At most `limit` connections, none kept longer than `idle_s` (and a sixth of it) without use.
 
-    def __init__(self, egress: Egress, peer: Peer, limit: int, *, idle_s: float = IDLE_S) -> None:
+    `make` makes a connection that calls what it is given when it ends while it is idle.
+    """
+
+    def __init__(
+        self,
+        egress: Egress,
+        peer: Peer,
+        limit: int,
+        make: Callable[[Callable[[Any], None]], Any],
+        *,
+        idle_s: float = IDLE_S,
+    ) -> None:
         self._egress, self._peer, self._limit, self._idle_s = egress, peer, limit, idle_s
+        self._make = make
         self._taken = 0  # connections there are, and those that are being made
-        self._idle: dict[Connection, float] = {}  # since when; the longest first
-        self._queue: deque[asyncio.Future[Connection | None]] = deque()
+        self._idle: dict[Kept[E, A], float] = {}  # since when; the longest first
+        self._queue: deque[asyncio.Future[Kept[E, A] | None]] = deque()
         self._deadlines = Deadlines()
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    async def ask(self, exchange: Exchange) -> Answer:
-        """Send a request and return its answer; what ends it is what `Connection` and `Egress.connect` raise.
+    async def ask(self, exchange: E) -> A:
+        """Send a request and return its answer; what ends it is what the connection and `Egress.connect` raise.
 
         Over a connection that had been kept alive and then turns out to be closed, it is
         made once more over a new one: nothing says that it was heard.
@@ -81,7 +123,7 @@ class Pool:
         """Say whether it was closed: then nothing more can be asked."""
         return self._is_closed
 
-    async def _turn(self, exchange: Exchange) -> Connection:
+    async def _turn(self, exchange: E) -> Kept[E, A]:
         """Return a connection to use: a new one, or when there are enough, the next that gets free."""
         if self._is_closed:
             raise closed()
@@ -98,9 +140,9 @@ class Pool:
                 self._free_place()
                 raise
 
-    async def _next(self) -> Connection | None:
+    async def _next(self) -> Kept[E, A] | None:
         """Wait in the queue; None is the place of a connection that is gone."""
-        turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[Kept[E, A] | None] = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         try:
             return await turn
@@ -113,17 +155,17 @@ class Pool:
                     self._give_back(connection)
             raise
 
-    async def _connected(self) -> Connection:
+    async def _connected(self) -> Kept[E, A]:
         peer = self._peer
-        connection = await self._egress.connect(
-            lambda: Connection(self._lost), peer.host, peer.port, tls=peer.tls, server_name=peer.server_name
+        connection: Kept[E, A] = await self._egress.connect(
+            lambda: self._make(self._lost), peer.host, peer.port, tls=peer.tls, server_name=peer.server_name
         )
         if self._is_closed:
             connection.close()
             raise closed()
         return connection
 
-    def _give_back(self, connection: Connection) -> None:
+    def _give_back(self, connection: Kept[E, A]) -> None:
         if self._is_closed or not connection.is_free:
             connection.close()
             self._free_place()
@@ -141,14 +183,14 @@ class Pool:
         else:
             turn.set_result(None)
 
-    def _next_in_queue(self) -> "asyncio.Future[Connection | None] | None":
+    def _next_in_queue(self) -> "asyncio.Future[Kept[E, A] | None] | None":
         while self._queue:
             turn = self._queue.popleft()
             if not turn.done():
                 return turn
         return None
 
-    def _lost(self, connection: Connection) -> None:
+    def _lost(self, connection: Kept[E, A]) -> None:
         """Forget a connection that the peer closed while it was idle."""
         if self._idle.pop(connection, None) is not None:
             self._free_place()

@@ -1,0 +1,62 @@
+"""What a WebSocket peer's frames mean for a delivery: which message one answers, and how."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from endpoints.transports.acknowledgements import json_object
+from endpoints.transports.base import Outgoing
+
+# Members of a JSON object that name a message; the first of them that names one of ours decides.
+NAMES = ("delivery_id", "message_id", "correlation_id", "ref")
+KEPT_BODY = 16 * 1024
+
+
+class Closed(Exception):
+    """The peer closed the connection, with a code and a reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"closed with {code} {reason}".rstrip())
+        self.code, self.reason = code, reason
+
+
+class NoPong(Exception):
+    """The peer answered no ping: it is there no more."""
+
+
+class TooBig(Exception):
+    """A frame of the peer is over the cap."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """One message of the peer; `members` when it is a JSON object."""
+
+    data: bytes
+    is_text: bool
+    members: Mapping[str, Any] | None
+
+    @property
+    def content_type(self) -> str:
+        if self.is_text:
+            return "text/plain; charset=utf-8" if self.members is None else "application/json"
+        return "application/octet-stream"
+
+
+def read_answer(data: bytes, *, is_text: bool) -> Answer:
+    """Return a frame with its members, when it is a JSON object."""
+    return Answer(data, is_text, json_object(data))
+
+
+def names(members: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield what names a message in a JSON object, the surest first."""
+    for name in NAMES if members else ():
+        value = (members or {}).get(name)
+        if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
+            yield str(value)
+
+
+def names_of(outgoing: Outgoing, payload: bytes) -> set[str]:
+    """Return all a peer may call this message by: its ids, and those its payload holds."""
+    own = {outgoing.delivery_id, outgoing.message_id, outgoing.correlation_id}
+    return {name for name in own | set(names(read_answer(payload, is_text=True).members)) if name}

@@ -1,0 +1,213 @@
+"""One client's connection: let in, read frame by frame, looked after, closed with a code that says why."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+import structlog
+from django.db import DatabaseError
+
+from endpoints.errors import ControlPlaneError, Forbidden, Malformed, Unauthenticated
+from messaging.gateway import auth, frames
+from messaging.gateway.auth import Caller
+from messaging.gateway.closing import Closed, Code, PeerGone
+from messaging.gateway.deliveries import Deliveries
+from messaging.gateway.frames import BadFrame
+from messaging.gateway.outgoing import Outgoing
+from messaging.gateway.sends import Sends
+from messaging.gateway.streams import Subscriptions, Tail
+from messaging.gateway.watching import States
+from messaging.intake.counter import Intake
+
+log = structlog.get_logger(__name__)
+
+AUTH_S = 5.0
+FLUSH_S = 1.0
+STRIKES = 3
+BREATH = 32  # frames read in one go
+SERVER_STOPS = 1012  # what the server closes with when it ends
+
+Event = dict[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+class Connection:
+    """Run it with `run`; whoever else wants it closed says so with `end`."""
+
+    def __init__(self, scope: Event, receive: Receive, send: Send, intake: Intake, tail: Tail) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._line: dict[str, Callable[..., None]] = scope.get("extensions", {}).get("controlplane.line", {})
+        self._outgoing = Outgoing(send, self._room_came)
+        self._sends = Sends(intake, self._outgoing.push)
+        self._tail = tail
+        self._strikes = 0
+        self._seen: object = None  # what was stored of the caller when it was looked up last
+        self._ending: Closed | None = None
+        self._reader: asyncio.Task[Any] | None = None
+        self.caller: Caller | None = None
+        self.deliveries = Deliveries(self._outgoing)
+        self.streams: Subscriptions | None = None  # from when it is known who asks
+
+    async def run(self) -> None:
+        """Serve the client until either side ends it."""
+        self._reader = asyncio.current_task()
+        is_ours = False
+        try:
+            await self._let_in()
+            await self._read()
+        except PeerGone as exc:
+            is_ours = exc.args == (SERVER_STOPS,)
+        except Closed as exc:
+            self._ending = exc
+        except asyncio.CancelledError:
+            if self._ending is None:
+                raise
+        finally:
+            self.deliveries.close(is_ours=is_ours)
+            await self._sends.aclose()
+            if self.streams is not None:
+                await self.streams.aclose()
+            if self._ending is not None:
+                await self._close(self._ending)
+            await self._outgoing.aclose()
+
+    def end(self, code: Code, reason: str) -> None:
+        """Close the connection from outside."""
+        if self._ending is None and self._reader is not None:
+            self._ending = Closed(code, reason)
+            self._reader.cancel()
+
+    def check_pace(self, now: float) -> None:
+        """Close it when the client does not read what it is sent."""
+        if self._outgoing.is_slow(now):
+            self.end(Code.SLOW, "too slow: what was sent is not read")
+
+    def tell(self, frame: Event) -> None:
+        """Send a frame; a `ref` of None is left out."""
+        if frame.get("ref") is None:
+            frame.pop("ref", None)
+        self._outgoing.push(orjson.dumps(frame))
+
+    async def take_message(self, ref: str | None, message: Any) -> None:
+        """Hand a message to the intake, as soon as there is room for it."""
+        assert self.caller is not None
+        await self._sends.room()
+        self._sends.add(ref, message, self._size, self.caller.principal, self.caller.slug)
+
+    async def name_system(self, token: Any, system: Any) -> None:
+        """Speak for `system` from now on; raises ControlPlaneError when that is not for this caller."""
+        assert self.caller is not None
+        if token not in (None, self.caller.token) or self.caller.party is not None or system is None:
+            raise Malformed("this connection knows already who it speaks for", code="authenticated")
+        self.caller = await auth.identify(self.caller.token, system)
+        self._ready()
+
+    async def look_again(self, keys: States, systems: States) -> None:
+        """Close it when its caller may not be here any more; who it is, is asked when what is stored of it changed."""
+        if self.caller is None:
+            return
+        principal, party = self.caller.principal, self.caller.party
+        seen = (keys.get(principal.key_id), systems.get(party.id) if party else None)
+        if principal.key_id and None not in seen[: 1 + (party is not None)] and seen == self._seen:
+            return
+        try:
+            fresh = await auth.identify(self.caller.token, self.caller.slug)
+        except (Unauthenticated, Forbidden, Malformed) as exc:
+            self.end(Code.FORBIDDEN, exc.detail)
+        except (ControlPlaneError, DatabaseError) as exc:  # nobody can say now: ask again the next time
+            log.warning("gateway_caller_not_looked_up", error=str(exc))
+        else:
+            self._seen = seen
+            self._renew(fresh)
+
+    def _renew(self, fresh: Caller) -> None:
+        assert self.caller is not None
+        if fresh.principal.recipient != self.caller.principal.recipient or fresh.slug != self.caller.slug:
+            self.end(Code.FORBIDDEN, "the key speaks for somebody else now")
+        self.caller = fresh
+        if self.streams is not None:
+            self.streams.principal = fresh.principal
+
+    async def _let_in(self) -> None:
+        """Accept always, so that a refusal reaches the client with its code; return once it is known who it is."""
+        await self._event()
+        await self._send({"type": "websocket.accept"})
+        headers = dict(self._scope["headers"])
+        auth.check_origin(headers)
+        token, named = auth.token_in_head(headers, self._scope.get("query_string", b"")), None
+        if token is None:
+            try:
+                async with asyncio.timeout(AUTH_S):
+                    frame = frames.parse(await self._text())
+            except TimeoutError as exc:
+                raise Closed(Code.UNAUTHENTICATED, f"no `auth` frame within {AUTH_S:g} s") from exc
+            except BadFrame as exc:
+                raise Closed(Code.UNAUTHENTICATED, f"the first frame must be `auth`: {exc.detail}") from exc
+            token, named = auth.token_in_frame(frame), frame.get("system")
+        self.caller = await auth.admit(token, named)
+        self._ready()
+
+    def _ready(self) -> None:
+        assert self.caller is not None
+        self.tell({"type": "ready", "system": self.caller.slug})
+        if self.caller.party is not None and "allow" in self._line:
+            self._line["allow"](self.caller.party.max_message_bytes * 3 // 2)
+        self.deliveries.open(self.caller)
+        if self.streams is None:
+            self.streams = Subscriptions(self._tail, self.caller.principal, self._stream)
+
+    async def _stream(self, frame: Event) -> None:
+        """Send a frame of a stream once there is room for it."""
+        await self._outgoing.room()
+        self._outgoing.push(orjson.dumps(frame))
+
+    async def _read(self) -> None:
+        for number in itertools.count(1):
+            await self._outgoing.room()
+            if not number % BREATH:  # what is there already is read without waiting, and then nobody else would get on
+                await asyncio.sleep(0)
+            try:
+                await frames.take(self, await self._text())
+            except BadFrame as exc:
+                self._strikes += 1
+                self.tell({"type": "error", "ref": exc.ref, "code": exc.code, "detail": exc.detail})
+                if self._strikes >= STRIKES:
+                    raise Closed(Code.BAD_FRAMES, f"{STRIKES} bad frames; the last one: {exc.detail}") from exc
+
+    async def _text(self) -> str:
+        """Return the next text frame; raises BadFrame for a binary one."""
+        event = await self._event()
+        text = event.get("text")
+        self._size = len(text) if text is not None else 0
+        if text is None:
+            raise BadFrame("frames are text")
+        return str(text)
+
+    async def _event(self) -> Event:
+        event = await self._receive()
+        if event["type"] == "websocket.disconnect":
+            raise PeerGone(event.get("code"))
+        return event
+
+    async def _close(self, closed: Closed) -> None:
+        """Say why, after what is still to be said; a line that takes nothing is cut."""
+        log.info("gateway_connection_closed", code=int(closed.code), reason=closed.reason, system=self._slug())
+        if closed.code == Code.SLOW and "cut" in self._line:
+            self._line["cut"](int(closed.code), closed.reason)
+            return
+        await self._outgoing.flush(FLUSH_S)
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                await self._send({"type": "websocket.close", "code": int(closed.code), "reason": closed.reason})
+        except (OSError, RuntimeError, TimeoutError):
+            if "cut" in self._line:
+                self._line["cut"](int(closed.code), closed.reason)
+
+    def _slug(self) -> str | None:
+        return self.caller.slug if self.caller else None
+
+    def _room_came(self) -> None:
+        self.deliveries.room_came()

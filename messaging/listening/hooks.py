@@ -1,0 +1,192 @@
+"""Hooks: `POST /in/<listener>/`, a bare ASGI callable in front of Django for whoever cannot be told our envelope.
+
+A sender proves itself by its usual signature; what it sends is kept byte for byte, and
+the fields of its envelope are read from the places that the listener declares.
+"""
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import DatabaseError
+
+from endpoints.access import secrets
+from endpoints.access.memory import Memory
+from endpoints.access.signed import signers_of
+from endpoints.edge import strict_json
+from endpoints.edge.database_threads import DatabaseThreads
+from endpoints.edge.problem import problem
+from endpoints.errors import ControlPlaneError, NotFound, Overloaded, UnsupportedMediaType
+from endpoints.transports.bodies import is_json
+from messaging.intake.answers import accepted
+from messaging.intake.bodies import Body, Budget, ClientGone, Receive
+from messaging.intake.counter import Intake
+from messaging.intake.envelope import Draft
+from messaging.intake.fields import check_content_type
+from messaging.intake.http import JSON_HEADER, Headers, Scope, Send
+from messaging.listening.devices import Device
+from messaging.listening.mapping import mapped
+from messaging.listening.reporting import CHANGED_S, Reporter
+from messaging.listening.rows import BYTES, device_of
+from messaging.listening.signatures import SCHEMES, Scheme
+from messaging.listening.tally import Tally
+from messaging.models import Listener, ListenerKind
+
+PREFIX = "/in/"
+REMEMBER_S = 0.75
+MAX_REMEMBERED = 1000
+MISSING = "missing"
+TEXT_HEADER = (b"content-type", b"text/plain; charset=utf-8")
+
+
+class NotPosted(ControlPlaneError):
+    code, status, title = "method_not_allowed", 405, "Method not allowed"
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A listener of kind hook, with its secrets open."""
+
+    id: UUID
+    slug: str
+    scheme: Scheme
+    secrets: tuple[bytes, ...]
+    fields: dict[str, str]
+    device: Device
+
+
+def is_hook(scope: Scope) -> bool:
+    """Say whether this request is answered here."""
+    return scope["type"] == "http" and scope["path"].startswith(PREFIX)
+
+
+class HookIntake:
+    """The ASGI application behind `/in/`."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._budget = Budget()
+        self._known = Memory(MAX_REMEMBERED)
+        self._threads = DatabaseThreads("hooks")
+        self._tallies: dict[UUID, Tally] = {}
+        self._reporter = Reporter()
+        self._reports: asyncio.Task[None] | None = None
+
+    async def aclose(self) -> None:
+        if self._reports is not None:
+            self._reports.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reports
+            with contextlib.suppress(DatabaseError):
+                await self._threads.run(self._reporter.leave)
+        self._threads.shutdown()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = Body(receive, self._budget)
+        try:
+            status, header, answer = await self._answer(scope, body)
+            headers = [header]
+        except ControlPlaneError as exc:
+            status, told, answer = problem(exc)
+            headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+            if isinstance(exc, NotPosted):
+                headers.append((b"allow", b"POST"))
+        except ClientGone:
+            return
+        finally:
+            body.close()
+        headers.append((b"content-length", b"%d" % len(answer)))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    async def _answer(self, scope: Scope, body: Body) -> tuple[int, tuple[bytes, bytes], bytes]:
+        hook = await self._find(scope["path"].removeprefix(PREFIX).removesuffix("/"))
+        if scope["method"] != "POST":
+            raise NotPosted("a hook is posted to")
+        tally = self._tally(hook)
+        address = str((scope.get("client") or ("unknown",))[0])
+        try:
+            answer = await self._take(hook, dict(scope["headers"]), body, tally, address)
+        except ControlPlaneError as exc:
+            tally.refuse(address, exc.code, exc.detail)
+            raise
+        return answer
+
+    async def _take(
+        self, hook: Hook, headers: Headers, body: Body, tally: Tally, address: str
+    ) -> tuple[int, tuple[bytes, bytes], bytes]:
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+            raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
+        data = await body.read(headers, hook.device.cap)
+        hook.scheme.check(headers, data, hook.secrets, time.time())
+        draft = _draft(hook, headers, data)
+        if hook.scheme.challenge is not None and (challenge := hook.scheme.challenge(draft.value)) is not None:
+            return 200, TEXT_HEADER, challenge
+        answer, _ = await self._intake.accept_one(draft, hook.device.principal)
+        tally.take([answer], address)
+        return 202, JSON_HEADER, accepted(answer)
+
+    # -- which hook
+
+    async def _find(self, slug: str) -> Hook:
+        found = self._known.get(slug)
+        if found is None:
+            read_at = time.monotonic()
+            try:
+                found = await self._threads.run(_load, slug) or MISSING
+            except DatabaseError as exc:
+                raise Overloaded("the database does not answer", code="database", retry_after_s=5) from exc
+            self._known.put(slug, found, read_at + REMEMBER_S)
+        if not isinstance(found, Hook):
+            raise NotFound("there is no such hook, or it is closed")
+        return found
+
+    def _tally(self, hook: Hook) -> Tally:
+        if self._reports is None:
+            self._reports = asyncio.create_task(self._report(), name="hook-reports")
+        return self._tallies.setdefault(hook.id, Tally(hook.slug))
+
+    async def _report(self) -> None:
+        """Write down what is seen, from the first hook that is called on."""
+        while True:
+            await asyncio.sleep(CHANGED_S)
+            if due := self._reporter.due({key: (tally, "") for key, tally in self._tallies.items()}):
+                with contextlib.suppress(DatabaseError):  # the next round will tell
+                    await self._threads.run(self._reporter.write, due)
+
+
+def _load(slug: str) -> Hook | None:
+    """Return the hook as the table says now, None when there is none that is open."""
+    rows = Listener.objects.select_related("system", "credential")
+    listener = rows.filter(slug=slug[:63], kind=ListenerKind.HOOK, enabled=True).first()
+    if listener is None or listener.system is None:
+        return None
+    scheme = SCHEMES[listener.signature or "none"]
+    keys: tuple[bytes, ...] = ()
+    if listener.credential is not None:
+        data = secrets.decrypt(listener.credential.data)
+        keys = (str(data.get("secret") or data.get("token") or "").encode(),)
+    elif scheme.needs_secret:
+        keys = tuple(signer.secret for signer in signers_of(listener.system))
+    return Hook(listener.pk, listener.slug, scheme, keys, dict(listener.fields), device_of(listener))
+
+
+def _draft(hook: Hook, headers: Headers, data: bytes) -> Draft:
+    """Return the message that a call brings; raises Malformed."""
+    device, given = hook.device, headers.get(b"content-type", b"").decode("latin-1")
+    try:
+        content_type = check_content_type(given) if device.content_type == BYTES and given else device.content_type
+    except ValueError as exc:
+        raise UnsupportedMediaType(f"content-type {exc}") from exc
+    value: Any = strict_json.parse(data) if is_json(content_type) else None
+    return Draft(
+        payload=data,
+        content_type=content_type,
+        message_type=device.message_type,
+        target_system=[device.target] if device.target else None,
+        value=value,
+        **{"event_type": device.event_type, **mapped(hook.fields, headers, value)},
+    )

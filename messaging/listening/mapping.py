@@ -1,0 +1,77 @@
+"""Fields of an envelope from what a hook brought: declared as `header.<name>` or `payload.<JSONPath>`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from endpoints.edge import strict_json
+from endpoints.edge.json_path import JSONPathError, compile_path
+from endpoints.errors import Malformed
+from messaging.intake.fields import CHECKS
+
+FIELDS = ("event_type", "message_id", "idempotency_key", "ordering_key", "correlation_id", "recipient")
+KEY = "search_keys."
+MAX_PATHS = 30
+
+
+def mapping_faults(fields: Any) -> list[str]:
+    """Return what is wrong with a declaration, nothing when it can be used."""
+    if not isinstance(fields, dict) or len(fields) > MAX_PATHS:
+        return [f"must be an object of at most {MAX_PATHS} fields"]
+    faults = []
+    for name, place in fields.items():
+        is_key = name.startswith(KEY) and 1 <= len(name) - len(KEY) <= 50 and name.isprintable()
+        if name not in FIELDS and not is_key:
+            faults.append(f"'{name[:50]}' is none of {', '.join(FIELDS)}, {KEY}<name>")
+            continue
+        kind, _, rest = place.partition(".") if isinstance(place, str) and len(place) <= 300 else ("", "", "")
+        if kind == "header" and rest:
+            continue
+        if kind != "payload":
+            faults.append(f"{name}: must be header.<name> or payload.<JSONPath>")
+            continue
+        try:
+            compile_path(rest)
+        except JSONPathError as exc:
+            faults.append(f"{name}: '{rest[:100]}' is not a JSONPath (RFC 9535): {exc}")
+    return faults
+
+
+def mapped(fields: Mapping[str, str], headers: Mapping[bytes, bytes], value: Any) -> dict[str, Any]:
+    """Return the fields of a draft as far as they are there; raises Malformed for a value that no field can hold."""
+    plain = orjson.loads(strict_json.dumps(value)) if value is not None else None
+    found: dict[str, Any] = {}
+    keys: dict[str, str] = {}
+    for name, place in fields.items():
+        text = _found(place, headers, plain)
+        if text is None:
+            continue
+        if name.startswith(KEY):
+            keys[name.removeprefix(KEY)] = text[:200]
+            continue
+        try:
+            found[name] = CHECKS[name](text)
+        except ValueError as exc:
+            raise Malformed(f"{name}, from {place}: {exc}", code="invalid") from exc
+    if keys:
+        try:
+            found["search_keys"] = CHECKS["search_keys"](keys)
+        except ValueError as exc:
+            raise Malformed(f"search_keys: {exc}", code="invalid") from exc
+    return found
+
+
+def _found(place: str, headers: Mapping[bytes, bytes], plain: Any) -> str | None:
+    """Return what stands at a declared place as text, None when there is nothing, or no single value."""
+    kind, _, rest = place.partition(".")
+    if kind == "header":
+        given = headers.get(rest.lower().encode("latin-1", "replace"))
+        return given.decode("latin-1") if given else None
+    if plain is None:
+        return None
+    match = compile_path(rest).match(plain)
+    value = match.obj if match else None
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        return None
+    return str(value)

@@ -1,0 +1,159 @@
+"""Hooks against the real web process: what the usual senders send, signed as they sign it."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from tests.listening.conftest import Ways
+
+SECRET = "s3cret-of-the-hook"
+BODY = json.dumps({"type": "order.paid", "id": "evt-1", "data": {"order": 4711, "customer": "anna"}}).encode()
+
+
+def _hex(secret: str, data: bytes) -> str:
+    return hmac.new(secret.encode(), data, hashlib.sha256).hexdigest()
+
+
+def _standard(body: bytes, secret: str, now: int) -> dict[str, str]:
+    mac = hmac.new(secret.encode(), b"msg-1.%d." % now + body, hashlib.sha256).digest()
+    signed = f"v1,{base64.b64encode(b'x' * 32).decode()} v1,{base64.b64encode(mac).decode()}"
+    return {"webhook-id": "msg-1", "webhook-timestamp": str(now), "webhook-signature": signed}
+
+
+SIGNED: dict[str, Callable[[bytes, str, int], dict[str, str]]] = {
+    "standard_webhooks": _standard,
+    "github": lambda body, secret, now: {"x-hub-signature-256": f"sha256={_hex(secret, body)}"},
+    "stripe": lambda body, secret, now: {
+        "stripe-signature": f"t={now},v1={'0' * 64},v1={_hex(secret, b'%d.' % now + body)}"
+    },
+    "slack": lambda body, secret, now: {
+        "x-slack-request-timestamp": str(now),
+        "x-slack-signature": f"v0={_hex(secret, b'v0:%d:' % now + body)}",
+    },
+    "hmac": lambda body, secret, now: {"x-signature-256": f"sha256={_hex(secret, body)}"},
+    "token": lambda body, secret, now: {"x-gitlab-token": secret},
+}
+TIMED = ("standard_webhooks", "stripe", "slack")
+
+
+def post(ways: Ways, slug: str, body: bytes = BODY, **headers: str) -> requests.Response:
+    told = {"content-type": "application/json", **headers}
+    return ways.session.post(f"{ways.url}/in/{slug}/", data=body, headers=told, timeout=20)
+
+
+def hook(ways: Ways, slug: str, signature: str, **fields: Any) -> None:
+    """Register a hook and the system that it speaks as, with one secret."""
+    ways.register(slug)
+    secret = {"name": f"{slug}-secret", "kind": "hmac", "data": {"secret": SECRET}}
+    assert ways.api("POST", "credentials/", json=secret).status_code == 201
+    credential = f"{slug}-secret" if signature != "none" else None
+    ways.listener(slug, kind="hook", system=slug, signature=signature, credential=credential, **fields)
+
+
+@pytest.mark.parametrize("scheme", SIGNED)
+def test_a_signed_hook_is_stored_and_a_forged_one_is_not(ways: Ways, scheme: str) -> None:
+    """202 with the bytes as they came; 401 for another secret, a changed body, no signature, an old one."""
+    slug = f"hook-{scheme.replace('_', '-')}"
+    hook(ways, slug, scheme)
+    sign, now = SIGNED[scheme], int(time.time())
+    good = post(ways, slug, **sign(BODY, SECRET, now))
+    bad = [post(ways, slug, **sign(BODY, "other", now)), post(ways, slug)]
+    if scheme != "token":
+        bad.append(post(ways, slug, BODY + b" ", **sign(BODY, SECRET, now)))
+    if scheme in TIMED:
+        bad.append(post(ways, slug, **sign(BODY, SECRET, now - 400)))
+
+    assert (good.status_code, good.json()["status"]) == (202, "accepted")
+    assert [answer.status_code for answer in bad] == [401] * len(bad)
+    assert {answer.headers["content-type"] for answer in bad} == {"application/problem+json"}
+    assert ways.payloads(slug) == [BODY]
+
+
+def test_fields_are_read_from_where_the_listener_says(ways: Ways) -> None:
+    """Headers and JSON paths become the envelope; an id makes the second call a duplicate."""
+    fields = {
+        "event_type": "payload.$.type",
+        "message_id": "header.x-event-id",
+        "ordering_key": "payload.$.data.customer",
+        "search_keys.order": "payload.$.data.order",
+        "correlation_id": "payload.$.nothing.there",
+    }
+    hook(ways, "mapped", "none", fields=fields, message_type="notification")
+    told = [post(ways, "mapped", **{"x-event-id": "evt-1"}).json()["status"] for _ in range(2)]
+    message = ways.api("GET", "messages/?source_system=mapped").json()["results"][0]
+
+    assert told == ["accepted", "duplicate"]
+    assert message["event_type"] == "order.paid"
+    assert message["message_type"] == "notification"
+    assert (message["message_id"], message["ordering_key"], message["correlation_id"]) in (
+        ("evt-1", "anna", None),
+        ("evt-1", "anna", ""),
+    )
+    assert message["search_keys"] == {"order": "4711"}
+
+
+def test_any_body_is_kept_byte_for_byte(ways: Ways) -> None:
+    """Forms, XML, nothing at all: what is no JSON is not looked into."""
+    hook(ways, "anything", "none")
+    bodies = [b"payload=%7B%7D", b"<a>\xff</a>", b"", bytes(range(256))]
+    kinds = ["application/x-www-form-urlencoded", "text/xml", "text/plain", "application/octet-stream"]
+    answers = [post(ways, "anything", body, **{"content-type": kind}) for body, kind in zip(bodies, kinds, strict=True)]
+
+    assert [answer.status_code for answer in answers] == [202] * 4
+    assert ways.payloads("anything") == bodies
+
+
+def test_unknown_closed_and_wrongly_called_hooks_are_problems(ways: Ways) -> None:
+    """404 for what is not there or closed, 405 for another method, 400 for JSON that is none, 413 for too much."""
+    hook(ways, "closing", "none")
+    statuses = {
+        "unknown": ways.session.post(f"{ways.url}/in/nobody/", data=b"x").status_code,
+        "traversal": ways.session.post(f"{ways.url}/in/closing/..%2fx/", data=b"x").status_code,
+        "get": ways.session.get(f"{ways.url}/in/closing/").status_code,
+        "bad JSON": post(ways, "closing", b"{").status_code,
+        "large": post(ways, "closing", b"x" * 1_200_000, **{"content-type": "text/plain"}).status_code,
+        "gzipped": post(ways, "closing", **{"content-encoding": "gzip"}).status_code,
+        "bad type": post(ways, "closing", **{"content-type": "nonsense"}).status_code,
+    }
+    ways.api("POST", "listeners/closing/disable/", json={})
+    ways.wait_for(lambda: post(ways, "closing").status_code == 404, 3, "it being closed")
+
+    assert statuses == {
+        "unknown": 404,
+        "traversal": 404,
+        "get": 405,
+        "bad JSON": 400,
+        "large": 413,
+        "gzipped": 415,
+        "bad type": 415,
+    }
+
+
+def test_slacks_question_whether_we_are_there_is_answered(ways: Ways) -> None:
+    """Signed like everything of Slack's, answered with its challenge, and no message."""
+    hook(ways, "slack-asks", "slack")
+    body = json.dumps({"type": "url_verification", "challenge": "c-1"}).encode()
+    answer = post(ways, "slack-asks", body, **SIGNED["slack"](body, SECRET, int(time.time())))
+
+    assert (answer.status_code, answer.text) == (200, "c-1")
+    assert ways.payloads("slack-asks") == []
+
+
+def test_without_a_credential_the_systems_signing_keys_count(ways: Ways) -> None:
+    """Both living keys are taken, so that a change of them drops nothing; what is refused is shown."""
+    ways.register("keyed")
+    ways.listener("keyed", kind="hook", system="keyed", signature="hmac")
+    keys = [ways.signing_key("keyed") for _ in range(2)]
+    time_to_see = [post(ways, "keyed", **SIGNED["hmac"](BODY, key["secret"], 0)).status_code for key in keys]
+    assert post(ways, "keyed", **SIGNED["hmac"](BODY, "other", 0)).status_code == 401
+
+    assert time_to_see == [202, 202]
+    ways.wait_for(lambda: ways.seen("keyed")["refusals"], 10, "the refusal")
+    assert ways.seen("keyed")["refusals"][0]["code"] == "bad_signature"

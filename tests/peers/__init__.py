@@ -1,0 +1,1 @@
+"""Peers that this project did not write: started as processes, skipped by name where their tool is missing."""
