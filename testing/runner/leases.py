@@ -1,20 +1,26 @@
 """The row of a run as its worker sees it: taken, kept, watched and ended, each fenced by the lease token."""
 
 import uuid
-from datetime import timedelta
+from collections import Counter
+from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from testing.models import Run, RunState, Verdict
+from endpoints.errors import ControlPlaneError
+from testing.document.reader import read_suite
+from testing.models import CaseRun, Part, Run, RunState, Verdict
+from testing.runner.plan import Instance, instances
 from testing.runner.results import RunResult
 
 log = structlog.get_logger(__name__)
 
 LOST = "worker lost"
 KEPT_REASON = 1000
+SWEPT = 100  # at a time
 
 
 def lease_s() -> float:
@@ -79,17 +85,51 @@ def end(pk: uuid.UUID, token: uuid.UUID, result: RunResult) -> bool:
 
 
 def sweep() -> int:
-    """End the runs whose worker is lost; what they had done is kept. Returns how many."""
+    """End the runs whose worker is lost; returns how many. What they had done is kept, what they had not is errored."""
     now = timezone.now()
     lost = Run.objects.filter(Q(state=RunState.RUNNING), Q(lease_until__lt=now) | Q(lease_until__isnull=True))
-    count = lost.update(
-        state=RunState.ENDED,
-        verdict=Verdict.ERRORED,
-        reason=LOST,
-        finished_at=now,
-        lease_token=None,
-        lease_until=None,
+    return sum(_end_lost(run, now) for run in lost.select_related("document")[:SWEPT])
+
+
+def _end_lost(run: Run, now: datetime) -> bool:
+    """End one of them, unless its worker came back meanwhile; every case of it then has a verdict."""
+    held = Run.objects.filter(
+        pk=run.pk, state=RunState.RUNNING, lease_token=run.lease_token, lease_until=run.lease_until
     )
-    if count:
-        log.warning("runs_lost", count=count)
-    return count
+    with transaction.atomic():
+        if not held.update(
+            state=RunState.ENDED,
+            verdict=Verdict.ERRORED,
+            reason=LOST,
+            finished_at=now,
+            lease_token=None,
+            lease_until=None,
+        ):
+            return False
+        done = Counter(CaseRun.objects.filter(run=run, part=Part.CASE).values_list("verdict", flat=True))
+        numbers = set(CaseRun.objects.filter(run=run).values_list("number", flat=True))
+        missing = [found for found in _planned(run) if found.number not in numbers]
+        CaseRun.objects.bulk_create(
+            CaseRun(
+                run=run,
+                number=found.number,
+                case=found.case.name,
+                matrix=dict(found.matrix),
+                iteration=found.iteration,
+                verdict=Verdict.ERRORED,
+                reason=LOST,
+            )
+            for found in missing
+        )
+        done[Verdict.ERRORED.value] += len(missing)
+        Run.objects.filter(pk=run.pk).update(counts={name: count for name, count in done.items() if count})
+    log.warning("run_lost", run=str(run.pk), cases_lost=len(missing))
+    return True
+
+
+def _planned(run: Run) -> list[Instance]:
+    """Return the case runs there should have been; none of a document that is no longer understood."""
+    try:
+        return instances(read_suite(run.document.text), run.rows)
+    except ControlPlaneError:
+        return []

@@ -155,7 +155,7 @@ def test_a_run_is_cancelled_within_a_second_and_cleans_up(
 
 
 def test_a_killed_worker_leaves_no_run_behind(make_stack: Callable[..., Stack], http_receiver: HttpReceiver) -> None:
-    """Its lease runs out, and the next worker ends it as errored."""
+    """Its lease runs out, and the next worker ends it as errored, with a verdict for every case."""
     stack = make_stack(CONTROLPLANE_LEASE_S="1")
     stack.start("web")
     stack.start("worker")
@@ -169,7 +169,8 @@ def test_a_killed_worker_leaves_no_run_behind(make_stack: Callable[..., Stack], 
     stack.start("worker")
 
     found = ended(stack, run)
-    assert (found["verdict"], found["reason"]) == ("errored", "worker lost")
+    assert (found["verdict"], found["reason"], found["counts"]) == ("errored", "worker lost", {"errored": 1})
+    assert [(case["verdict"], case["reason"]) for case in found["cases"]] == [("errored", "worker lost")]
 
 
 def test_messages_go_through_the_control_plane(stack: Stack, http_receiver: HttpReceiver) -> None:
