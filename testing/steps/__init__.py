@@ -10,6 +10,7 @@ STEPS = {
     "http": "testing.steps.http.HttpStep",
     "message": "testing.steps.message.MessageStep",
     "dns": "testing.steps.dns.DnsStep",
+    "tls": "testing.steps.tls.TlsStep",
     "wait": "testing.steps.wait.WaitStep",
     "group": "testing.steps.group.GroupStep",
 }

@@ -14,10 +14,10 @@ from endpoints import services
 from endpoints.access import authenticate
 from endpoints.access.principal import COMMAND
 from tests.endpoints.conftest import Caller
-from tests.servers.fixtures import http_receiver
+from tests.servers.fixtures import authority, http_receiver, tls_receiver
 from tests.servers.http import Answer, HttpReceiver
 
-__all__ = ["http_receiver"]
+__all__ = ["authority", "http_receiver", "tls_receiver"]
 
 JSON = {"Content-Type": "application/json"}
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.endpoints.conftest import Caller
 from tests.servers.answers import HANG
+from tests.servers.certificates import CertificateAuthority
 from tests.servers.http import HttpReceiver
 from tests.servers.ports import free_port
 from tests.testing.conftest import Outcome, answer, register
@@ -358,3 +359,29 @@ def test_five_hundred_cases_are_stored_in_time(run: Run, orders: HttpReceiver) -
     assert done.report["counts"] == {"passed": 500}
     assert sum(len(found["steps"][0]["attempts"]) for found in done.report["cases"]) == 500
     assert done.report["took_s"] < 10
+
+
+def test_a_certificate_is_seen_or_refused(
+    run: Run, admin: Caller, authority: CertificateAuthority, tls_receiver: HttpReceiver
+) -> None:
+    """Verified as a delivery verifies it: whoever does not trust its authority gets no connection."""
+    parts = {"protocol": "https", "host": "localhost", "port": tls_receiver.port}
+    for slug, config in (("orders", {"tls": {"ca": authority.pem}}), ("other", {})):
+        assert admin("POST", "systems/", {"slug": slug, "name": slug}).status == 201
+        assert admin("POST", "endpoints/", {"system": slug, "config": config, **parts}).status == 201
+    held = "{tls.days_left: {gt: 0.5}}, {tls.names: {contains: localhost}}, {tls.version: {starts_with: TLS}}"
+    text = suite(
+        case("known", f"{{tls: api, assert: [{held}]}}"),
+        case("stranger", "{tls: other, assert: [{error.class: {eq: tls}}]}"),
+    )
+    done = run(text.replace("{api: orders}", "{api: orders, other: other}"))
+
+    assert done.verdicts == {"known": "passed", "stranger": "passed"}, done.raw
+
+
+def test_a_name_is_resolved_as_deliveries_resolve_it(run: Run, orders: HttpReceiver) -> None:
+    held = "{dns: localhost, assert: [{rows: {each: {type: ip}}}]}"
+    forbidden = "{dns: 169.254.169.254, assert: [{error.class: {eq: blocked_address}}]}"
+    done = run(suite(case("known", held), case("forbidden", forbidden)))
+
+    assert done.verdicts == {"known": "passed", "forbidden": "passed"}, done.raw
