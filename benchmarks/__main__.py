@@ -25,6 +25,8 @@ from rich.table import Table
 from benchmarks.order import HOT, KEYS, Drain, Order
 from benchmarks.payload import BODY, ENVELOPE, request
 from benchmarks.processes import ENDPOINTS, Processes
+from benchmarks.streams import Streams
+from benchmarks.ws import CONFIG as WS_CONFIG
 from tests.servers.nginx import Nginx
 from tests.stack import Databases, Stack, free_port, postgres_server, wait_for
 
@@ -92,16 +94,21 @@ class Bench:
                 self._warm_up()
                 latency = [self._latency() for _ in range(repeat)]
                 deliver = [self._deliver(receiver.url) for _ in range(repeat)]
+                streams = self._streams(repeat)
                 order = self._order(receiver.url, repeat)
                 processes = self._processes(repeat)
+                sockets = self._web_sockets(repeat)
             finally:
                 self._stack.close()
             tasks = self._tasks(receiver.url, median(deliver, 0))
         return [
             *self._figures(accept, deliver, latency),
+            Figure("deliver over TCP", self._database, median(streams, 0), "/s", median(streams, 1), floor=0.45),
             *tasks,
             *self._order_figures(order),
             *processes,
+            *sockets,
+            *self._listeners(repeat),
             *self._claims(),
         ]
 
@@ -113,6 +120,14 @@ class Bench:
         url, name = self._stack.database_url, "deliver over HTTP, beside a Celery task a message"
         peer = run("benchmarks.celery_task", receiver + "/in", url, str(self._messages // 4))["per_second"]
         return [Figure(name, self._database, rate, "/s", peer, floor=6.0)]
+
+    def _listeners(self, repeat: int) -> list[Figure]:
+        """Return what TCP and UDP listeners take beside bare servers with group commit."""
+        found = run("benchmarks.listeners", self._database, str(self._messages), str(repeat))
+        return [
+            Figure(f"accept over {kind.upper()}", self._database, found[kind], "/s", found[f"bare_{kind}"], floor=0.5)
+            for kind in ("tcp", "udp")
+        ]
 
     def _claims(self) -> list[Figure]:
         """Return how long claiming 500 of many takes beside 500 of 500; it leaves the database full."""
@@ -139,6 +154,41 @@ class Bench:
             receiver.wait()
         name = f"two processes beside one, {ENDPOINTS} endpoints of 50 ms"
         return [Figure(name, self._database, median(pairs, 0), "/s", median(pairs, 1), floor=1.8)]
+
+    def _web_sockets(self, repeat: int) -> list[Figure]:
+        """Return the rate of delivery over WebSocket, each acked, beside a bare loop of the `websockets` client."""
+        port = free_port()
+        url = f"ws://127.0.0.1:{port}/"
+        receiver = subprocess.Popen([sys.executable, "-m", "benchmarks.ws", "server", str(port)])
+        try:
+            wait_for(lambda: _listens(port), 10, "the WebSocket receiver")
+            self._stack.register("ws-target", url, max_in_flight=IN_FLIGHT, config=WS_CONFIG)
+            pairs = []
+            for _ in range(repeat):
+                self._stack.terminate("deliver")
+                self._fill(ENVELOPE.replace(b'"target"', b'"ws-target"'))
+                self._stack.start("deliver")
+                rate = self._rate_of_draining()
+                limit = run("benchmarks.ws", "client", url, str(self._messages))["per_second"]
+                pairs.append((rate, limit))
+        finally:
+            receiver.terminate()
+            receiver.wait()
+        name = "deliver over WebSocket, each acked"
+        return [Figure(name, self._database, median(pairs, 0), "/s", median(pairs, 1), floor=0.45)]
+
+    def _streams(self, repeat: int) -> list[tuple[float, float]]:
+        """Return (our rate over TCP with a full queue, the bare client loop's)."""
+        port = free_port()
+        receiver = subprocess.Popen([sys.executable, "-m", "benchmarks.streams", "server", str(port)])
+        try:
+            wait_for(lambda: _listens(port), 10, "the line server")
+            streams = Streams(self._stack, port, self._messages, self._rate_of_draining)
+            words = ("benchmarks.streams", "client", str(port), str(self._messages))
+            return [streams.measure(lambda: run(*words)["per_second"]) for _ in range(repeat)]
+        finally:
+            receiver.terminate()
+            receiver.wait()
 
     def _order_figures(self, order: list[tuple[Drain, Drain]]) -> list[Figure]:
         keyed, beside = [pair[0] for pair in order], [pair[1] for pair in order]
@@ -198,8 +248,8 @@ class Bench:
         limit = run("benchmarks.limits", "client", receiver + "/in", str(self._messages))["per_second"]
         return rates, limit
 
-    def _fill(self) -> None:
-        lines = b"\n".join([ENVELOPE] * self._messages)
+    def _fill(self, envelope: bytes = ENVELOPE) -> None:
+        lines = b"\n".join([envelope] * self._messages)
         answer = self._stack.api(
             "POST", "messages/", data=lines, headers={"Content-Type": "application/x-ndjson"}, timeout=120
         )

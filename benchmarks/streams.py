@@ -1,173 +1,113 @@
-"""How fast event streams are: to one subscriber and to a hundred, beside a bare loop that sends the same frames.
+"""Delivery over TCP: lines, each acknowledged, beside a bare asyncio client loop to the same server.
 
-`python -m benchmarks.streams [sqlite|postgresql]` - a backlog read from the start, then the lag of what is
-committed live at 200/s, from its sender's hand to the subscriber's.
+`python -m benchmarks.streams server PORT` - takes lines and acknowledges each.
+`python -m benchmarks.streams client PORT N` - a bare client loop over asyncio's streams, 64 at a time (the limit).
+`python -m benchmarks.streams sends PORT N` - our transport without the engine, as many at a time.
 """
 
 import asyncio
-import subprocess
 import sys
-import tempfile
-import threading
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import orjson
-import requests
 import uvloop
-from websockets.asyncio.client import connect
 
 from benchmarks.payload import BODY
-from tests.stack import Databases, Stack, free_port, postgres_server, wait_for
+from tests.stack import Stack
 
-BACKLOG = {1: 20_000, 100: 1_000}  # messages by subscribers
-RATE, LIVE_S = 200, 10
-EVENT = {
-    "type": "event",
-    "id": "s",
-    "cursor": "AAAAAAAAAAEAAAAAAA",
-    "message": {"envelope": "x" * 600, "payload": orjson.Fragment(BODY)},
-}
-STAMP = b'"correlation_id":"t'
+CONNECTIONS = 64
+ACK = b'{"type":"ack"}\n'
 
 
-async def read(url: str, key: str, count: int, after: str | None, started: asyncio.Event | None) -> list[float]:
-    """Read `count` events and return how late each stamped one was, in milliseconds."""
-    lags = []
-    headers = {"Authorization": f"Bearer {key}"}
-    async with connect(url, additional_headers=headers, compression=None, proxy=None, max_queue=None) as line:
-        if started is not None:
-            await line.recv()
-            await line.send(orjson.dumps({"type": "subscribe", "id": "s", "after": after, "credit": 100_000}).decode())
-            await line.recv()
-            started.set()
-        else:
-            await line.send(str(count))
-        for _ in range(count):
-            frame = await line.recv(decode=False)
-            at = bytes(frame).find(STAMP)
-            if at >= 0:
-                sent = float(frame[at + len(STAMP) : frame.index(b'"', at + len(STAMP))])
-                lags.append(1000 * (time.time() - sent))
-    return lags
+class Lines(asyncio.Protocol):
+    """Acknowledges each line."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._transport.write(ACK * len(lines))  # type: ignore[attr-defined]
 
 
-async def subscribers(url: str, key: str, number: int, count: int, after: str | None, bare: str) -> dict[str, Any]:
-    """Let so many read at once; return the seconds from the first event asked for to the last one read, and lags."""
-    began = time.monotonic()
-    ready = [None if bare else asyncio.Event() for _ in range(number)]
-    tasks = [asyncio.create_task(read(url, key, count, after, started)) for started in ready]
-    for started in ready:
-        if started is not None:
-            await started.wait()
-    sys.stderr.write("ready\n")
-    lags = sorted(lag for found in await asyncio.gather(*tasks) for lag in found)
-    took_s = time.monotonic() - began
-    quantiles = [lags[len(lags) * part // 100] for part in (50, 99)] if lags else []
-    return {"per_second": number * count / took_s, "lag_ms": quantiles}
+async def serve(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Lines, "127.0.0.1", port, backlog=1024)
+    await server.serve_forever()
 
 
-async def bare(scope: Any, receive: Any, send: Any) -> None:
-    """Send as many events as the client says, and nothing else."""
-    if scope["type"] != "websocket":
-        return
-    await receive()
-    await send({"type": "websocket.accept"})
-    for _ in range(int((await receive())["text"])):
-        await send({"type": "websocket.send", "text": orjson.dumps(EVENT).decode()})
-    await receive()
+async def client(port: int, messages: int) -> dict[str, float]:
+    """Send so many lines and return the rate."""
+    left = iter(range(messages))
+
+    async def work() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in left:
+            writer.write(BODY + b"\n")
+            await writer.drain()
+            await reader.readline()
+        writer.close()
+
+    started = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
+    return {"per_second": round(messages / (time.perf_counter() - started), 1)}
 
 
-def ask(url: str, key: str, number: int, count: int, after: str | None, *, is_bare: bool = False) -> Any:
-    """Start subscribers in a process of their own."""
-    words = [url, key, str(number), str(count), orjson.dumps(after).decode(), "bare" if is_bare else ""]
-    command = [sys.executable, "-m", "benchmarks.streams", "read", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+async def sends(port: int, messages: int) -> dict[str, float]:
+    """Send so many through our transport and return the rate."""
+    from benchmarks.sends import MESSAGE
+    from endpoints.egress import Egress, parse_zones
+    from endpoints.transports.base import Address
+    from endpoints.transports.tcp import TcpTransport
+
+    fields = {"config": {"reply": "ack"}, "max_in_flight": CONNECTIONS}
+    address = Address("1", "erp", "main", "tcp", "127.0.0.1", port, **fields)
+    transport = TcpTransport(address, Egress(parse_zones(["127.0.0.0/8"])))
+    await transport.open()
+    left = iter(range(messages))
+
+    async def work() -> None:
+        for _ in left:
+            await transport.send(MESSAGE)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
+    took_s = time.perf_counter() - started
+    await transport.aclose()
+    return {"per_second": round(messages / took_s, 1)}
 
 
-def answer_of(process: Any) -> dict[str, Any]:
-    told, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors.decode()
-    return dict(orjson.loads(told))
+class Streams:
+    """Drains a full queue over TCP; `rate_of_draining` is how fast the newest deliveries ended."""
+
+    def __init__(self, stack: Stack, port: int, messages: int, rate_of_draining: Callable[[], float]) -> None:
+        self._stack, self._port, self._messages, self._rate = stack, port, messages, rate_of_draining
+        stack.register(
+            "wire", f"tcp://127.0.0.1:{port}", max_in_flight=CONNECTIONS, config={"framing": "line", "reply": "ack"}
+        )
+
+    def measure(self, limit: Callable[[], float]) -> tuple[float, float]:
+        """Return (our rate with a full queue, the limit's)."""
+        if "deliver" in self._stack.processes:
+            self._stack.terminate("deliver")
+        message = {"source_system": "source", "target_system": "wire", "payload": orjson.Fragment(BODY)}
+        lines = b"\n".join([orjson.dumps(message)] * self._messages)
+        headers = {"Content-Type": "application/x-ndjson"}
+        answer = self._stack.api("POST", "messages/", data=lines, headers=headers, timeout=120)
+        assert answer.json()["accepted"] == self._messages, answer.text
+        self._stack.start("deliver")
+        return self._rate(), limit()
 
 
-def fill(stack: Stack, count: int) -> None:
-    line = orjson.dumps({"source_system": "source", "event_type": "order.paid", "payload": orjson.Fragment(BODY)})
-    headers = {"Content-Type": "application/x-ndjson"}
-    answer = stack.api("POST", "messages/", data=b"\n".join([line] * count), headers=headers, timeout=300)
-    assert answer.json()["accepted"] == count, answer.text
-
-
-def live(stack: Stack, number: int) -> list[float]:
-    """Return p50 and p99 of the lag at `RATE`, in milliseconds."""
-    url, key = stack.url.replace("http", "ws") + "/ws/v1/gateway/", stack.key("operator")
-    reading = ask(url, key, number, RATE * LIVE_S, None)
-    assert reading.stderr.readline() == b"ready\n"
-    begun = time.monotonic()
-
-    def send(first: int) -> None:
-        with requests.Session() as session:
-            session.headers["X-API-Key"] = stack.key()
-            for turn in range(first, RATE * LIVE_S, 4):
-                time.sleep(max(0.0, begun + turn / RATE - time.monotonic()))
-                body = {"source_system": "source", "payload": {"n": turn}, "correlation_id": f"t{time.time()}"}
-                session.post(f"{stack.url}/api/v1/messages/", json=body, timeout=30)
-
-    threads = [threading.Thread(target=send, args=(first,)) for first in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return list(answer_of(reading)["lag_ms"])
-
-
-def measure(stack: Stack, database: str) -> None:
-    stack.start("web")
-    stack.register("source")
-    url, key = stack.url.replace("http", "ws") + "/ws/v1/gateway/", stack.key("operator")
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "benchmarks.streams:bare", "--port", str(port), "--log-level", "error"]
-    limit = subprocess.Popen([*command, "--ws", "websockets-sansio", "--loop", "uvloop"])
-    try:
-        wait_for(lambda: _listens(port), 20, "the bare server")
-        for number, count in sorted(BACKLOG.items(), reverse=True):
-            fill(stack, count)
-            ours = answer_of(ask(url, key, number, count, "start"))["per_second"]
-            theirs = answer_of(ask(f"ws://127.0.0.1:{port}/", key, number, count, None, is_bare=True))["per_second"]
-            print(f"{database}: a backlog to {number}: {ours:,.0f} events/s, bare {theirs:,.0f}/s, {ours / theirs:.2f}")
-        for number in BACKLOG:
-            p50, p99 = live(stack, number)
-            print(f"{database}: live to {number} at {RATE}/s: lag p50 {p50:.1f} ms, p99 {p99:.1f} ms")
-    finally:
-        limit.terminate()
-        limit.wait()
-
-
-def _listens(port: int) -> bool:
-    import socket
-
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def main() -> None:
-    if sys.argv[1:2] == ["read"]:
-        url, key, number, count, after, is_bare = sys.argv[2:]
-        found = uvloop.run(subscribers(url, key, int(number), int(count), orjson.loads(after), is_bare))
-        print(orjson.dumps(found).decode())
-        return
-    database = sys.argv[1] if len(sys.argv) > 1 else "sqlite"
-    with tempfile.TemporaryDirectory() as folder:
-        databases = Databases(Path(folder), postgres_server() if database == "postgresql" else None)
-        with databases.fresh() as url:
-            stack = Stack(Path(folder) / "var", url)
-            try:
-                measure(stack, database)
-            finally:
-                stack.close()
-        databases.close()
+def main(kind: str, port: str, *count: str) -> Any:
+    if kind == "server":
+        return uvloop.run(serve(int(port)))
+    return uvloop.run({"client": client, "sends": sends}[kind](int(port), int(count[0])))
 
 
 if __name__ == "__main__":
-    main()
+    print(orjson.dumps(main(*sys.argv[1:])).decode())

@@ -97,6 +97,7 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
         "Access",
         [
             ("API keys", "vpn_key", _list("endpoints_apikey"), "keys", "list"),
+            ("Signing keys", "draw", _list("endpoints_signingkey"), "signing-keys", "list"),
             ("People", "person", _list("auth_user"), "users", "list"),
             ("Teams", "group", _list("auth_group"), "users", "list"),
             ("Audit", "history", _list("endpoints_auditentry"), "audit", "list"),

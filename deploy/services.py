@@ -1,4 +1,4 @@
-"""Start and stop the real servers that the tests use: PostgreSQL; nginx, Chromium and promtool if they can be had.
+"""Start and stop the real servers that the tests use: PostgreSQL. What else they run is installed if it can be had.
 
     python deploy/services.py start|stop|url
 
@@ -23,7 +23,15 @@ VAR = Path(os.environ.get("CONTROLPLANE_VAR") or ROOT / "var").resolve() / "serv
 DATA = VAR / "postgres"
 ENV = VAR / "env"
 START_S = 30
-PACKAGES = {"postgres": "postgresql", "nginx": "nginx", "chromium": "chromium"}
+PACKAGES = {
+    "postgres": "postgresql",
+    "nginx": "nginx",
+    "chromium": "chromium",
+    "node": "nodejs",
+    "socat": "socat",
+    "openssl": "openssl",
+}
+NODE_PACKAGES = {"ws": "node-ws"}
 
 
 def say(text: str) -> None:
@@ -43,15 +51,25 @@ def postgres_programs() -> Path | None:
 
 
 def apt_install(program: str) -> bool:
-    """Install what `program` comes in with apt-get; only root may, and only where there is one."""
+    """Install what `program` comes in (or the package of that name) with apt-get; only root may, where there is one."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return False
-    say(f"installing {PACKAGES[program]} with apt-get")
+    package = PACKAGES.get(program, program)
+    say(f"installing {package} with apt-get")
     quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
-    for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", PACKAGES[program]]):
+    for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", package]):
         if subprocess.run(command, check=False, **quiet).returncode != 0:  # noqa: S603 - our own words
             return False
     return True
+
+
+def has_node_module(name: str) -> bool:
+    """Say whether Node.js finds a module."""
+    node = shutil.which("node")
+    if node is None:
+        return False
+    asked = [node, "-e", f"require('{name}')"]
+    return subprocess.run(asked, check=False, capture_output=True).returncode == 0  # noqa: S603 - our own words
 
 
 def promtool() -> str | None:
@@ -174,9 +192,14 @@ def start() -> int:
         say(f"PostgreSQL at {url.rpartition('@')[2]}")
     else:
         say("PostgreSQL cannot be had here: set TEST_POSTGRES_URL to a server's URL. Its tests are skipped.")
-    for program in ("nginx", "chromium"):
+    for program in ("nginx", "chromium", "node", "socat", "openssl"):
         found = shutil.which(program) or (apt_install(program) and shutil.which(program))
         say(f"{program} at {found}" if found else f"{program} cannot be had here: its tests are skipped")
+    for module, package in NODE_PACKAGES.items():
+        if has_node_module(module) or (apt_install(package) and has_node_module(module)):
+            say(f"{package} is there")
+        else:
+            say(f"{package} cannot be had here: its tests are skipped")
     found = promtool()
     say(f"promtool at {found}" if found else "promtool cannot be had here: its tests are skipped")
     return 0 if url else 1

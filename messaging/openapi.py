@@ -114,6 +114,7 @@ REQUEST: dict[str, Any] = {
     STRUCTURED: EVENT,
     BATCH: {"type": "array", "items": EVENT, "maxItems": MAX_BATCH_ITEMS},
 }
+HOOK_FAILURES = ("400", "401", "404", "408", "413", "415", "422", "429", "503")
 RESPONSES: dict[int, dict[str, Any]] = {200: OUTCOME, 202: {"oneOf": [ACCEPTED, SUMMARY, OUTCOME]}}
 WAIT: dict[str, Any] = {
     "name": "wait",
@@ -143,6 +144,7 @@ def add_raw_intake(result: dict[str, Any], generator: Any, request: Any, public:
     """Describe `POST /to/<system>[/<interface>]`, which no Django URL knows (a post-processing hook)."""
     messages = result["paths"].get("/api/v1/messages/", {}).get("post")
     if messages is not None:
+        result["paths"]["/in/{listener}/"] = {"post": _hook_operation(messages["responses"])}
         failures = {status: said for status, said in messages["responses"].items() if int(status) >= 400}
         for path, names in {"/to/{system}": ["system"], "/to/{system}/{interface}": ["system", "interface"]}.items():
             result["paths"][path] = {"post": _raw_operation(names, failures, messages.get("security", []))}
@@ -165,6 +167,27 @@ def _raw_operation(names: list[str], failures: dict[str, Any], security: list[An
         "requestBody": {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}},
         "security": [scheme for scheme in security if "session" not in scheme],
         "responses": answers | failures,
+    }
+
+
+def _hook_operation(responses: dict[str, Any]) -> dict[str, Any]:
+    """Describe a hook: its sender has no key, but signs what it sends in the way its listener says."""
+    slug = {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"}
+    failures = {status: responses[status] for status in HOOK_FAILURES if status in responses}
+    failures.setdefault("404", {"description": "There is no such hook, or it is closed."})
+    failures.setdefault("401", {"description": "The signature does not fit."})
+    return {
+        "operationId": "in_listener",
+        "description": "Take a hook of any content type; it is kept byte for byte. Signed as its listener says.",
+        "tags": ["listeners"],
+        "parameters": [{"name": "listener", "in": "path", "required": True, "schema": slug}],
+        "requestBody": {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}},
+        "security": [],
+        "responses": {
+            "200": {"description": "The sender only asked whether we are there.", "content": {"text/plain": {}}},
+            "202": _answer(ACCEPTED, "Stored."),
+            **failures,
+        },
     }
 
 

@@ -33,8 +33,13 @@ class ListenerForm(ServiceForm):
     class Meta:
         model = Listener
         exclude = ("created_at", "updated_at")
+        labels: ClassVar[dict[str, str]] = {
+            "tls": "TLS",
+            "client_ca": "Authorities of clients",
+            "ack_text": "Text of ack",
+        }
         help_texts: ClassVar[dict[str, str]] = {
-            "slug": "Its name; a hook is called at /in/<slug>/.",
+            "slug": "Its name; a hook is called at /in/ and its name.",
             "host": "An address of this machine: 127.0.0.1, or 0.0.0.0 for all of them.",
             "envelope": "Message: senders speak our envelope and bring a key. None: what they send is the payload.",
             "delimiter": "For the framing delimiter: a text, or hex: and hexadecimal digits.",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from messaging.listening.tcp import TcpServer
 
 PATIENCE_S = 30.0  # how long a lot waits for room before its messages are refused
+LOT = 1000  # half of what may be unanswered: the next lot gathers while one is made durable
 WRITE_HIGH_BYTES = 256 * 1024
 LINGER_S = 1.0
 
@@ -203,7 +204,7 @@ class Connection(asyncio.Protocol):
         """Store what is queued, lot after lot, and answer it; the one task of a connection."""
         try:
             while self._queue:
-                lot, self._queue = self._queue, []
+                lot, self._queue = self._queue[:LOT], self._queue[LOT:]
                 answers = await self._accept(lot)
                 size = sum(item.size for item in lot)
                 self._owed -= len(lot)

@@ -18,7 +18,7 @@ class Limits:
     slow_s: float = 15.0  # that answers wait for a peer which does not read them
     connections: int = 1000
     per_address: int = 256
-    unacknowledged: int = 1000  # messages of a connection that are not stored yet; then it is read no further
+    unacknowledged: int = 2000  # messages of a connection that are not stored yet; then it is read no further
     unacknowledged_bytes: int = 8 * 1024 * 1024
 
 

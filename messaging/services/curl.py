@@ -50,7 +50,7 @@ def curl_line(attempt: Attempt, payload: bytes | None) -> str:
     argument can hold neither NUL nor much.
     """
     request: Mapping[str, Any] = attempt.request
-    if not request.get("url"):
+    if not str(request.get("url") or "").startswith(("http:", "https:")):
         raise Conflict("this attempt made no HTTP request", code="no_request")
     body = _body(request, payload)
     if body is None:

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import base64
 import gc
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +141,41 @@ def test_what_is_too_large_is_refused_before_it_is_accepted(shared_stack: Stack,
         assert len(sent) == 1
 
 
+UNFIT = [("tcp", {"framing": "line"}, b"two\nlines", b"one line"), ("udp", {}, bytes(70_000), bytes(60_000))]
+
+
+@pytest.mark.parametrize(("protocol", "config", "unfit", "fit"), UNFIT)
+def test_what_one_of_many_targets_cannot_carry_is_its_dead_letter(
+    shared_stack: Stack, row: Row, config: dict[str, Any], unfit: bytes, fit: bytes
+) -> None:
+    """To it alone it is refused, and nothing is stored; beside others it dies at once, and they get it."""
+    with row.peer() as peer:
+        link = linked(shared_stack, row, peer.port, config=config)
+        other = f"{link.target}/other"
+        carries_all = {"protocol": "tcp", "config": {"framing": "raw"}, "max_attempts": 1}
+        more = {"system": link.target, "interface": "other", "host": "127.0.0.1", "port": free_port(), **carries_all}
+        assert shared_stack.api("POST", "endpoints/", json=more).status_code == 201
+        refused = post(link, unfit)
+        encoded = base64.b64encode(unfit).decode()
+        message_id = f"m-{uuid4()}"
+        both = {"message_id": message_id, "payload": None, "payload_base64": encoded}
+        sent = link.post(**both, target_system=[link.target, other])
+        taken = accepted(link, fit)
+
+        assert (refused.status_code, refused.json()["code"]) == (422, "unfit")
+        assert (sent.status_code, sent.json()["deliveries"]) == (202, 2)
+        path = f"deliveries/?message_id={message_id}&source_system={link.source}&interface=main"
+        dead = shared_stack.wait_for(
+            lambda: next(iter(shared_stack.api("GET", f"{path}&state=dead").json()["results"]), None),
+            30,
+            "a dead letter",
+        )
+        assert dead is not None
+        assert (dead["reason"], dead["error_class"], dead["attempts"]) == ("refused", "protocol", 1)
+        assert link.until(taken, "delivered")["ack_level"] == "written"
+        assert len(shared_stack.api("GET", f"messages/?source_system={link.source}").json()["results"]) == 2
+
+
 @rows("wrong_name")
 def test_a_certificate_for_another_name_is_not_spoken_to(shared_stack: Stack, row: Row) -> None:
     with row.peer(name="other.example") as peer:
@@ -155,12 +191,10 @@ def test_a_credential_that_is_refused_is_said_to_be(shared_stack: Stack, row: Ro
     """It is tried again, since secrets are renewed; with the right one the same peer takes the message."""
     kind, field = row.credential
     with row.peer(secret="right-secret") as peer:
-        link = linked(shared_stack, row, peer.port, max_attempts=20, retry_schedule_s=[0.5])
-        name = f"{link.target}-key"
+        name = f"key-{uuid4().hex[:8]}"
         body = {"name": name, "kind": kind, "data": {field: "wrong-secret"}}
         assert shared_stack.api("POST", "credentials/", json=body).status_code == 201
-        changed = shared_stack.api("PATCH", f"endpoints/{link.endpoint}/", json={"credential": name})
-        assert changed.status_code == 200, changed.text
+        link = linked(shared_stack, row, peer.port, max_attempts=20, retry_schedule_s=[0.5], credential=name)
         message_id = accepted(link, BODY)
         link.until(message_id, "pending", reason="retrying")
         [made] = shared_stack.api("GET", f"credentials/?name={name}").json()["results"]
@@ -168,7 +202,7 @@ def test_a_credential_that_is_refused_is_said_to_be(shared_stack: Stack, row: Ro
         assert changed.status_code == 200, changed.text
         found = link.until(message_id, "delivered")
 
-        assert {one["error_class"] for one in found["attempt_list"][:-1]} == {"auth"}
+        assert found["attempt_list"][0]["error_class"] == "auth"
         assert "wrong-secret" not in str(found)
         assert "right-secret" not in str(found)
 

@@ -9,9 +9,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
+from endpoints.access import secrets
 from endpoints.models import ApiKey, AuditEntry, Credential, Endpoint, System
-from messaging.models import Attempt, Delivery, Message, State
+from messaging.models import Attempt, Delivery, Listener, Message, State
 from tests.admin.conftest import MARKUP
 
 Signed = Callable[..., Client]
@@ -268,3 +270,51 @@ def test_the_send_form_says_what_is_wrong_at_the_field(
 
     assert answer.status_code == 422
     assert list(answer.context["form"].errors) == [field]
+
+
+def test_a_signing_key_is_shown_once_and_revoked_for_good(sign_in: Signed) -> None:
+    """The secret is on the next page and nowhere else; revoking is one button."""
+    client = sign_in("superuser")
+    system = System.objects.create(slug="signs", name="Signs")
+    made = client.post("/admin/endpoints/signingkey/add/", {"system": system.pk}, follow=True).content.decode()
+    key = system.signing_keys.get()
+    secret = secrets.decrypt(key.secret)["secret"]
+    later = client.get(f"/admin/endpoints/signingkey/{key.pk}/change/").content.decode()
+    client.post(f"/admin/endpoints/signingkey/{key.pk}/revoke/")
+
+    assert secret in made
+    assert secret not in later
+    assert system.signing_keys.get().revoked_at is not None
+
+
+def test_a_listener_is_made_seen_and_closed_on_its_pages(sign_in: Signed) -> None:
+    """A bad field is told at it; the page shows where it is open, who was refused, and closes it."""
+    client = sign_in("superuser")
+    fields = {
+        "slug": "lines",
+        "kind": "tcp",
+        "enabled": "on",
+        "host": "127.0.0.1",
+        "framing": "line",
+        "envelope": "message",
+        "ack": "none",
+        "message_type": "event",
+        "signature": "none",
+        "addresses": "[]",
+        "certificates": "[]",
+        "fields": "{}",
+    }
+    refused = client.post("/admin/messaging/listener/add/", {**fields, "port": "9101"}).content.decode()
+    assert "another listener has this address and port" in refused
+    client.post("/admin/messaging/listener/add/", {**fields, "port": "9401"})
+    listener = Listener.objects.get(slug="lines")
+    refusal = {"at": timezone.now().isoformat(), "address": "10.0.0.9", "code": "too_big", "detail": "<b>no</b>"}
+    listener.reports.create(place="here:1", connections=3, refusals=[refusal], seen_at=timezone.now())
+    listed = client.get("/admin/messaging/listener/").content.decode()
+    page = client.get(f"/admin/messaging/listener/{listener.pk}/change/").content.decode()
+    client.post(f"/admin/messaging/listener/{listener.pk}/switch/", {"action": "disable"})
+
+    assert "tcp://127.0.0.1:9401" in listed
+    assert "10.0.0.9" in page
+    assert "<b>no</b>" not in page
+    assert not Listener.objects.get(slug="lines").enabled

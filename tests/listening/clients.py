@@ -56,6 +56,15 @@ class Line:
             body, self.rest = self.rest[4:end], self.rest[end:]
         return dict(json.loads(body))
 
+    def read_to_end(self) -> list[dict[str, Any]]:
+        """Return the frames up to the end of the connection."""
+        found = []
+        try:
+            while True:
+                found.append(self.read())
+        except EOFError:
+            return found
+
     def read_all(self) -> bytes:
         """Return everything up to the end of the connection; a reset ends it, too."""
         try:

@@ -1,4 +1,4 @@
-"""The edge process is killed under load: what was acknowledged over TCP is stored, and the port comes back by itself."""
+"""The edge process is killed under load: what was acknowledged over TCP is stored, the port comes back by itself."""
 
 import json
 import random

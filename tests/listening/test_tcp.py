@@ -106,10 +106,7 @@ def test_a_frame_that_cannot_be_read_ends_the_connection_after_its_answers(ways:
     client = Line(ways.listener(slug, kind="tcp", framing=framing)["port"], token, framing=framing)
     client.send(body(1))
     client.raw(data)
-    answers = []
-    with pytest.raises(EOFError):
-        while True:
-            answers.append(client.read())
+    answers = client.read_to_end()
 
     assert sorted(answer["type"] for answer in answers) == ["ack", "error"]
     assert code in {answer.get("code") for answer in answers}
@@ -213,8 +210,7 @@ def test_who_never_reads_its_answers_is_not_read_either(ways: Ways, port: int) -
     client.socket.settimeout(40)
     line = json.dumps({"payload": 1, "ref": "r" * 60}).encode() + b"\n"
     with pytest.raises((BrokenPipeError, ConnectionResetError)):
-        for _ in range(100_000):
-            client.raw(line * 10)
+        client.raw(line * 1_000_000)
 
     ways.wait_for(lambda: "slow" in {one["code"] for one in ways.seen("lines")["refusals"]}, 10, "the refusal shown")
 

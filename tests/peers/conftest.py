@@ -1,0 +1,5 @@
+"""Peers that this project did not write play against the same running stacks as the tests of acceptance."""
+
+from tests.acceptance.conftest import shared_stack
+
+__all__ = ["shared_stack"]
