@@ -26,6 +26,7 @@ from benchmarks.order import HOT, KEYS, Drain, Order
 from benchmarks.payload import BODY, ENVELOPE, request
 from benchmarks.processes import ENDPOINTS, Processes
 from benchmarks.streams import Streams
+from benchmarks.ws import CONFIG as WS_CONFIG
 from tests.servers.nginx import Nginx
 from tests.stack import Databases, Stack, free_port, postgres_server, wait_for
 
@@ -96,6 +97,7 @@ class Bench:
                 streams = self._streams(repeat)
                 order = self._order(receiver.url, repeat)
                 processes = self._processes(repeat)
+                sockets = self._web_sockets(repeat)
             finally:
                 self._stack.close()
             tasks = self._tasks(receiver.url, median(deliver, 0))
@@ -105,6 +107,7 @@ class Bench:
             *tasks,
             *self._order_figures(order),
             *processes,
+            *sockets,
             *self._listeners(repeat),
             *self._claims(),
         ]
@@ -151,6 +154,28 @@ class Bench:
             receiver.wait()
         name = f"two processes beside one, {ENDPOINTS} endpoints of 50 ms"
         return [Figure(name, self._database, median(pairs, 0), "/s", median(pairs, 1), floor=1.8)]
+
+    def _web_sockets(self, repeat: int) -> list[Figure]:
+        """Return the rate of delivery over WebSocket, each acked, beside a bare loop of the `websockets` client."""
+        port = free_port()
+        url = f"ws://127.0.0.1:{port}/"
+        receiver = subprocess.Popen([sys.executable, "-m", "benchmarks.ws", "server", str(port)])
+        try:
+            wait_for(lambda: _listens(port), 10, "the WebSocket receiver")
+            self._stack.register("ws-target", url, max_in_flight=IN_FLIGHT, config=WS_CONFIG)
+            pairs = []
+            for _ in range(repeat):
+                self._stack.terminate("deliver")
+                self._fill(ENVELOPE.replace(b'"target"', b'"ws-target"'))
+                self._stack.start("deliver")
+                rate = self._rate_of_draining()
+                limit = run("benchmarks.ws", "client", url, str(self._messages))["per_second"]
+                pairs.append((rate, limit))
+        finally:
+            receiver.terminate()
+            receiver.wait()
+        name = "deliver over WebSocket, each acked"
+        return [Figure(name, self._database, median(pairs, 0), "/s", median(pairs, 1), floor=0.45)]
 
     def _streams(self, repeat: int) -> list[tuple[float, float]]:
         """Return (our rate over TCP with a full queue, the bare client loop's)."""
@@ -223,8 +248,8 @@ class Bench:
         limit = run("benchmarks.limits", "client", receiver + "/in", str(self._messages))["per_second"]
         return rates, limit
 
-    def _fill(self) -> None:
-        lines = b"\n".join([ENVELOPE] * self._messages)
+    def _fill(self, envelope: bytes = ENVELOPE) -> None:
+        lines = b"\n".join([envelope] * self._messages)
         answer = self._stack.api(
             "POST", "messages/", data=lines, headers={"Content-Type": "application/x-ndjson"}, timeout=120
         )

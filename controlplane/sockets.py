@@ -1,17 +1,36 @@
 """WebSockets as uvicorn speaks them, with an end for lines that take nothing more, and frames as large as allowed."""
 
 import asyncio
+import socket
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
 CLOSE_S = 2.0  # a client that does not answer our close has no more time than this
+
+
+SEND_BUFFER = 64 * 1024  # of the kernel's, for each: else it takes megabytes for a client that does not read
+# Each message is packed by itself: between messages a compressed connection costs no memory.
+DEFLATE = ServerPerMessageDeflateFactory(
+    server_no_context_takeover=True,
+    client_no_context_takeover=True,
+    server_max_window_bits=12,
+    client_max_window_bits=12,
+    compress_settings={"memLevel": 5},
+)
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
     """One connection; `controlplane.line` among the extensions of its scope lets the application `cut` and `allow`."""
 
     _cutting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.conn.available_extensions = [DEFLATE]
+        if found := transport.get_extra_info("socket"):
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
     async def run_asgi(self) -> None:
         self.scope["extensions"]["controlplane.line"] = {"cut": self.cut, "allow": self.allow}

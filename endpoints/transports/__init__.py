@@ -51,7 +51,7 @@ def transport_class(protocol: str) -> type[Transport]:
 @cache
 def protocols_claimed_by(claimer: str) -> tuple[str, ...]:
     """Return the protocols whose deliveries `claimer` (see `Transport.CLAIMED_BY`) claims."""
-    return tuple(protocol for protocol in TRANSPORTS if claimer == transport_class(protocol).CLAIMED_BY)
+    return tuple(protocol for protocol in protocols() if claimer == transport_class(protocol).CLAIMED_BY)
 
 
 def make_transport(address: Address) -> Transport:

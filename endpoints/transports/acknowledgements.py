@@ -7,7 +7,7 @@ import orjson
 
 from endpoints.transports.base import ErrorClass, Outgoing, TransportError
 
-REFUSALS = frozenset({"nack", "error"})
+REFUSALS = ("nack", "error")  # no set: what stands beside "type" may be anything
 MAX_RETRY_AFTER_S = 3600.0
 # HL7 table 0008: application accept, error, reject; commit accept, error, reject.
 HL7_TAKEN = frozenset({"AA", "CA"})

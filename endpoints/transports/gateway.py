@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any, ClassVar
 
 import orjson
@@ -28,6 +27,8 @@ from endpoints.transports.bodies import ENVELOPE_FIELDS, payload_members
 DEFAULT_CREDIT = 32
 MAX_CREDIT = 1000
 KEPT_BODY = 16 * 1024
+ENOUGH = 512  # more than is claimed at once
+LOOKED_AT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,41 @@ class Answer:
     retry_after_s: float | None = None
 
 
-Pending = dict[str, "asyncio.Future[Answer]"]
-_turns = count()
+# By delivery; several of one only after a lease ran out, and what the client says is then true of each.
+Pending = dict[str, "list[asyncio.Future[Answer]]"]
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """The clients that may get the same deliveries, whose turn it is next first; `owed` counts over all of them."""
+
+    seats: "dict[Seat, None]" = field(default_factory=dict)
+    owed: int = 0
+
+    @property
+    def free(self) -> int:
+        """Return how many more deliveries they take, as far as that matters: it is asked all the time."""
+        found = 0
+        for seat in self.seats:
+            found += seat.free
+            if found >= ENOUGH:
+                break
+        return found
+
+    def pick(self) -> "Seat | None":
+        """Return who gets the next: of the few whose turn it is one that is not late, and owes the fewest answers."""
+        found: list[Seat] = []
+        for seat in self.seats:
+            if seat.free:
+                found.append(seat)
+                if len(found) == LOOKED_AT:
+                    break
+        if not found:
+            return None
+        best = min(found, key=lambda seat: (seat.is_late, seat.owed))
+        for seat in (best, *(seat for seat in found if seat.is_late and seat is not best)):
+            self.seats[seat] = self.seats.pop(seat)  # to the end
+        return best
 
 
 @dataclass(slots=True, eq=False)
@@ -60,49 +94,72 @@ class Seat:
     credit: int = DEFAULT_CREDIT
     pending: Pending = field(default_factory=dict)
     is_late: bool = False  # what it got last it did not acknowledge in time
-    turn: int = 0
+    owed: int = 0  # answers, of all that is pending
+    group: Group | None = None
 
     @property
     def free(self) -> int:
         """Return how many more deliveries it takes now."""
-        return 0 if self.is_full() else max(0, self.credit - len(self.pending))
+        return 0 if self.is_full() else max(0, self.credit - self.owed)
 
     def settle(self, delivery_id: str, answer: Answer) -> bool:
         """Hand the client's answer to whoever waits for it; return whether somebody does."""
-        future = self.pending.get(delivery_id)
-        if future is None or future.done():
-            return False
-        self.is_late = False
-        future.set_result(answer)
-        return True
+        waiting = [future for future in self.pending.get(delivery_id, ()) if not future.done()]
+        for future in waiting:
+            future.set_result(answer)
+        self.is_late = self.is_late and not waiting
+        return bool(waiting)
+
+    def owe(self, delivery_id: str) -> "asyncio.Future[Answer]":
+        """Return the future of the answer to a delivery; `end` it."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.pending.setdefault(delivery_id, []).append(future)
+        self.owed += 1
+        if self.group is not None:
+            self.group.owed += 1
+        return future
+
+    def end(self, delivery_id: str, future: "asyncio.Future[Answer]") -> None:
+        """Expect that answer no more."""
+        self.owed -= 1
+        if self.group is not None:
+            self.group.owed -= 1
+        waiting = self.pending[delivery_id]
+        waiting.remove(future)
+        if not waiting:
+            del self.pending[delivery_id]
 
 
 class Seats:
     """The clients connected to this process, by system and recipient; one event loop's alone."""
 
     def __init__(self) -> None:
-        self._seats: dict[str, dict[str, set[Seat]]] = {}
+        self._seats: dict[str, dict[str, Group]] = {}
         self._ids: dict[int, str] = {}
         self._gone: set[int] = set()
         self.on_change: Callable[[], None] = lambda: None
 
     def enter(self, seat: Seat) -> None:
         """Let a client have deliveries."""
-        self._seats.setdefault(seat.system, {}).setdefault(seat.recipient, set()).add(seat)
+        seat.group = self._seats.setdefault(seat.system, {}).setdefault(seat.recipient, Group())
+        seat.group.seats[seat] = None
         self._ids[seat.system_id] = seat.system
         self.on_change()
 
     def leave(self, seat: Seat, *, is_ours: bool = False) -> None:
         """Give it no more; what it did not acknowledge goes to another. `is_ours`: not the client ended it, we did."""
         by_recipient = self._seats.get(seat.system, {})
-        seats = by_recipient.get(seat.recipient, set())
-        seats.discard(seat)
-        if not seats:
+        group, seat.group = seat.group, None
+        if group is None:
+            return
+        del group.seats[seat]
+        group.owed -= seat.owed
+        if not group.seats:
             by_recipient.pop(seat.recipient, None)
             self._gone.add(seat.system_id)
         if not by_recipient and self._seats.pop(seat.system, None) is not None:
             self._ids = {number: slug for number, slug in self._ids.items() if slug != seat.system}
-        for future in list(seat.pending.values()):
+        for future in [future for waiting in seat.pending.values() for future in waiting]:
             if not future.done():
                 future.set_exception(_stopped() if is_ours else _cut())
         self.on_change()
@@ -119,18 +176,12 @@ class Seats:
     def free(self, system_id: int) -> dict[str, int]:
         """Return {recipient: how many more deliveries its clients take}, including those that wait for an answer."""
         by_recipient = self._seats.get(self._ids.get(system_id, ""), {})
-        return {
-            recipient: sum(seat.free + len(seat.pending) for seat in seats) for recipient, seats in by_recipient.items()
-        }
+        return {recipient: group.free + group.owed for recipient, group in by_recipient.items()}
 
     def pick(self, system: str, recipient: str) -> Seat | None:
         """Return the client that gets the next delivery: in turn, those that owe us the fewest answers first."""
-        found = [seat for seat in self._seats.get(system, {}).get(recipient, ()) if seat.free]
-        if not found:
-            return None
-        seat = min(found, key=lambda seat: (seat.is_late, len(seat.pending), seat.turn))
-        seat.turn = next(_turns)
-        return seat
+        group = self._seats.get(system, {}).get(recipient)
+        return group.pick() if group else None
 
     def is_present(self, system: str) -> bool:
         return system in self._seats
@@ -165,10 +216,7 @@ class GatewayTransport(Transport):
         seat = SEATS.pick(self.address.system, outgoing.recipient) if self._is_open else None
         if seat is None:
             raise _no_client(self.address.system, outgoing.recipient)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        if (before := seat.pending.get(outgoing.delivery_id)) is not None and not before.done():
-            before.set_exception(_stopped())  # another claim of ours was faster, and its lease ran out
-        seat.pending[outgoing.delivery_id] = future
+        future = seat.owe(outgoing.delivery_id)
         seat.push(frame(outgoing))
         try:
             async with asyncio.timeout(self.address.timeout_s):
@@ -181,8 +229,7 @@ class GatewayTransport(Transport):
                 request=self._record(),
             ) from exc
         finally:
-            if seat.pending.get(outgoing.delivery_id) is future:
-                del seat.pending[outgoing.delivery_id]
+            seat.end(outgoing.delivery_id, future)
         return self._reply(answer, outgoing, (time.perf_counter() - started) * 1000)
 
     async def probe(self) -> Reply:

@@ -135,8 +135,15 @@ class StreamConnection(asyncio.Protocol):
 
     def _write(self) -> None:
         self._exchange.stage = Stage.WRITE
-        self._unsent = memoryview(self._exchange.frame)
-        self._write_on()
+        frame = self._exchange.frame
+        if len(frame) > PIECE:
+            self._unsent = memoryview(frame)
+            self._write_on()
+            return
+        assert self._transport is not None
+        self._transport.write(frame)
+        if not self._is_paused and not self._transport.is_closing():
+            self._written()
 
     def _write_on(self) -> None:
         """Write the next piece, and so on until all of it is with the operating system."""

@@ -103,6 +103,7 @@ class TcpTransport(Transport):
             self._reply_kind = str(config.get("reply", REPLY))
             self._answered, self._judge = _conversation(config)
             self._shows_token = address.credential is not None and address.credential.kind in TOKENS
+            self._plain_record = self._record_of(b"") if config.get("body", "payload") == "payload" else None
             self._peer = self._make_peer()
             self._pool = Pool(self._egress, self._peer, address.max_in_flight, self._make_connection)
         except TransportError as exc:
@@ -115,7 +116,8 @@ class TcpTransport(Transport):
         pool = self._require_pool()
         started = time.perf_counter()
         cap = max(self.address.max_reply_bytes, KEPT_BODY) if outgoing.message_type == "request" else KEPT_BODY
-        exchange = Exchange(self._answered, cap + 1 + self._masking.longest, started + self.address.timeout_s)
+        limit = cap + 1 + (self._masking.longest if self._auth.hidden else 0)
+        exchange = Exchange(self._answered, limit, started + self.address.timeout_s)
         body = b""
         try:
             body, exchange.frame = self._frame(outgoing)
@@ -262,8 +264,11 @@ class TcpTransport(Transport):
             request=self._record(body),
         )
 
-    def _record(self, body: bytes) -> dict[str, Any]:
+    def _record(self, body: bytes) -> Mapping[str, Any]:
         """Return a message as it was sent, as far as it may be stored: the body only when it is not the payload."""
+        return self._plain_record or self._record_of(body)
+
+    def _record_of(self, body: bytes) -> dict[str, Any]:
         config = self.address.config
         kept: dict[str, Any] = {
             "method": "SEND",

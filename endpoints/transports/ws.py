@@ -23,7 +23,7 @@ from endpoints.transports.tls import endpoint_context
 from endpoints.transports.ws_answers import KEPT_BODY, Answer, Closed, names_of
 from endpoints.transports.ws_config import WS_CONFIG, check_ws_config
 from endpoints.transports.ws_connection import WsConnection
-from endpoints.transports.ws_exchange import Handshake, Refused, Turn
+from endpoints.transports.ws_exchange import Handshake, Refused, Turn, is_text
 from endpoints.transports.ws_failures import CAUGHT, refused_with, what_ended
 from endpoints.transports.ws_pool import WsPool
 
@@ -172,7 +172,7 @@ class WsTransport(Transport):
                 known.append(names_of(outgoing, outgoing.payload if is_json(outgoing.content_type) else b""))
             return known[0]
 
-        return Turn(body, _is_text(body, content_type), until, self._wants != "none", names)
+        return Turn(body, is_text(body, content_type), until, self._wants != "none", names)
 
     async def _exchange(self, pool: WsPool, turn: Turn, *, is_alone: bool) -> Answer | None:
         connection = await pool.take(turn.until, is_alone=is_alone)
@@ -263,18 +263,6 @@ class WsTransport(Transport):
         if not self._plain_body:
             record["body"] = turn.body[:KEPT_BODY].decode("utf-8", "replace")
         return record
-
-
-def _is_text(body: bytes, content_type: str) -> bool:
-    """Say whether a text frame can carry it: what calls itself text, and is UTF-8."""
-    kind = content_type.partition(";")[0].strip().lower()
-    if not (is_json(content_type) or kind.startswith("text/") or kind.endswith(("+xml", "/xml"))):
-        return False
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _peer(address: Address) -> Peer:

@@ -20,7 +20,7 @@ WS_CONFIG: dict[str, Any] = {
             "items": {"type": "string", "maxLength": 200},
             "maxItems": 16,
             "uniqueItems": True,
-            "description": "Offered in the handshake, the most wanted first; the receiver has to choose one of them.",
+            "description": "Offered in the handshake, the most wanted first.",
         },
         "compression": {
             "type": "boolean",

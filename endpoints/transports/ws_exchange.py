@@ -2,19 +2,25 @@
 
 import asyncio
 import logging
+import os
+import struct
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from websockets.client import ClientProtocol
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.frames import apply_mask
 from websockets.http11 import Response
 from websockets.uri import WebSocketURI
 
+from endpoints.transports.bodies import is_json
 from endpoints.transports.ws_answers import Answer
 
 _log = logging.getLogger("endpoints.websockets")  # the library tells every frame at DEBUG: payloads stay out of logs
 _log.setLevel(logging.WARNING)
+_MEDIUM, _LONG = struct.Struct("!BBH"), struct.Struct("!BBQ")
 
 
 class Refused(Exception):
@@ -54,6 +60,19 @@ class Handshake:
         )
 
 
+def whole_frame(body: bytes, *, is_text: bool) -> bytes:
+    """Return a message as one masked frame without extensions (RFC 6455, 5.2)."""
+    size = len(body)
+    if size < 126:
+        head = bytes((0x81 if is_text else 0x82, 0x80 | size))
+    elif size < 65536:
+        head = _MEDIUM.pack(0x81 if is_text else 0x82, 0xFE, size)
+    else:
+        head = _LONG.pack(0x81 if is_text else 0x82, 0xFF, size)
+    mask = os.urandom(4)
+    return head + mask + apply_mask(body, mask)
+
+
 @dataclass(slots=True, eq=False)
 class Turn:
     """One message on its way: its frame, what it may be called, and what it waits for.
@@ -86,3 +105,22 @@ class Turn:
             self.coming.set_exception(result)
         else:
             self.coming.set_result(result)
+
+
+def is_text(body: bytes, content_type: str) -> bool:
+    """Say whether a text frame can carry it: what calls itself text, and is UTF-8."""
+    if not _calls_itself_text(content_type):
+        return False
+    if body.isascii():
+        return True
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@lru_cache(256)
+def _calls_itself_text(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return is_json(content_type) or kind.startswith("text/") or kind.endswith(("+xml", "/xml"))

@@ -46,6 +46,7 @@ class WsPool:
     def __init__(self, opener: Opener, limit: int, share: int, *, idle_s: float = IDLE_S) -> None:
         self._open, self._limit, self._share, self._idle_s = opener, limit, share, idle_s
         self._kept: dict[WsConnection, Kept] = {}
+        self._idle: dict[Kept, None] = {}  # those nobody uses; the longest first
         self._making = 0
         self._queue: deque[Place] = deque()
         self._tick: asyncio.TimerHandle | None = None
@@ -115,22 +116,27 @@ class WsPool:
     def _leave(self, kept: Kept) -> None:
         kept.users -= 1
         kept.is_reserved = False
-        kept.idle_since = time.perf_counter()
+        if not kept.users and kept.connection in self._kept:
+            kept.idle_since = time.perf_counter()
+            self._idle[kept] = None
 
     def _pick(self, is_alone: bool) -> Kept | None:
         """Return a connection that has room, marked as used; where each is for one, the one used last."""
-        share = 1 if is_alone else self._share
         best: Kept | None = None
-        for kept in self._kept.values():
-            if kept.users >= share or kept.is_reserved or not kept.connection.is_open:
-                continue
-            if best is None or (kept.users, -kept.idle_since) < (best.users, -best.idle_since):
-                best = kept
-        if best is None or (best.users and len(self._kept) + self._making < self._limit):
+        while self._idle and best is None:
+            last = self._idle.popitem()[0]
+            best = last if last.connection.is_open else None
+        if best is None and not is_alone and self._share > 1 and not self._may_open():
+            shared = [kept for kept in self._kept.values() if self._has_room(kept)]
+            best = min(shared, key=lambda kept: kept.users, default=None)
+        if best is None:
             return None
         best.users += 1
         best.is_reserved = is_alone
         return best
+
+    def _has_room(self, kept: Kept) -> bool:
+        return kept.users < self._share and not kept.is_reserved and kept.connection.is_open
 
     def _serve(self) -> None:
         """Give whoever is first what there is, or the task of opening one more."""
@@ -151,7 +157,8 @@ class WsPool:
         return self._making < most and len(self._kept) + self._making < self._limit
 
     def _lost(self, connection: WsConnection) -> None:
-        if self._kept.pop(connection, None) is not None:
+        if (kept := self._kept.pop(connection, None)) is not None:
+            self._idle.pop(kept, None)
             self._serve()
 
     # -- peers that refuse --------------------------------------------------------------
@@ -191,7 +198,8 @@ class WsPool:
             self._tick = asyncio.get_running_loop().call_later(TICK_S, self._look)
 
     def _say_farewell(self, connection: WsConnection) -> None:
-        self._kept.pop(connection, None)
+        if (kept := self._kept.pop(connection, None)) is not None:
+            self._idle.pop(kept, None)
         task = asyncio.ensure_future(connection.aclose())
         self._farewells.add(task)
         task.add_done_callback(self._farewells.discard)

@@ -1,5 +1,7 @@
 """The few calls the example makes to the control plane's REST API, with a key read from a file."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,15 @@ class Client:
 
     async def patch(self, path: str, body: Any) -> Any:
         return await self._ask("PATCH", path, body)
+
+    @asynccontextmanager
+    async def connect(self, system: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Yield a connection to the gateway, as `system`; raises OSError, ClientError."""
+        url = self._base.removesuffix("api/v1/") + "ws/v1/gateway/"
+        async with self._session.ws_connect(url, heartbeat=None) as socket:
+            token = self._key_file.read_text().strip()
+            await socket.send_json({"type": "auth", "token": token, "system": system})
+            yield socket
 
     async def _ask(self, method: str, path: str, body: Any = None, timeout_s: float = TIMEOUT_S) -> Any:
         """Return the answer's JSON; raises Refused, or OSError when nobody answers."""

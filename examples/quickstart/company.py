@@ -37,6 +37,10 @@ COMPANY = (
     Party("crm", "CRM", "Knows the customers; takes 300 ms for everything.", (Door(delay_s=0.3),)),
     Party("chat", "Team chat", "Is told when something breaks, and when it works again."),
     Party("warehouse", "Warehouse", "Cannot be called: it fetches what it is sent.", (Door(protocol="pull"),)),
+    Party("app", "Mobile app", "Connects to us by itself, and is told what is for it.", (Door(protocol="gateway"),)),
+    Party("screen", "Kitchen screen", "Shows orders; answers each frame.", (Door(protocol="ws"),)),
+    Party("printer", "Label printer", "A device that reads lines over TCP.", (Door(protocol="tcp"),)),
+    Party("display", "Price display", "Takes datagrams; nobody knows whether it did.", (Door(protocol="udp"),)),
     Party("shipping", "Shipping", "Busy now and then: every fifth request is refused.", (Door(fails_every=5),)),
 )
 
@@ -61,8 +65,10 @@ STORIES = (
     Story("stock.reserve", ("erp",), message_type="command", priority="high"),
     Story("customer.registered", ("crm",)),
     Story("customer.notified", ("crm",), message_type="notification", priority="low"),
-    Story("goods.pick", ("warehouse",), message_type="command"),
-    Story("parcel.label", ("shipping",), message_type="command"),
+    Story("goods.pick", ("warehouse", "screen"), message_type="command"),
+    Story("parcel.label", ("shipping", "printer"), message_type="command"),
+    Story("price.changed", ("display",)),
+    Story("order.ready", ("app",), message_type="notification"),
     Story("invoice.cancelled", ("billing",), priority="critical"),
 )
 

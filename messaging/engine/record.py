@@ -191,14 +191,9 @@ def _claim_some(
 ) -> list[Claim]:
     if wanted.credits is None:
         return store.claim(target[:3], token=token, now=now, lease_s=lease_s, limit=limit)
+    credits = wanted.credits[target[:2]]
     return store.claim_addressed(
-        target[:3],
-        wanted.credits[target[:2]],
-        with_suspect=with_suspect,
-        token=token,
-        now=now,
-        lease_s=lease_s,
-        limit=limit,
+        target[:3], credits, with_suspect=with_suspect, token=token, now=now, lease_s=lease_s, limit=limit
     )
 
 

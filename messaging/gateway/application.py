@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
+from django.db import DatabaseError
 
 from messaging.gateway.connection import Connection, Event, Receive, Send
 from messaging.gateway.delivering import Delivering
 from messaging.gateway.streams import Tail
+from messaging.gateway.watching import states_of
 from messaging.intake.counter import Intake
 
 log = structlog.get_logger(__name__)
@@ -63,5 +65,18 @@ class Gateway:
                 connection.check_pace(now)
             if now - looked_at >= LOOK_UP_S:
                 looked_at = now
-                await asyncio.gather(*(connection.look_up_again() for connection in list(self._connections)))
+                await self._look_again()
         self._watching = None
+
+    async def _look_again(self) -> None:
+        """Close the connections whose callers may not be here any more."""
+        callers = [connection.caller for connection in self._connections if connection.caller]
+        try:
+            keys, systems = await states_of(
+                {caller.principal.key_id for caller in callers if caller.principal.key_id},
+                {caller.party.id for caller in callers if caller.party},
+            )
+        except DatabaseError as exc:
+            log.warning("gateway_callers_not_looked_up", error=str(exc))
+            return
+        await asyncio.gather(*(connection.look_again(keys, systems) for connection in list(self._connections)))

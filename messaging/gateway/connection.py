@@ -1,11 +1,13 @@
 """One client's connection: let in, read frame by frame, looked after, closed with a code that says why."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 import structlog
+from django.db import DatabaseError
 
 from endpoints.errors import ControlPlaneError, Forbidden, Malformed, Unauthenticated
 from messaging.gateway import auth, frames
@@ -16,6 +18,7 @@ from messaging.gateway.frames import BadFrame
 from messaging.gateway.outgoing import Outgoing
 from messaging.gateway.sends import Sends
 from messaging.gateway.streams import Subscriptions, Tail
+from messaging.gateway.watching import States
 from messaging.intake.counter import Intake
 
 log = structlog.get_logger(__name__)
@@ -23,6 +26,7 @@ log = structlog.get_logger(__name__)
 AUTH_S = 5.0
 FLUSH_S = 1.0
 STRIKES = 3
+BREATH = 32  # frames read in one go
 SERVER_STOPS = 1012  # what the server closes with when it ends
 
 Event = dict[str, Any]
@@ -40,6 +44,7 @@ class Connection:
         self._sends = Sends(intake, self._outgoing.push)
         self._tail = tail
         self._strikes = 0
+        self._seen: object = None  # what was stored of the caller when it was looked up last
         self._ending: Closed | None = None
         self._reader: asyncio.Task[Any] | None = None
         self.caller: Caller | None = None
@@ -100,17 +105,22 @@ class Connection:
         self.caller = await auth.identify(self.caller.token, system)
         self._ready()
 
-    async def look_up_again(self) -> None:
-        """Close it when its caller may not be here any more."""
+    async def look_again(self, keys: States, systems: States) -> None:
+        """Close it when its caller may not be here any more; who it is, is asked when what is stored of it changed."""
         if self.caller is None:
+            return
+        principal, party = self.caller.principal, self.caller.party
+        seen = (keys.get(principal.key_id), systems.get(party.id) if party else None)
+        if principal.key_id and None not in seen[: 1 + (party is not None)] and seen == self._seen:
             return
         try:
             fresh = await auth.identify(self.caller.token, self.caller.slug)
         except (Unauthenticated, Forbidden, Malformed) as exc:
             self.end(Code.FORBIDDEN, exc.detail)
-        except ControlPlaneError as exc:  # nobody can say now: ask again the next time
-            log.warning("gateway_caller_not_looked_up", error=exc.detail)
+        except (ControlPlaneError, DatabaseError) as exc:  # nobody can say now: ask again the next time
+            log.warning("gateway_caller_not_looked_up", error=str(exc))
         else:
+            self._seen = seen
             self._renew(fresh)
 
     def _renew(self, fresh: Caller) -> None:
@@ -155,8 +165,10 @@ class Connection:
         self._outgoing.push(orjson.dumps(frame))
 
     async def _read(self) -> None:
-        while True:
+        for number in itertools.count(1):
             await self._outgoing.room()
+            if not number % BREATH:  # what is there already is read without waiting, and then nobody else would get on
+                await asyncio.sleep(0)
             try:
                 await frames.take(self, await self._text())
             except BadFrame as exc:

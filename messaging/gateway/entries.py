@@ -7,7 +7,6 @@ read once never changes below its end, and no row is ever put in behind it.
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
@@ -23,22 +22,21 @@ from messaging.models import Delivery, Message, RetentionMark
 from messaging.payloads import verbatim_json
 
 PAGE_ROWS = 256
-PAGE_BYTES = 1024 * 1024  # payloads of one page; a single larger one is a page of its own
+PAGE_BYTES = 512 * 1024  # payloads of one page; a single larger one is a page of its own
 
-# As the API shows a message, but for `target_system` and the payload, which are worked out.
+# As the API shows a message: these as they are stored, those with null for "".
 _PLAIN = (
-    *("message_type", "event_type", "timestamp", "content_type", "headers"),
-    *("correlation_id", "reply_to", "ordering_key", "recipient", "search_keys"),
-    *("ttl_s", "deliver_at", "max_retries", "created_at", "size", "unrouted"),
+    *("message_type", "timestamp", "content_type", "headers", "search_keys"),
+    *("deliver_at", "max_retries", "created_at", "size", "unrouted"),
 )
+_EMPTY_IS_NULL = ("event_type", "correlation_id", "reply_to", "ordering_key", "recipient")
+_FIELDS = (*_PLAIN, *_EMPTY_IS_NULL, "ttl_s")
 # What is decided by, under its path in the table.
 _FACTS = {
     **{name: name for name in ("position", "message_id", "source_id", "targets", "priority")},
     "source": "source__slug",
     "owner_id": "source__owner_id",
 }
-_RENAMED = {"ttl_s": "ttl"}
-_EMPTY_IS_NULL = frozenset({"event_type", "correlation_id", "reply_to", "ordering_key", "recipient"})
 
 
 class Receiver(NamedTuple):
@@ -96,18 +94,22 @@ class Entry:
         """Return it as JSON, in the fields of the API; made once however many read it."""
         found = self._shown.get(with_payload)
         if found is None:
-            found = self._shown[with_payload] = orjson.Fragment(orjson.dumps(self._as_shown(with_payload)))
+            found = self._shown[with_payload] = orjson.Fragment(
+                orjson.dumps(self._as_shown(with_payload), option=orjson.OPT_UTC_Z)
+            )
         return found
 
     def _as_shown(self, with_payload: bool) -> dict[str, Any]:
-        targets = self.targets
+        targets, fields = self.targets, self.fields
         shown = {
             "message_id": self.message_id,
             "source_system": self.source,
             "target_system": targets[0] if targets is not None and len(targets) == 1 else targets,
             "priority": PRIORITY_NAMES[self.priority],
             "position": self.position,
-            **{_RENAMED.get(name, name): _readable(name, value) for name, value in self.fields.items()},
+            "ttl": fields["ttl_s"],
+            **{name: fields[name] for name in _PLAIN},
+            **{name: fields[name] or None for name in _EMPTY_IS_NULL},
         }
         return {**shown, **self._payload_shown()} if with_payload else shown
 
@@ -119,12 +121,6 @@ class Entry:
             encoded = base64.b64encode(self.payload).decode("ascii") if as_json is None else None
             shown |= {"payload": as_json, "payload_base64": encoded}
         return shown
-
-
-def _readable(name: str, value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    return None if value == "" and name in _EMPTY_IS_NULL else value
 
 
 class Page(NamedTuple):
@@ -141,7 +137,7 @@ def read_head(after: int) -> Page:
 
 def read_behind(after: int, until: int, wanted: Q, most: int) -> Page:
     """Return the first `most` of those `wanted` of (after, until], which is committed; raises CursorExpired."""
-    found = _read(Q(pk__gt=after, pk__lte=until) & wanted, until, min(most, PAGE_ROWS))
+    found = _read(Q(pk__gt=after, pk__lte=until) & wanted, until, most)
     oldest = kept_from()
     if oldest > after:  # asked afterwards: what was read before it went is complete
         raise CursorExpired(str(cursor_at(oldest)))
@@ -160,19 +156,23 @@ def _read(rows: Q, end: int, most: int) -> Page:
         fitting.append(position)
     if not fitting:
         return Page([], end)
-    is_whole = len(fitting) == len(sizes) < most
-    entries = _load(ahead.filter(pk__lte=fitting[-1]))
-    return Page(entries, max(end, fitting[-1]) if is_whole else fitting[-1])
+    if len(fitting) == len(sizes) < most:
+        return Page(_load(ahead.filter(pk__lte=fitting[-1])), max(end, fitting[-1]))
+    # Pages end at round positions where they can, so that readers who began anywhere soon need the same ones.
+    last = fitting[-1] - fitting[-1] % PAGE_ROWS
+    if last < fitting[0]:
+        last = fitting[-1]
+    return Page(_load(ahead.filter(pk__lte=last)), last)
 
 
 def _load(rows: Any) -> list[Entry]:
     found = []
-    for row in rows.values(*_FACTS.values(), "payload", *_PLAIN):
+    for row in rows.values(*_FACTS.values(), "payload", *_FIELDS):
         payload = row["payload"]
         entry = Entry(
             **{name: row[path] for name, path in _FACTS.items()},
             payload=None if payload is None else bytes(payload),
-            fields={name: row[name] for name in _PLAIN},
+            fields={name: row[name] for name in _FIELDS},
         )
         found.append(entry)
     receivers: dict[int, list[Receiver]] = {}

@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef, Q
 from endpoints.access.principal import Principal
 from endpoints.errors import Malformed
 from endpoints.models import System, visible
+from messaging.gateway.behind import Wanted
 from messaging.gateway.entries import Entry
 from messaging.intake.fields import check_target
 from messaging.models import Delivery, sent_visibly
@@ -84,6 +85,10 @@ class Filter:
         return entry.is_seen_by(principal) and all(
             FIELDS[name].matches(entry, values, principal) for name, values in self.values.items()
         )
+
+    def question(self, principal: Principal) -> Wanted:
+        """Return `rows`, and what is the same where they are."""
+        return (frozenset(self.values.items()), principal.team_ids, principal.recipient), self.rows(principal)
 
     def rows(self, principal: Principal) -> Q:
         """Return a condition that all that passes fulfils, so that most of the rest is not even read."""

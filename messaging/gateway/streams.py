@@ -100,7 +100,7 @@ class Subscription:
 
     async def _catch_up(self, tail: Tail) -> None:
         """Send one page of what the tail does not hold any more."""
-        wanted = self.wanted.rows(self._owner.principal)
+        wanted = self.wanted.question(self._owner.principal)
         try:
             async with tail.page(self._position, wanted, self._credit) as page:
                 for entry in page.entries:

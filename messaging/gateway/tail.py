@@ -1,8 +1,7 @@
 """The tail of what was committed: read once per web process for all who follow it, and not at all while nobody does.
 
 What was read last is kept, within bounds, so that those near the head need no reading of
-their own. Who is further behind reads pages, one after the other with the others that are
-behind, on another thread: however many those are, the head goes on.
+their own; for those further behind see `behind`.
 """
 
 import asyncio
@@ -13,10 +12,10 @@ from typing import TypeVar
 
 import structlog
 from django.db import Error as DatabaseError
-from django.db.models import Q
 
 from endpoints.edge.database_threads import DatabaseThreads
 from messaging.gateway import entries
+from messaging.gateway.behind import Behind, Wanted
 from messaging.gateway.entries import Entry, Page
 from messaging.wakeups import DUE, Listener
 
@@ -24,8 +23,6 @@ POLL_S = 0.1  # what other machines commit is seen this much later, what this on
 RETRY_S = 1.0
 KEPT = 2_000  # messages
 KEPT_BYTES = 16 * 1024 * 1024
-SPAN = 8_192  # positions that one page of somebody behind looks at, at most
-PAGES_AT_ONCE = 64  # that are held in memory, being sent
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -43,9 +40,8 @@ class Tail:
         self._followers = 0
         self._wanted = asyncio.Event()
         self._moved = asyncio.Event()
-        self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
         self._reader = DatabaseThreads("tail")
-        self._behind = DatabaseThreads("tail-behind")
+        self.behind = Behind()
         self._asked = DatabaseThreads("tail-asked")  # the audit waits for its turn to write, pages must not
         self._task: asyncio.Task[None] | None = None
 
@@ -58,7 +54,7 @@ class Tail:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._reader.shutdown()
-        self._behind.shutdown()
+        self.behind.shutdown()
         self._asked.shutdown()
 
     # -- for those who follow
@@ -89,16 +85,12 @@ class Tail:
         return await self._asked.run(call, *arguments)
 
     @contextlib.asynccontextmanager
-    async def page(self, after: int, wanted: Q, most: int) -> AsyncIterator[Page]:
-        """Yield up to `most` of those `wanted` behind `after`, as far as one page goes, once there is room for it.
-
-        Raises CursorExpired, and DatabaseError.
-        """
+    async def page(self, after: int, wanted: Wanted, most: int) -> AsyncIterator[Page]:
+        """Yield a page of those `wanted` behind `after`; raises CursorExpired, and DatabaseError."""
         while self._head is None:
             await self.moved()
-        async with self._pages:
-            until = min(after + SPAN, max(self._head or 0, after))
-            yield await self._behind.run(entries.read_behind, after, until, wanted, most)
+        async with self.behind.page(after, max(self._head, after), wanted, most) as page:
+            yield page
 
     # -- the loop
 
@@ -155,3 +147,4 @@ class Tail:
     def _forget(self) -> None:
         self._kept, self._positions, self._bytes = [], [], 0
         self._head = None
+        self.behind.forget()

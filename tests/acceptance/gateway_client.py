@@ -72,8 +72,10 @@ def awaited(stack: Stack, message_id: str, **wanted: Any) -> dict[str, Any]:
 
 
 def gateway_door(stack: Stack, slug: str, **endpoint: Any) -> dict[str, Any]:
-    """Register a system with a door that connected clients take from."""
+    """Register a system with a door that connected clients take from, and `gw-source` that sends to it."""
     stack.register(slug)
+    if stack.api("GET", "systems/gw-source/").status_code == 404:
+        stack.register("gw-source")
     answer = stack.api("POST", "endpoints/", json={"system": slug, "protocol": "gateway", **endpoint})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())

@@ -15,6 +15,7 @@ from tests.servers.answers import HANG, Answer
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.http import HttpReceiver, Received
 from tests.servers.sockets import NOTHING, TcpReceiver, UdpReceiver
+from tests.servers.ws import WsReceiver
 
 # The columns, in order, with the words of their head.
 CELLS = {
@@ -154,7 +155,36 @@ class UdpRow(TcpRow):
         return UdpReceiver(port=port)
 
 
-ROWS: dict[str, type[Row]] = {row.protocol: row for row in (Row, HttpsRow, TcpRow, TlsRow, UdpRow)}
+class WsRow(Row):
+    """Frames, each acknowledged by one."""
+
+    protocol = "ws"
+    config: ClassVar[dict[str, Any]] = {"reply": "ack"}
+    says: ClassVar[dict[str, str]] = {"reply": "by id, or by order and one at a time on a connection"}
+
+    def peer(self, *, name: str = "localhost", secret: str = "", port: int = 0) -> AbstractContextManager[Any]:
+        return WsReceiver(port=port, tls=self.tls(name), token=secret)
+
+    def echo(self, peer: Any) -> None:
+        peer.answer(lambda got: got.data)
+
+    def say(self, peer: Any) -> None:
+        peer.answer(b'{"type":"ack"}')
+
+    def hold(self, peer: Any) -> None:
+        peer.answer(None)
+
+
+class WssRow(WsRow):
+    """The same over TLS."""
+
+    protocol = "wss"
+    host = "localhost"
+    speaks_tls = True
+    cannot: ClassVar[dict[str, str]] = {}
+
+
+ROWS: dict[str, type[Row]] = {row.protocol: row for row in (Row, HttpsRow, TcpRow, TlsRow, UdpRow, WsRow, WssRow)}
 
 
 def table() -> str:

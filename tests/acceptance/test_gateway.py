@@ -14,7 +14,6 @@ from tests.stack import Stack
 def bound(shared_stack: Stack) -> str:
     """Return the key of a system that sends and has a door at the gateway."""
     gateway_door(shared_stack, "crm", timeout_s=5)
-    shared_stack.register("gw-source")
     return shared_stack.key("operator", system="crm")
 
 

@@ -92,7 +92,6 @@ class Raw:
 @pytest.fixture(scope="session")
 def key(shared_stack: Stack) -> str:
     gateway_door(shared_stack, "gw-bad", timeout_s=5, max_in_flight=200)
-    shared_stack.register("gw-source")
     return shared_stack.key("operator", system="gw-bad")
 
 

@@ -72,7 +72,6 @@ def test_two_web_processes_claim_what_their_own_clients_may_get(make_stack: Call
     stack = make_stack(CONTROLPLANE_JWT_KEY=SECRET, CONTROLPLANE_JWT_ALGORITHMS="HS256")
     stack.start("web")
     gateway_door(stack, "gw-users", max_in_flight=64)
-    stack.register("gw-source")
     url = second_web(stack)
 
     def token(recipient: str) -> str:
@@ -109,7 +108,6 @@ def test_a_killed_web_process_leaves_its_deliveries_to_the_other(make_stack: Cal
     stack = make_stack(CONTROLPLANE_LEASE_S=str(LEASE_S))
     stack.start("web")
     gateway_door(stack, "gw-two")
-    stack.register("gw-source")
     url = second_web(stack)
     key = stack.key("operator", system="gw-two")
     with Client(stack, url=url, key=key) as doomed:
@@ -130,7 +128,6 @@ def test_a_clean_stop_spends_nothing_and_the_next_process_goes_on(make_stack: Ca
     stack = make_stack()
     stack.start("web")
     gateway_door(stack, "gw-stop")
-    stack.register("gw-source")
     key = stack.key("operator", system="gw-stop")
     with Client(stack, key=key) as client:
         client.hear()
@@ -158,10 +155,10 @@ def test_an_interface_of_both_kinds_uses_what_is_there(
     stack = make_stack()
     stack.start("web")
     stack.start("deliver")
+    gateway_door(stack, "gw-other")
     made = stack.register("gw-mixed", http_receiver.url, name="http")
     body = {"system": "gw-mixed", "protocol": "gateway", "name": "clients"}
     assert stack.api("POST", "endpoints/", json=body).status_code == 201
-    stack.register("gw-source")
     for _ in range(5):
         awaited(stack, send(stack, "gw-mixed"), state="delivered")
     assert len(http_receiver.received) == 5
@@ -185,7 +182,6 @@ def test_a_pause_holds_what_clients_would_get_and_its_end_lets_it_go(make_stack:
     stack.start("web")
     stack.start("deliver")
     gateway_door(stack, "gw-pause")
-    stack.register("gw-source")
     with Client(stack, key=stack.key("operator", system="gw-pause")) as client:
         client.hear()
         stack.api("POST", "systems/gw-pause/pause/", json={"reason": "test"})

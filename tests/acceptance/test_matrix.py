@@ -165,11 +165,12 @@ def test_what_one_of_many_targets_cannot_carry_is_its_dead_letter(
         assert (refused.status_code, refused.json()["code"]) == (422, "unfit")
         assert (sent.status_code, sent.json()["deliveries"]) == (202, 2)
         path = f"deliveries/?message_id={message_id}&source_system={link.source}&interface=main"
-        [dead] = shared_stack.wait_for(
-            lambda: [one for one in shared_stack.api("GET", path).json()["results"] if one["state"] == "dead"],
+        dead = shared_stack.wait_for(
+            lambda: next(iter(shared_stack.api("GET", f"{path}&state=dead").json()["results"]), None),
             30,
-            "dead",
+            "a dead letter",
         )
+        assert dead is not None
         assert (dead["reason"], dead["error_class"], dead["attempts"]) == ("refused", "protocol", 1)
         assert link.until(taken, "delivered")["ack_level"] == "written"
         assert len(shared_stack.api("GET", f"messages/?source_system={link.source}").json()["results"]) == 2

@@ -15,18 +15,25 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from endpoints.access.principal import Principal
+from endpoints.models import AuditEntry
 from messaging import consumers
+from messaging.gateway.streams import Tail
+from tests.messaging.streaming import opened_tail
 
 pytestmark = pytest.mark.django_db(transaction=True)
 APPLICATION = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(consumers.urlpatterns)))
 Signed = Callable[..., Client]
 
 
-def line(client: Client | None, origin: str = "http://127.0.0.1") -> WebsocketCommunicator:
+def line(
+    client: Client | None, origin: str = "http://127.0.0.1", *, path: str = "/ws/v1/live/", tail: Tail | None = None
+) -> WebsocketCommunicator:
     """Return a socket as a page of `client` would open it."""
     cookies = client.cookies.output(header="", sep=";").strip() if client else ""
     headers = [(b"origin", origin.encode()), (b"host", b"127.0.0.1"), (b"cookie", cookies.encode())]
-    return WebsocketCommunicator(APPLICATION, "/ws/v1/live/", headers=headers)
+    socket = WebsocketCommunicator(APPLICATION, path, headers=headers)
+    socket.scope["tail"] = tail
+    return socket
 
 
 async def test_a_viewer_is_sent_every_panel_at_once(world: Any, sign_in: Signed) -> None:
@@ -79,6 +86,48 @@ async def test_a_person_switched_off_is_closed(world: Any, sign_in: Signed) -> N
         while (event := await socket.receive_output(timeout=30))["type"] != "websocket.close":
             pass
     assert event["code"] == 4403
+
+
+# --- the line of the stream's page ---------------------------------------------
+
+
+async def test_the_stream_of_a_page_holds_what_its_visitor_may_see_without_payloads(
+    world: Any, sign_in: Signed
+) -> None:
+    """Errors are said and the line goes on; nobody's reading of payloads is on the record, since there are none."""
+    client = await database_sync_to_async(sign_in)("operator", "Commerce")
+    async with opened_tail() as tail:
+        socket = line(client, path="/ws/v1/live/stream/", tail=tail)
+        assert (await socket.connect(timeout=30))[0]
+        for frame, code in (("no JSON", "malformed"), ("[]", "malformed"), ('{"type":"send"}', "malformed")):
+            await socket.send_to(text_data=frame)
+            assert json.loads(await socket.receive_from(timeout=30))["code"] == code
+        await socket.send_to(bytes_data=b"\xff")
+        assert json.loads(await socket.receive_from(timeout=30))["type"] == "error"
+        await socket.send_to(text_data='{"type":"subscribe","id":"s","after":"start","credit":5}')
+        told = [json.loads(await socket.receive_from(timeout=30)) for _ in range(6)]
+        await socket.disconnect(timeout=30)
+
+    assert [frame["type"] for frame in told] == ["subscribed", *["event"] * 5]
+    assert {frame["message"]["source_system"] for frame in told[1:]} == {"shop"}
+    assert all("payload" not in frame["message"] for frame in told[1:])
+    assert not await AuditEntry.objects.filter(action="stream_payloads").aexists()
+
+
+async def test_the_stream_of_a_page_is_closed_to_strangers_foreign_pages_and_those_switched_off(
+    sign_in: Signed,
+) -> None:
+    client = await database_sync_to_async(sign_in)("viewer")
+    path = "/ws/v1/live/stream/"
+    async with opened_tail() as tail:
+        stranger = line(None, path=path, tail=tail)
+        assert (await stranger.connect(timeout=30))[0]
+        assert await stranger.receive_output(timeout=30) == {"type": "websocket.close", "code": 4401}
+        assert (await line(client, "http://evil.example", path=path, tail=tail).connect(timeout=30))[0] is False
+        socket = line(client, path=path, tail=tail)
+        await socket.connect(timeout=30)
+        await database_sync_to_async(User.objects.update)(is_active=False)
+        assert await socket.receive_output(timeout=30) == {"type": "websocket.close", "code": 4403}
 
 
 async def test_many_listeners_cost_one_reading_a_second() -> None:

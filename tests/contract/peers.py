@@ -1,6 +1,7 @@
 """A real peer for every transport, behind one small interface: what the conformance suite plays against."""
 
 import asyncio
+import base64
 import contextlib
 import socket
 import threading
@@ -10,6 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from endpoints.transports import gateway as seating
 from endpoints.transports.base import Address, Outgoing
 from endpoints.transports.conformance import CANARY, Peer, address, outgoing
 from endpoints.transports.memory import mailbox
@@ -122,11 +126,46 @@ def memory_peer(_: CertificateAuthority, __: Path) -> Iterator[Peer]:
         )
 
 
+@contextmanager
+def gateway_peer(_: CertificateAuthority, __: Path) -> Iterator[Peer]:
+    """A client that is seated here: its connection is another matter."""
+    answers: list[bytes | None] = [b""]
+    payloads: list[bytes] = []
+    arrived = threading.Event()
+
+    def push(frame: bytes) -> None:
+        said = orjson.loads(frame)
+        message = said["message"]
+        encoded = message.get("payload_base64")
+        payloads.append(base64.b64decode(encoded) if encoded else orjson.dumps(message["payload"]))
+        arrived.set()
+        if answers[0] is not None:
+            answer = seating.Answer(is_taken=True, body=answers[0])
+            asyncio.get_running_loop().call_soon(seat.settle, said["delivery_id"], answer)
+
+    seat = seating.Seat(1, "erp", "", push, is_full=lambda: False, credit=1000)
+    seating.SEATS.enter(seat)
+    yield Peer(
+        address(protocol="gateway", host=""),
+        is_masking=False,
+        payloads=lambda: payloads,
+        answer=partial(answers.__setitem__, 0),
+        hang=partial(answers.__setitem__, 0, None),
+        wait=lambda: arrived.wait(10),
+    )
+    seating.SEATS.leave(seat)
+
+
+def _http_down() -> Address:
+    return address(port=free_port())
+
+
 # A protocol's row: a peer that is up, and below an address where nobody is.
 PEERS: dict[str, Callable[[CertificateAuthority, Path], contextlib.AbstractContextManager[Peer]]] = {
     "http": lambda _, directory: http_peer(None, directory),
     "https": http_peer,
     "memory": memory_peer,
+    "gateway": gateway_peer,
     "tcp": lambda _, directory: tcp_peer(None, directory),
     "tls": tcp_peer,
     "udp": udp_peer,
@@ -137,6 +176,7 @@ DOWN: dict[str, Callable[[], Address]] = {
     "http": lambda: address(port=free_port()),
     "https": lambda: address(protocol="https", port=free_port()),
     "memory": lambda: address(protocol="memory", host="nobody"),
+    "gateway": lambda: address(protocol="gateway", host="", system="nobody"),
     "tcp": lambda: address(protocol="tcp", port=free_port()),
     "tls": lambda: address(protocol="tls", port=free_port()),
     "udp": lambda: address(protocol="udp", port=free_port(socket.SOCK_DGRAM)),

@@ -8,10 +8,15 @@ import psutil
 import pytest
 import requests
 
+from endpoints.transports import TRANSPORTS
+from examples.quickstart.company import COMPANY
+from examples.quickstart.peers import PEERS
 from tests.stack import Stack
 
 READY_S = 60
 STOP_S = 10
+# The secure ones are the same with a certificate, which an example should not ask anybody to trust.
+NOT_IN_IT = {"memory", "https", "wss", "tls"}
 
 
 @pytest.fixture
@@ -51,3 +56,23 @@ def test_the_example_moves_messages_breaks_heals_and_stops(make_stack: Callable[
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     assert stack.terminate("up", STOP_S) == 0
     assert not [process for process in family if process.is_running()]
+
+
+def test_the_example_has_a_peer_over_every_built_in_protocol(make_stack: Callable[..., Stack]) -> None:
+    """Each of them gets what is sent to it; the one that fetches says that it is there."""
+    stack = make_stack()
+    stack.start("up", "--example")
+    peers_of(stack)
+    known = "SELECT count(*) FROM endpoints_endpoint"
+    doors = [(party.slug, door) for party in COMPANY for door in party.doors]
+    stack.wait_for(lambda: stack.sql(known)[0][0] == len(doors), READY_S, "all of its endpoints registered")
+    one_of_each = {door.protocol: f"{slug}/{door.interface}" for slug, door in doors if not door.fails_every}
+    for protocol, target in one_of_each.items():
+        sent = stack.command("send", "webshop", target, "--payload", '{"order": "4711"}', "--wait", "30")
+        assert "delivered" in sent.stdout, (protocol, sent.stdout, sent.stderr)
+
+    seen = "SELECT count(*) FROM endpoints_system WHERE slug = 'warehouse' AND last_seen_at IS NOT NULL"
+    stack.wait_for(lambda: stack.sql(seen) == [(1,)], READY_S, "its heartbeat")
+    built_in = {name for name in TRANSPORTS if name not in NOT_IN_IT}
+    assert set(one_of_each) == set(PEERS) == built_in
+    assert stack.terminate("up", STOP_S) == 0

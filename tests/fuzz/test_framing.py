@@ -1,5 +1,6 @@
 """Frames come out as they went in, however the stream is cut up, and nothing that comes can harm the decoder."""
 
+import json
 import time
 import tracemalloc
 from itertools import pairwise
@@ -9,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from endpoints.transports.acknowledgements import Judge, judge_hl7, judge_json, judge_reply
+from endpoints.transports.base import TransportError
 from endpoints.transports.framing import FRAMINGS, FrameError, Framing, Unframable, framing_faults, make_framing
+from tests.contract.peers import outgoing
 from tests.fuzz.examples import fuzzed
 
 CONFIGS: dict[str, list[dict[str, Any]]] = {
@@ -91,6 +95,38 @@ def test_raw_bytes_stay_what_they_are(stream: bytes, cuts: list[int], cap: int) 
     frames, fault, is_inside = decoded(framing, pieces(framing.encode(stream), cuts), cap)
     assert (b"".join(frames), fault, is_inside) == (stream, "", False)
     assert all(0 < len(piece) <= cap for piece in frames)
+
+
+SAID = st.one_of(
+    BYTES,
+    st.dictionaries(
+        st.sampled_from(["type", "message_id", "delivery_id", "code", "detail", "retry_after_s"]),
+        st.one_of(st.sampled_from(["nack", "error", "ack", "m-1"]), st.none(), st.floats(), st.lists(st.integers())),
+    ).map(lambda said: json.dumps(said).encode()),
+    st.lists(st.sampled_from([b"MSH|^~\\&|a|b", b"MSA|AE|1|no", b"MSA|AA", b"MSA", b"\r", b"\n", b"\xff"])).map(
+        b"".join
+    ),
+)
+
+
+@fuzzed
+@given(SAID, BYTES)
+def test_whatever_a_peer_says_is_an_acknowledgement_or_an_error_of_ours(said: bytes, sent: bytes) -> None:
+    """No words of a peer are a fault of the judge."""
+    faults = [fault for judge in JUDGES if (fault := fault_of(judge, said, sent)) is not None]
+    assert all(fault.detail for fault in faults)
+    assert all(0 <= (fault.retry_after_s or 0) <= 3600 for fault in faults)
+
+
+JUDGES = (judge_json, judge_reply, judge_hl7)
+
+
+def fault_of(judge: Judge, said: bytes, sent: bytes) -> TransportError | None:
+    try:
+        judge(said, sent, outgoing(message_id="m-1"))
+    except TransportError as exc:
+        return exc
+    return None
 
 
 @pytest.mark.parametrize(

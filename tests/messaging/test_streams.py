@@ -1,15 +1,18 @@
 """Event streams at the counter of a connection: order, cursors, credit, and who sees what."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import orjson
 import pytest
 from channels.db import database_sync_to_async
+from django.db import transaction
 
 from endpoints.access.principal import Principal
 from endpoints.errors import Malformed, NotFound
 from endpoints.models import AuditEntry
+from messaging.gateway import behind
 from messaging.gateway import tail as tails
 from messaging.gateway.cursors import cursor_of
 from messaging.gateway.streams import MOST, Tail
@@ -109,7 +112,7 @@ async def test_one_that_fell_behind_what_is_kept_misses_and_repeats_nothing(
 
 async def test_a_filter_that_selects_little_goes_through_long_gaps(tail: Tail, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page looks at a bounded stretch, whether it finds something there or not."""
-    monkeypatch.setattr(tails, "SPAN", 7)
+    monkeypatch.setattr(behind, "SPAN", 7)
     rare = []
     for _ in range(3):
         await made(25)
@@ -181,6 +184,42 @@ async def test_a_cursor_of_another_database_is_refused(tail: Tail) -> None:
         assert (await reader.refused(id="a", after=first["cursor"])).code == "unknown_cursor"
         assert (await reader.refused(id="a", after=never_given)).code == "unknown_cursor"
         await reader.subscribe("a", after=last["cursor"])
+
+
+async def test_many_who_are_behind_alike_share_what_is_read(tail: Tail) -> None:
+    """Twenty readers, of two filters, that began at several places: without sharing it were eighty pages and more."""
+    ids = await made(1000)
+    async with reading(tail) as first:
+        await first.subscribe("all", after="start", credit=10_000)
+        await first.got(1000, "all")
+        cursors = [event["cursor"] for event in first.events("all")[:5]]
+    before = tail.behind.reads
+    async with AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(reading(tail)) for _ in range(20)]
+        for number, reader in enumerate(readers):
+            wanted = {"source_system": "shop"} if number % 2 else {}
+            await reader.subscribe(after=cursors[number % 5], credit=10_000, filter=wanted)
+        for number, reader in enumerate(readers):
+            assert await reader.got(999 - number % 5) == ids[1 + number % 5 :]
+    assert before <= 5  # a thousand, in pages that end at round positions
+    assert tail.behind.reads - before < 40
+
+
+async def test_those_who_are_behind_do_not_hold_up_the_head(tail: Tail) -> None:
+    """Fifty go through a thousand old messages each, while one that is up to date gets what comes, soon."""
+    old = await made(1000)
+    async with AsyncExitStack() as stack:
+        live = await stack.enter_async_context(reading(tail))
+        await live.subscribe(after=None)
+        behind = [await stack.enter_async_context(reading(tail)) for _ in range(50)]
+        for number, reader in enumerate(behind):
+            await reader.subscribe(credit=10_000, filter={"source_system": ["shop", f"none-{number}"]})
+        new = await made(1)
+        assert await live.got(1) == new
+        left = sum(1000 - len(reader.events()) for reader in behind)
+        for reader in behind:
+            assert await reader.got(1001) == old + new
+    assert left > 10_000
 
 
 # --- credit --------------------------------------------------------------------
@@ -277,8 +316,9 @@ FILTERED = [
 ]
 
 
+@transaction.atomic
 def make_varied() -> None:
-    """Make one message after the other, named a to g."""
+    """Make one message after the other, named a to g; each with its deliveries at once, as the intake does."""
     make_delivery(make_message(message_id="a", event_type="order.paid"), "crm")
     two = make_message(message_id="b", event_type="order.made")
     make_delivery(two, "crm", interface="orders")
@@ -313,6 +353,7 @@ async def test_a_filter_selects_the_same_of_what_was_and_of_what_comes(
 # --- who sees what -------------------------------------------------------------
 
 
+@transaction.atomic
 def make_teams() -> dict[str, Principal]:
     """Make messages between the systems of two teams, nobody's and our own; return who may look."""
     red, blue = make_team("red"), make_team("blue")
@@ -436,10 +477,10 @@ async def test_reading_payloads_is_on_the_record_once_a_stream(tail: Tail) -> No
         for reader in (operator, viewer, page):
             await reader.subscribe(filter={"source_system": "shop"})
             await reader.got(5)
-    entries = await in_thread(lambda: list(AuditEntry.objects.values_list("actor", "action", "changes")))
+    noted = await in_thread(lambda: list(AuditEntry.objects.values_list("actor", "action", "changes")))
 
-    assert [entry[:2] for entry in entries] == [("key:reader", "stream_payloads")]
-    assert entries[0][2]["filter"] == [None, {"source_system": ["shop"]}]
+    assert [entry[:2] for entry in noted] == [("key:reader", "stream_payloads")]
+    assert noted[0][2]["filter"] == [None, {"source_system": ["shop"]}]
     assert "payload" not in page.events()[0]["message"]
 
 

@@ -1,13 +1,13 @@
 // A WebSocket server on Node.js's `ws`: echoes every message as it came, or acks it by its id.
-// node ws.js PORT [echo|ack] - prints a line when it listens; PORT 0 is any.
+// node ws.js PORT [echo|ack] [LARGEST] - prints a line when it listens; PORT 0 is any.
 "use strict";
 const { WebSocketServer } = require("ws");
 
-const [port, mode = "echo"] = process.argv.slice(2);
+const [port, mode = "echo", largest = 2 * 1024 * 1024] = process.argv.slice(2);
 const server = new WebSocketServer({
   host: "127.0.0.1",
   port: Number(port),
-  maxPayload: 2 * 1024 * 1024,
+  maxPayload: Number(largest),
   perMessageDeflate: true,
   handleProtocols: (offered) => (offered.has("orders.v2") ? "orders.v2" : false),
 });

@@ -141,10 +141,12 @@ class TcpReceiver(Receiver):
         started.set()
         await self._stopping.wait()
         server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0.05)  # aborted transports are closed in the rounds that follow
+        # A client may be done with a TLS handshake, and hang up, before we are: such a connection comes only now.
+        for _ in range(3):
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0.05)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -65,9 +65,18 @@ Script = Said | Callable[[Got], Any] | object
 class WsReceiver:
     """The server, in a thread with a loop of its own; use as a context manager or `start` and `stop`."""
 
-    def __init__(self, *, port: int = 0, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, **options: Any):
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+        token: str = "",
+        **options: Any,
+    ):
         self.host, self.port = host, port or free_port()
         self._tls, self._is_kind = tls, False
+        self._token = token  # what a handshake has to show, if anything
         self._options: dict[str, Any] = {"max_size": 64 * 1024 * 1024, "compression": None, **options}
         self._script: list[Script] = [b""]
         self._refusal: tuple[int, dict[str, str]] | None = None
@@ -153,6 +162,8 @@ class WsReceiver:
         with self._changed:
             self.handshakes += 1
             refusal = self._refusal
+        if refusal is None and self._token and request.headers.get("Authorization") != f"Bearer {self._token}":
+            refusal = (401, {})
         if refusal is None:
             return None
         response = connection.respond(HTTPStatus(refusal[0]), "no\n")

@@ -54,9 +54,12 @@
     }
 
     function complain(text) {
-      error.textContent = text;
+      error.textContent = text.replaceAll("filter.", "").replaceAll("_", " ");
       error.hidden = !text;
+      form.elements.event_type.toggleAttribute("aria-invalid", false);
+      if (text.includes("event_type")) form.elements.event_type.setAttribute("aria-invalid", "true");
       if (text) show("off", "Not following");
+      fill();
     }
 
     function subscribe() {
@@ -147,7 +150,7 @@
     function fill() {
       const some = rows.children.length > 0;
       table.hidden = clearButton.hidden = !some;
-      empty.hidden = some;
+      empty.hidden = some || !error.hidden;
     }
 
     function row(message) {

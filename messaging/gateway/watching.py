@@ -1,0 +1,35 @@
+"""The look-out for callers that may not be here any more: two queries for all, and a look at what changed."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from django.utils import timezone
+
+from endpoints.edge.database_threads import DatabaseThreads
+from endpoints.models import ApiKey, System
+
+KEY = ("pk", "revoked_at", "expires_at", "role", "team", "system")
+SYSTEM = ("pk", "state", "retirement", "owner", "max_message_bytes")
+AT_ONCE = 5000
+
+States = Mapping[Any, tuple[Any, ...]]
+_threads = DatabaseThreads("gateway-watch")
+
+
+async def states_of(key_ids: Collection[str], system_ids: Collection[int]) -> tuple[States, States]:
+    """Return what is stored of these keys and systems, by id; a key that ended is left out."""
+    return await _threads.run(_states_of, sorted(key_ids), sorted(system_ids))
+
+
+def _states_of(key_ids: list[str], system_ids: list[int]) -> tuple[States, States]:
+    now = timezone.now()
+    keys: dict[Any, tuple[Any, ...]] = {}
+    for start in range(0, len(key_ids), AT_ONCE):
+        for row in ApiKey.objects.filter(pk__in=key_ids[start : start + AT_ONCE]).values_list(*KEY):
+            if row[1] is None and (row[2] is None or row[2] > now):
+                keys[str(row[0])] = row
+    systems: dict[Any, tuple[Any, ...]] = {}
+    for start in range(0, len(system_ids), AT_ONCE):
+        for row in System.objects.filter(pk__in=system_ids[start : start + AT_ONCE]).values_list(*SYSTEM):
+            systems[row[0]] = row
+    return keys, systems
