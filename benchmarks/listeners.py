@@ -1,8 +1,8 @@
 """How fast listeners take messages, beside the least code that stores what comes over the same socket.
 
-`python -m benchmarks.listeners [sqlite|postgresql] [MESSAGES] [REPEAT]` - prints JSON: for tcp and udp the rates of
-ours and of the bare server, in turn on the same machine. Lines are pipelined over 4 connections; of datagrams 200 are
-on their way, each acknowledged, and what gets no answer is counted as dropped.
+`python -m benchmarks.listeners [sqlite|postgresql] [MESSAGES] [REPEAT]` - prints JSON: rates of ours and of the bare
+server, for tcp and udp, in turn on the same machine; `tcp_owed`: with a delivery to make of each. Lines are pipelined
+over 4 connections; of datagrams 200 are on their way, each acknowledged; what gets no answer is counted as dropped.
 `python -m benchmarks.listeners bare tcp|udp PORT DATABASE_URL` - the bare server.
 """
 

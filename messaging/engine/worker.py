@@ -223,7 +223,6 @@ class Worker:
             return
         self._read_again_at = time.monotonic() + READ_AGAIN_S
         change = await take_over(fresh, self._registry)
-        self._retiring.add(change.retired)
         is_first, self._registry = self._registry.stamp is None, fresh
         self._gates.keep({door.id for doors in fresh.doors.values() for door in doors})
         if change.healing:
@@ -233,6 +232,7 @@ class Worker:
             await self._look_at_breakers()
         self._gates.divide()
         self._use(change.interfaces, is_first=is_first)
+        self._retiring.add(change.retired)  # not before: until now the lanes sent through them
 
     async def _look_at_breakers(self) -> Glance | None:
         """See which breakers opened or closed in other processes, and whether everything is stopped."""

@@ -147,3 +147,28 @@ def test_a_new_replica_takes_its_share_and_no_more(shared_stack: Stack, http_rec
     assert len(http_receiver.received) == 6
     assert {request.path for request in http_receiver.received[:2]} == {"/new", "/old"}
     assert sum(request.path == "/new" for request in http_receiver.received) in (2, 3)
+
+
+def test_changing_an_endpoint_under_load_costs_no_attempt(shared_stack: Stack, http_receiver: HttpReceiver) -> None:
+    """What is sent while its settings change goes over the connections of before, or over those of after."""
+    rounds, each = 20, 300
+    link = Link(shared_stack, http_receiver.url, max_attempts=1, max_in_flight=1)
+    for round in range(rounds):
+        batch = [link.message() for _ in range(each)]
+        assert shared_stack.api("POST", "messages/", json=batch).json()["accepted"] == each
+        changed = shared_stack.api("PATCH", f"endpoints/{link.endpoint}/", json={"timeout_s": 10 + round})
+        assert changed.status_code == 200, changed.text
+    books = shared_stack.wait_for(lambda: settled(link), what="all of them ended")
+
+    assert books == {"delivered": rounds * each}
+
+
+def settled(link: Link) -> dict[str, int] | None:
+    """Return how many deliveries of the link ended how, None while some wait."""
+    rows = link.stack.sql(
+        "SELECT d.state, count(*) FROM messaging_delivery d JOIN endpoints_system s ON s.id = d.system_id"
+        " WHERE s.slug = ? GROUP BY d.state",
+        link.target,
+    )
+    found = dict(rows)
+    return None if found.keys() & {"pending", "sending"} else found

@@ -66,14 +66,15 @@ def test_without_a_client_it_is_held_and_goes_as_soon_as_one_connects(shared_sta
 def test_a_token_may_come_in_the_first_frame_and_an_unbound_key_names_its_system(shared_stack: Stack) -> None:
     gateway_door(shared_stack, "gw-named")
     shared_stack.register("gw-from")
+    key = shared_stack.key("operator")
     with Client(shared_stack) as client:
-        client.say(type="auth", token=shared_stack.key("operator"), system="gw-named", ref="x")
+        client.say(type="auth", token=key, system="gw-named", ref="x")
         assert client.hear() == {"type": "ready", "system": "gw-named"}
         client.say(type="send", message={"payload": 1})
         assert client.hear()["type"] == "ack"  # from gw-named, as nothing else was said
         client.say(type="send", ref="r", message={"payload": 1, "source_system": "nobody-knows"})
         refused = client.hear()
-    with Client(shared_stack, key=shared_stack.key("operator")) as client:
+    with Client(shared_stack, key=key) as client:
         assert client.hear() == {"type": "ready", "system": None}
         client.say(type="send", ref="s", message={"payload": 1})
         nameless = client.hear()

@@ -48,10 +48,10 @@ def post(ways: Ways, slug: str, body: bytes = BODY, **headers: str) -> requests.
     return ways.session.post(f"{ways.url}/in/{slug}/", data=body, headers=told, timeout=20)
 
 
-def hook(ways: Ways, slug: str, signature: str, **fields: Any) -> None:
+def hook(ways: Ways, slug: str, signature: str, *, secret_text: str = SECRET, **fields: Any) -> None:
     """Register a hook and the system that it speaks as, with one secret."""
     ways.register(slug)
-    secret = {"name": f"{slug}-secret", "kind": "hmac", "data": {"secret": SECRET}}
+    secret = {"name": f"{slug}-secret", "kind": "hmac", "data": {"secret": secret_text}}
     assert ways.api("POST", "credentials/", json=secret).status_code == 201
     credential = f"{slug}-secret" if signature != "none" else None
     ways.listener(slug, kind="hook", system=slug, signature=signature, credential=credential, **fields)
@@ -74,6 +74,15 @@ def test_a_signed_hook_is_stored_and_a_forged_one_is_not(ways: Ways, scheme: str
     assert [answer.status_code for answer in bad] == [401] * len(bad)
     assert {answer.headers["content-type"] for answer in bad} == {"application/problem+json"}
     assert ways.payloads(slug) == [BODY]
+
+
+def test_a_secret_that_cannot_be_read_lets_nobody_in(ways: Ways) -> None:
+    """`whsec_` of something that is no base64 is no key: signing with an empty one must not do."""
+    hook(ways, "hook-unreadable", "standard_webhooks", secret_text="whsec_not base64!")
+
+    answer = post(ways, "hook-unreadable", **_standard(BODY, "", int(time.time())))
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "bad_signature")
 
 
 def test_fields_are_read_from_where_the_listener_says(ways: Ways) -> None:
