@@ -18,8 +18,8 @@ from testing.runner.results import RunResult
 
 log = structlog.get_logger(__name__)
 
-IDLE_S = 0.5
-SWEEP_EVERY = 10  # looks
+IDLE_S = 1.0
+SWEEP_EVERY = 5  # looks
 AT_ONCE = 4  # runs in one worker
 STOP_S = 15.0
 
