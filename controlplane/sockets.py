@@ -10,6 +10,8 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 CLOSE_S = 2.0  # a client that does not answer our close has no more time than this
 
 
+MAX_FRAGMENTS = 4096  # of one message: empty ones count for nothing else
+MOST_UNREAD = 256 * 1024  # what a client that asks and asks may leave unread of our answers
 SEND_BUFFER = 64 * 1024  # of the kernel's, for each: else it takes megabytes for a client that does not read
 # Each message is packed by itself: between messages a compressed connection costs no memory.
 DEFLATE = ServerPerMessageDeflateFactory(
@@ -35,6 +37,18 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         self.scope["extensions"]["controlplane.line"] = {"cut": self.cut, "allow": self.allow}
         await super().run_asgi()
+
+    def handle_cont(self, event: Any) -> None:
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self.frames = []
+            self.cut(1009, "too many fragments")
+            return
+        super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        super().handle_ping()
+        if self.transport.get_write_buffer_size() > MOST_UNREAD:
+            self.transport.abort()
 
     def allow(self, size: int) -> None:
         """Take messages of up to `size` bytes from now on, if that is more."""

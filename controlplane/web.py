@@ -16,7 +16,7 @@ BACKLOG = 2048
 FILES = 1024  # beside the connections: database, static files, sockets of our own
 STOP_S = 8  # the supervisor promises to be gone 10 s after it was asked to
 PING_EVERY_S, PONG_S = 5.0, 7.0  # a silent dead peer is noticed within their sum
-MAX_FRAME_BYTES = 3 * 1024 * 1024 // 2
+FIRST_FRAME_BYTES = 8 * 1024  # of a WebSocket, until its application knows who is there and allows more
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def serve(host: str, port: int, connections: int) -> None:
         log_config=None,
         backlog=BACKLOG,
         ws=SocketProtocol,
-        ws_max_size=MAX_FRAME_BYTES,
+        ws_max_size=FIRST_FRAME_BYTES,
         ws_ping_interval=PING_EVERY_S,
         ws_ping_timeout=PONG_S,
         # Without a trusted proxy nobody may say which address or scheme a request came by.

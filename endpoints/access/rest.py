@@ -13,6 +13,7 @@ from endpoints.access import roles
 from endpoints.access.authenticate import authenticate, credentials_of, principal_of_user
 from endpoints.access.principal import Principal
 from endpoints.edge.problem import CHALLENGE
+from endpoints.errors import Forbidden
 
 
 def principal_of(request: Request) -> Principal:
@@ -27,7 +28,12 @@ class KeyAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[Principal, str] | None:
         headers = {name.lower(): value for name, value in request.headers.items()}
         token = credentials_of(headers)
-        return (authenticate(token), token) if token else None
+        if not token:
+            return None
+        principal = authenticate(token)
+        if principal.recipient:
+            raise Forbidden("a token of one user of a system is for the gateway and for sending; it reads nothing here")
+        return principal, token
 
     def authenticate_header(self, request: Request) -> str:
         return CHALLENGE

@@ -16,7 +16,7 @@ from endpoints.access.authenticate import CACHE_S, NOTE_S
 from endpoints.access.memory import Memory
 from endpoints.access.principal import Principal
 from endpoints.edge.database_threads import DatabaseThreads
-from endpoints.errors import Overloaded
+from endpoints.errors import ControlPlaneError, Overloaded
 from endpoints.models import Role, SigningKey, System
 
 MAX_REMEMBERED = 10_000
@@ -90,8 +90,11 @@ def _look_up(ids: list[str]) -> dict[str, Signer]:
     found = {}
     for key_id in ids:
         key = keys.get(named.get(key_id))
-        if key is not None:
-            found[key_id] = _signer(key)
+        try:
+            if key is not None:
+                found[key_id] = _signer(key)
+        except ControlPlaneError as exc:  # nobody's then, and no reason to refuse what others sign
+            log.error("signing_key_unusable", key=key_id, error=exc.detail)
         _known.put(key_id, found.get(key_id, NOBODY), read_at + CACHE_S)
     return found
 

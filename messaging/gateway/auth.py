@@ -49,7 +49,10 @@ def check_origin(headers: Mapping[bytes, bytes]) -> None:
     origin = headers.get(b"origin", b"").decode("latin-1")
     if not origin:
         return
-    host = urlsplit(origin).hostname or ""
+    try:
+        host = urlsplit(origin).hostname or ""
+    except ValueError:  # of brackets that do not close
+        host = ""
     if not host or not validate_host(host, settings.ALLOWED_HOSTS or ["localhost", "127.0.0.1", "[::1]"]):
         raise Closed(Code.FORBIDDEN, "pages of this origin may not connect")
 

@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 AUTH_S = 5.0
 FLUSH_S = 1.0
+UNNAMED_BYTES = 1024 * 1024  # a message of a caller that speaks for no one system
 STRIKES = 3
 BREATH = 32  # frames read in one go
 SERVER_STOPS = 1012  # what the server closes with when it ends
@@ -153,8 +154,9 @@ class Connection:
     def _ready(self) -> None:
         assert self.caller is not None
         self.tell({"type": "ready", "system": self.caller.slug})
-        if self.caller.party is not None and "allow" in self._line:
-            self._line["allow"](self.caller.party.max_message_bytes * 3 // 2)
+        if "allow" in self._line:
+            most = self.caller.party.max_message_bytes if self.caller.party is not None else UNNAMED_BYTES
+            self._line["allow"](most * 3 // 2)
         self.deliveries.open(self.caller)
         if self.streams is None:
             self.streams = Subscriptions(self._tail, self.caller.principal, self._stream)

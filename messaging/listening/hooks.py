@@ -6,6 +6,7 @@ the fields of its envelope are read from the places that the listener declares.
 
 import asyncio
 import contextlib
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from endpoints.access.signed import signers_of
 from endpoints.edge import strict_json
 from endpoints.edge.database_threads import DatabaseThreads
 from endpoints.edge.problem import problem
-from endpoints.errors import ControlPlaneError, NotFound, Overloaded, UnsupportedMediaType
+from endpoints.errors import ControlPlaneError, Forbidden, NotFound, Overloaded, UnsupportedMediaType
 from endpoints.transports.bodies import is_json
 from messaging.intake.answers import accepted
 from messaging.intake.bodies import Body, Budget, ClientGone, Receive
@@ -36,6 +37,7 @@ from messaging.listening.tally import Tally
 from messaging.models import Listener, ListenerKind
 
 PREFIX = "/in/"
+SLUG = re.compile(r"[a-z0-9-]{1,63}")
 REMEMBER_S = 0.75
 MAX_REMEMBERED = 1000
 MISSING = "missing"
@@ -118,6 +120,8 @@ class HookIntake:
     async def _take(
         self, hook: Hook, headers: Headers, body: Body, tally: Tally, address: str
     ) -> tuple[int, tuple[bytes, bytes], bytes]:
+        if hook.device.networks and not hook.device.knows(address, frozenset()):
+            raise Forbidden("this hook is for other addresses", code="wrong_address")
         if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
             raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
         data = await body.read(headers, hook.device.cap)
@@ -132,7 +136,7 @@ class HookIntake:
     # -- which hook
 
     async def _find(self, slug: str) -> Hook:
-        found = self._known.get(slug)
+        found = self._known.get(slug) if SLUG.fullmatch(slug) else MISSING
         if found is None:
             read_at = time.monotonic()
             try:

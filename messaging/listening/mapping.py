@@ -13,6 +13,10 @@ from messaging.intake.fields import CHECKS
 FIELDS = ("event_type", "message_id", "idempotency_key", "ordering_key", "correlation_id", "recipient")
 KEY = "search_keys."
 MAX_PATHS = 30
+# What shows a secret, or signs with one, is nothing to be copied where viewers read it.
+SECRETS = frozenset(
+    {"authorization", "cookie", "proxy-authorization", "x-api-key", "x-gitlab-token", "x-webhook-token"}
+)
 
 
 def mapping_faults(fields: Any) -> list[str]:
@@ -26,6 +30,9 @@ def mapping_faults(fields: Any) -> list[str]:
             faults.append(f"'{name[:50]}' is none of {', '.join(FIELDS)}, {KEY}<name>")
             continue
         kind, _, rest = place.partition(".") if isinstance(place, str) and len(place) <= 300 else ("", "", "")
+        if kind == "header" and rest.lower() in SECRETS:
+            faults.append(f"{name}: {rest[:50]} holds a secret")
+            continue
         if kind == "header" and rest:
             continue
         if kind != "payload":

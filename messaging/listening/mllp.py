@@ -27,10 +27,10 @@ class Header:
 
 
 def read_header(body: bytes) -> Header | None:
-    """Return the header of an HL7 message, None for what is none."""
-    if len(body) < 8 or body[:3] != b"MSH":
-        return None
+    """Return the header of an HL7 message, None for what is none, or whose separator could not stand in an answer."""
     separator = body[3:4]
+    if len(body) < 8 or body[:3] != b"MSH" or not separator.decode("latin-1").isprintable():
+        return None
     end = min((at for at in (body.find(b"\r"), body.find(b"\n")) if at >= 0), default=len(body))
     segment = body[: min(end, MAX_SEGMENT)].translate(None, MARKS)
     return Header(separator, (separator, *segment.split(separator)[1:]))

@@ -18,11 +18,11 @@ def require_receiver(by: Principal, system_id: int, owner_id: int | None) -> Non
     what it is for. So may an operator of the team; a key that speaks as another
     system is no operator, and a user of a system is not the system.
     """
+    if by.recipient:
+        raise Forbidden("an inbox is its system's; this token speaks for one of its users")
     if by.system_id is not None:
         if by.system_id != system_id:
             raise NotFound("there is no such inbox")
-        if by.recipient:
-            raise Forbidden("an inbox is its system's; this token speaks for one of its users")
         return
     if not by.sees_team(owner_id):
         raise NotFound("there is no such inbox")

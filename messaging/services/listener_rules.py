@@ -1,5 +1,6 @@
 """What a listener must look like: each rule names the field at fault, the same through every door."""
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
@@ -74,6 +75,19 @@ def _address(listener: Listener, by: Principal) -> Iterator[Fault]:
         yield "port", "is missing"
     elif listener.port == (urlsplit(settings.ENV.public_url).port or 0) and listener.kind == ListenerKind.TCP:
         yield "port", "is the port of our own pages and API"
+
+
+def _clear(listener: Listener, by: Principal) -> Iterator[Fault]:
+    """Keys in the clear must not leave this machine where it counts; nor may a hook take whatever anybody sends."""
+    if settings.ENV.environment != "production":
+        return
+    if listener.kind == ListenerKind.HOOK:
+        if listener.signature == "none" and not listener.addresses:
+            yield "signature", "'none' needs addresses in production: else anybody may send as this system"
+    elif listener.kind == ListenerKind.TCP and not (_is_raw(listener) or listener.tls):
+        with contextlib.suppress(ValueError):  # said by another rule
+            if not ipaddress.ip_address(listener.host).is_loopback:
+                yield "tls", "is needed in production: senders show their keys, and others may listen"
 
 
 def _taken(listener: Listener, by: Principal) -> Iterator[Fault]:
@@ -221,7 +235,7 @@ def _hook(listener: Listener, by: Principal) -> Iterator[Fault]:
 
 
 RULES: tuple[Callable[[Listener, Principal], Iterator[Fault]], ...] = (
-    *(_address, _framing, _tls, _credential, _sender, _envelope, _ack, _hook, _taken),
+    *(_address, _clear, _framing, _tls, _credential, _sender, _envelope, _ack, _hook, _taken),
 )
 
 
