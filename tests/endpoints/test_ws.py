@@ -16,7 +16,7 @@ from endpoints.transports.base import AckLevel, Address, Advice, ErrorClass, Sec
 from endpoints.transports.config import validate_config
 from endpoints.transports.ws import WsTransport
 from tests.contract.peers import address, outgoing
-from tests.peers.node import node
+from tests.peers.foreign import node
 from tests.servers.ports import free_port
 from tests.servers.ws import CUT, Close, Got, Many, WsReceiver
 
