@@ -17,8 +17,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DEV_STAMP := .venv/.installed-dev
 PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable
-SOURCES := controlplane endpoints messaging examples deploy tests benchmarks manage.py
-TYPED := controlplane endpoints messaging
+SOURCES := controlplane endpoints messaging testing examples deploy tests benchmarks manage.py
+TYPED := controlplane endpoints messaging testing
 
 .PHONY: help setup setup-dev run test test-sqlite test-postgresql test-long check fix bench fuzz services services-stop docs constraints clean
 

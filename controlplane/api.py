@@ -11,6 +11,7 @@ from messaging import api as messaging
 from messaging import api_jobs, dead_letters, pull_api, registry_api
 from messaging.incident_api import IncidentViewSet
 from messaging.listener_api import ListenerViewSet
+from testing import api as testing
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -30,6 +31,8 @@ router.register("systems/<slug:slug>/signing-keys", SigningKeyViewSet)
 router.register("listeners", ListenerViewSet)
 router.register("find", messaging.FindView, basename="find")
 router.register("jobs", api_jobs.JobViewSet)
+router.register("suites", testing.SuiteViewSet)
+router.register("runs", testing.RunViewSet)
 router.register("ledger", messaging.LedgerView, basename="ledger")
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -37,6 +40,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *(
         path(f"systems/<slug:slug>/{action}/", registry_api.RetirementViewSet.as_view({"post": action}))
         for action in ("retire", "unretire")
+    ),
+    *(
+        path(f"runs/<uuid:pk>/report.{ending}", testing.RunViewSet.as_view({"get": "report"}), {"form": form})
+        for form, ending in (("json", "json"), ("junit", "xml"))
     ),
     path("systems/<slug:slug>/inbox/", pull_api.InboxViewSet.as_view({"get": "inbox"})),
     *(path(f"deliveries/<uuid:pk>/{word}/", pull_api.InboxViewSet.as_view({"post": word})) for word in ("ack", "nack")),

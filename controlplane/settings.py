@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "channels",
     "endpoints",
     "messaging",
+    "testing",
 ]
 
 MIDDLEWARE = [
@@ -150,6 +151,8 @@ SPECTACULAR_SETTINGS = {
         "SystemStateEnum": "endpoints.models.SystemState",
         "EndpointStateEnum": "endpoints.models.EndpointState",
         "DeliveryStateEnum": "messaging.models.State",
+        "VerdictEnum": "testing.models.Verdict",
+        "RunStateEnum": "testing.models.RunState",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

@@ -34,6 +34,13 @@ MAY: dict[str, dict[str, str]] = {
     "dead-letters": {**_READ, "resolve": "operator"},
     "dead-groups": {**_READ, **dict.fromkeys(("note", "resolve", "try_one"), "operator")},
     "jobs": {**_READ, **dict.fromkeys(("create", "partial_update", "pause", "resume", "cancel"), "operator")},
+    "suites": {
+        **_READ,
+        **dict.fromkeys(("create", "update", "destroy"), "editor"),
+        "check": "viewer",
+        "run": "operator",
+    },
+    "runs": {**_READ, **dict.fromkeys(("cancel", "report"), "operator")},
     "attempts": {**_READ, "curl": "operator", "read_payload": "operator"},
     "gateway": {"connect": "viewer", "receive": "operator"},
     "ledger": {"list": "viewer"},

@@ -67,6 +67,29 @@ class HttpTransport(Transport):
                 raise
         return await self._exchange(pool, request, cap, started)
 
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        max_bytes: int = KEPT_BODY,
+    ) -> Reply:
+        """Make one request that carries no message, and return the answer whatever its status.
+
+        Raises TransportError when there is none, or the request cannot be made (see `RequestMaker.plain`).
+        """
+        pool = self._require_pool()
+        request = self._maker.plain(method, path, query, headers, body)
+        try:
+            return await self._exchange(pool, request, max_bytes, time.perf_counter())
+        except TransportError as exc:
+            if exc.reply is None:
+                raise
+            return exc.reply
+
     async def probe(self) -> Reply:
         """Ask for the endpoint's path; any answer below 500 shows that somebody is there."""
         pool = self._require_pool()

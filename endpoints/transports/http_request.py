@@ -108,6 +108,28 @@ class RequestMaker:
         """Return the request that asks whether somebody is there."""
         return Request(method, self._fixed_target or "/", {})
 
+    def plain(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
+    ) -> Request:
+        """Return a request that carries no message; raises TransportError of class transform when it cannot be made.
+
+        A `path` from `/` stands instead of the endpoint's, any other below it. The names of
+        `headers` are in lower case; the endpoint's own come first, but for those made of a message.
+        """
+        if not path.startswith("/"):
+            if self._fixed_target is None:
+                raise cannot_be_made("the endpoint's path is made of a message; give one from '/'")
+            path = f"{self._fixed_target.rstrip('/')}/{path}" if path else self._fixed_target
+        more = "&".join(f"{_encoded('', name)}={_encoded('', value)}" for name, value in query.items())
+        target = _keep("/%:@!$'()*+,;=~?&")(path) + (("&" if "?" in path else "?") + more if more else "")
+        for name, value in headers.items():
+            if not TOKEN.fullmatch(name) or name in HOP_BY_HOP or name in ("host", "content-length"):
+                raise cannot_be_made(f"header {name[:50]!r} cannot be set")
+            if UNSAFE.search(value):
+                raise cannot_be_made(f"header {name} would hold a line break or a control character")
+        record = body[:16384].decode("utf-8", "replace") if body else None
+        return Request(method, target, {**self._fixed_headers, **headers}, body, record)
+
     def head(self, request: Request) -> bytes:
         """Return the bytes of a request up to its body."""
         try:

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-APPS = ("controlplane", "messaging", "endpoints")
+APPS = ("controlplane", "testing", "messaging", "endpoints")
 
 
 @dataclass(frozen=True)

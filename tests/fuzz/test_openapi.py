@@ -20,7 +20,7 @@ SETTINGS = hypothesis.settings(
 )
 LISTS = (
     *("systems/", "endpoints/", "credentials/", "keys/", "audit/", "messages/", "deliveries/"),
-    *("dead-letters/", "attempts/", "ledger/", "jobs/", "/api/services"),
+    *("dead-letters/", "attempts/", "ledger/", "jobs/", "suites/", "runs/", "/api/services"),
 )
 # What changes or removes the rows that the others ask for comes last.
 METHODS = ("get", "post", "patch", "put", "delete")

@@ -1,4 +1,4 @@
-"""The worker: runs Celery's tasks, keeps their clock, and works jobs."""
+"""The worker: runs Celery's tasks, keeps their clock, and works jobs and runs of suites."""
 
 import sys
 import warnings
@@ -11,13 +11,17 @@ from django.core.management.base import BaseCommand
 
 from messaging.jobs import runner
 from messaging.services.processes import Heartbeat
+from testing.runner import worker as runs
 
 THREADS = 4
 FIRST_PRUNE_S = 60  # so that one who restarts every hour is pruned too
 
 
 class Command(BaseCommand):
-    help = "Run background tasks and their clock, and work jobs. Exit codes: 0 stopped on request, 1 could not start."
+    help = (
+        "Run background tasks and their clock, and work jobs and runs of suites. "
+        "Exit codes: 0 stopped on request, 1 could not start."
+    )
     requires_system_checks = []  # they import every page; `up` runs them once for all
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -39,7 +43,7 @@ class Command(BaseCommand):
             without_mingle=True,
             without_heartbeat=True,
         )
-        with Heartbeat("worker"), clock(app, enabled=not options["no_beat"]), runner.running():
+        with Heartbeat("worker"), clock(app, enabled=not options["no_beat"]), runner.running(), runs.running():
             worker.start()
         sys.exit(worker.exitcode)
 

@@ -1,0 +1,119 @@
+"""The REST face of suites and runs: parse, call one service, answer."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import Serializer
+
+from endpoints.access.rest import principal_of
+from endpoints.edge import filters as by
+from testing import serializers as shapes
+from testing.document.shapes import TYPES
+from testing.models import Run, RunState, Suite, Verdict
+from testing.reports import FORMATS
+from testing.services import results, runs, suites
+
+
+class SuiteViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]):
+    """Suites: documents that say how systems must behave together."""
+
+    resource = "suites"
+    queryset = Suite.objects.all()
+    lookup_field = "slug"
+    lookup_value_converter = "slug"
+    filters = {
+        "type": by.choice("type", list(TYPES), "What kind of test it is."),
+        "label": by.member("labels", "One of its labels."),
+        "q": by.words("slug", "title"),
+    }
+    orderings = {"slug": "slug", "created_at": "created_at", "updated_at": "updated_at"}
+    default_ordering = "slug"
+
+    def get_queryset(self) -> QuerySet[Suite]:
+        return Suite.objects.visible_to(principal_of(self.request)).select_related("owner")
+
+    def get_serializer_class(self) -> type[Serializer[Any]]:
+        return shapes.SuiteSerializer if self.action == "list" else shapes.SuiteDetailSerializer
+
+    @extend_schema(request=shapes.NewSuiteSerializer, responses={201: shapes.SuiteDetailSerializer})
+    def create(self, request: Request) -> Response:
+        """Store a new suite; a document with faults is refused (422), each with its line and column."""
+        body = self._body(shapes.NewSuiteSerializer)
+        made = suites.create(body["text"], by=principal_of(request), owner=body["owner"])
+        return Response(self.get_serializer(made).data, status=201)
+
+    @extend_schema(request=shapes.DocumentSerializer, responses=shapes.SuiteDetailSerializer)
+    def update(self, request: Request, slug: str) -> Response:
+        """Store a new version; runs remember the one they ran."""
+        body = self._body(shapes.DocumentSerializer)
+        return Response(
+            self.get_serializer(suites.change(self.get_object(), body["text"], by=principal_of(request))).data
+        )
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, slug: str) -> Response:
+        """Delete a suite; its runs are kept."""
+        suites.delete(self.get_object(), by=principal_of(request))
+        return Response(status=204)
+
+    @extend_schema(request=shapes.DocumentSerializer, responses=shapes.CheckedSerializer)
+    @action(detail=False, methods=["post"])
+    def check(self, request: Request) -> Response:
+        """Say what is wrong with a document (422), or what it comes to; nothing is stored."""
+        found = suites.check(self._body(shapes.DocumentSerializer)["text"])
+        told = {"suite": found.slug, "title": found.title, "case_runs": found.case_runs}
+        return Response(shapes.CheckedSerializer(told).data)
+
+    @extend_schema(request=shapes.WishSerializer, responses={202: shapes.RunSerializer})
+    @action(detail=True, methods=["post"])
+    def run(self, request: Request, slug: str) -> Response:
+        """Start a run; a worker takes it within a second."""
+        body = shapes.WishSerializer(data=request.data or {})
+        body.is_valid(raise_exception=True)
+        made = runs.start(self.get_object(), body.wish(), by=principal_of(request))
+        return Response(shapes.RunSerializer(made).data, status=202)
+
+    def _body(self, shape: type[Serializer[Any]]) -> dict[str, Any]:
+        body = shape(data=self.request.data)
+        body.is_valid(raise_exception=True)
+        return dict(body.validated_data)
+
+
+class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]):
+    """Runs of suites, newest first."""
+
+    resource = "runs"
+    queryset = Run.objects.all()
+    lookup_value_converter = "uuid"
+    filters = {
+        "suite": by.one_of("slug", "The suite's slug."),
+        "state": by.choice("state", RunState.values),
+        "verdict": by.choice("verdict", Verdict.values, "How it ended."),
+    }
+    orderings = {"created_at": "id"}  # ids grow as the clock does
+    default_ordering = "-created_at"
+
+    def get_queryset(self) -> QuerySet[Run]:
+        return Run.objects.visible_to(principal_of(self.request)).select_related("document")
+
+    def get_serializer_class(self) -> type[Serializer[Any]]:
+        return shapes.RunSerializer if self.action == "list" else shapes.RunDetailSerializer
+
+    @extend_schema(request=None, responses=shapes.RunSerializer)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str) -> Response:
+        """End it within a second; its cleanups still run."""
+        return Response(shapes.RunSerializer(runs.cancel(self.get_object(), by=principal_of(request))).data)
+
+    @extend_schema(responses={(200, "application/json"): dict, (200, "application/xml"): bytes})
+    def report(self, request: Request, pk: str, form: str) -> HttpResponse:
+        """The whole run: `.json` with every attempt, `.xml` as JUnit."""
+        found = FORMATS[form]
+        body = found.write(results.complete(self.get_object()))
+        return HttpResponse(body, content_type=found.content_type)

@@ -1,0 +1,109 @@
+"""The tables of the format: which keys a suite has, what stands at each, and what it is for."""
+
+from endpoints.transports.base import ErrorClass
+from testing.document.kinds import (
+    FIXED_BOOLEAN,
+    FIXED_DURATION_S,
+    SLUG,
+    TARGET,
+    VALUE,
+    Field,
+    ListOf,
+    MapOf,
+    Shape,
+    choice,
+    integer,
+    number,
+    text,
+)
+from testing.document.steps import STEP
+
+MAX_CASES = 2000
+MAX_STEPS = 200
+TYPES = ("unit", "integration", "e2e", "performance", "security", "compatibility")
+STEPS = ListOf(STEP, at_most=MAX_STEPS)
+
+RETRY = Shape(
+    {
+        "max": Field(integer(1, 20, fixed=True), "How often it may run again.", required=True),
+        "every": Field(FIXED_DURATION_S, "How long to wait before it.", default=0.0),
+        "backoff": Field(number(1, 10, fixed=True), "By what the wait grows each time.", default=1),
+        "if": Field(
+            ListOf(choice(*[kind.value for kind in ErrorClass], "assertion", "any"), at_least=1),
+            "For which reasons: error classes, `assertion`, or `any`.",
+            default=["any"],
+        ),
+    }
+)
+CASE = Shape(
+    {
+        "case": Field(text(63, SLUG, fixed=True), "The case's name, unique in the suite.", required=True),
+        "needs": Field(ListOf(text(63, fixed=True)), "Cases that must have passed before.", default=[]),
+        "timeout": Field(FIXED_DURATION_S, "The longest it may take, its cleanups apart.", default=60.0),
+        "retry": Field(RETRY, "Run the case again when it did not pass; a rescue marks it flaky."),
+        "steps": Field(ListOf(STEP, at_least=1, at_most=MAX_STEPS), "One after the other.", required=True),
+    }
+)
+SUITE = Shape(
+    {
+        "suite": Field(text(63, SLUG, fixed=True), "The suite's slug.", required=True),
+        "title": Field(text(200, fixed=True), "What it shows, in words.", default=""),
+        "type": Field(choice(*TYPES), "What kind of test it is.", default="integration"),
+        "labels": Field(ListOf(text(63, fixed=True), at_most=50), "Words to find it by.", default=[]),
+        "systems": Field(
+            MapOf(text(127, TARGET, fixed=True)),
+            "alias: system or system/interface; replaceable at run time.",
+            default={},
+        ),
+        "needs": Field(
+            ListOf(
+                Shape(
+                    {
+                        "suite": Field(text(63, SLUG, fixed=True), required=True),
+                        "if": Field(choice("passed", "finished"), default="passed"),
+                        "within": Field(FIXED_DURATION_S, "How old its last run may be."),
+                    }
+                ),
+                at_most=50,
+            ),
+            "Other suites whose last verdict this one asks for.",
+            default=[],
+        ),
+        "vars": Field(MapOf(VALUE), "Values for ${{ vars.name }}; replaceable at run time.", default={}),
+        "matrix": Field(
+            MapOf(ListOf(VALUE, at_least=1, at_most=50), at_most=5), "Each combination is a run.", default={}
+        ),
+        "data": Field(
+            Shape(
+                {
+                    "rows": Field(ListOf(MapOf(VALUE), at_least=1, at_most=10_000), "Rows, each an object."),
+                    "csv": Field(text(100, fixed=True), "A file beside the suite's, its first line the names."),
+                    "pick": Field(choice("sequential", "random"), "In which order.", default="sequential"),
+                },
+                one_of=("rows", "csv"),
+            ),
+            "Rows: each is an iteration of every case.",
+        ),
+        "execution": Field(
+            Shape(
+                {
+                    "mode": Field(choice("sequential", "parallel"), default="sequential"),
+                    "max": Field(integer(1, 256, fixed=True), "How many cases at once, when parallel.", default=8),
+                    "fail_fast": Field(FIXED_BOOLEAN, "Begin no further case once one did not pass.", default=False),
+                    "timeout": Field(FIXED_DURATION_S, "The longest the run may take.", default=3600.0),
+                }
+            )
+        ),
+        "gate": Field(
+            Shape(
+                {
+                    "flaky": Field(choice("pass", "warn", "fail"), "What a flaky case means.", default="warn"),
+                    "min_cases": Field(integer(0, 100_000, fixed=True), "Fewer judged: inconclusive.", default=0),
+                }
+            )
+        ),
+        "setup": Field(STEPS, "Before all cases; when it fails they are blocked.", default=[]),
+        "teardown": Field(STEPS, "After all cases, whatever came of them.", default=[]),
+        "cases": Field(ListOf(CASE, at_least=1, at_most=MAX_CASES), "What is tested.", required=True),
+    }
+)

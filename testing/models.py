@@ -1,0 +1,214 @@
+"""What is tested, and what came of it: suites with their versions; runs down to every attempt."""
+
+from django.contrib.auth.models import Group
+from django.db import models
+from django.db.models import Q
+
+from endpoints.ids import new_id
+from endpoints.models import SLUG, OwnedQuerySet, one_of
+
+
+class Verdict(models.TextChoices):
+    """How something ended: *failed* is judged wrong, *errored* could not be judged."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERRORED = "errored"
+    SKIPPED = "skipped"
+    BLOCKED = "blocked"
+    CANCELLED = "cancelled"
+    INCONCLUSIVE = "inconclusive"
+
+
+class RunState(models.TextChoices):
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class Part(models.TextChoices):
+    """What a case run is of: setup and teardown are kept like cases."""
+
+    SETUP = "setup"
+    CASE = "case"
+    TEARDOWN = "teardown"
+
+
+class Phase(models.TextChoices):
+    """Why a step ran: as written, or to clean up behind another."""
+
+    STEP = "step"
+    CLEANUP = "cleanup"
+
+
+class Suite(models.Model):
+    """A suite by its slug; `text` is the document as it was given, byte for byte."""
+
+    slug = models.CharField(max_length=63, unique=True, validators=[SLUG])
+    title = models.CharField(max_length=200)
+    type = models.CharField(max_length=20)
+    labels = models.JSONField(default=list, blank=True)
+    text = models.TextField()
+    version = models.PositiveIntegerField(default=1)
+    owner = models.ForeignKey(Group, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["slug"]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class SuiteVersion(models.Model):
+    """A document that was saved, or run from a file: then it belongs to no suite, and has no number."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    suite = models.ForeignKey(Suite, on_delete=models.SET_NULL, null=True, related_name="versions")
+    number = models.PositiveIntegerField(null=True)
+    digest = models.CharField(max_length=64)  # SHA-256 of the text
+    text = models.TextField()
+    created_by = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["suite", "number"], name="suiteversion_number", condition=Q(suite__isnull=False)
+            )
+        ]
+        indexes = [models.Index(fields=["digest"], name="suiteversion_digest")]
+
+    def __str__(self) -> str:
+        return f"{self.suite or 'file'} {self.number or self.digest[:8]}"
+
+
+class Run(models.Model):
+    """One execution of a suite. It remembers the version, who started it, and what was replaced.
+
+    Whoever works it holds the lease; a lease that ran out means that its worker is lost.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    suite = models.ForeignKey(Suite, on_delete=models.SET_NULL, null=True, related_name="runs")
+    document = models.ForeignKey(SuiteVersion, on_delete=models.PROTECT, related_name="runs")
+    slug = models.CharField(max_length=63)
+    title = models.CharField(max_length=200)
+    state = models.CharField(max_length=10, choices=RunState, default=RunState.WAITING)
+    verdict = models.CharField(max_length=20, choices=Verdict, blank=True)
+    reason = models.CharField(max_length=1000, blank=True)
+    flaky = models.BooleanField(default=False)
+    dirty = models.BooleanField(default=False)
+    systems = models.JSONField(default=dict)  # alias: what it stood for in this run
+    vars = models.JSONField(default=dict)  # those that were replaced
+    rows = models.JSONField(default=list)  # of a file beside the suite's
+    parallel = models.PositiveSmallIntegerField(null=True)
+    allow_production = models.BooleanField(default=False)
+    counts = models.JSONField(default=dict)  # verdict: how many cases so far
+    total = models.PositiveIntegerField(null=True)  # cases there will be
+    created_by = models.CharField(max_length=200)
+    role = models.CharField(max_length=10)
+    team_ids = models.JSONField(null=True)  # whose systems it may use; null: all
+    owner = models.ForeignKey(Group, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    cancelled_at = models.DateTimeField(null=True)  # when it was asked to end
+    lease_token = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            one_of("state", RunState, "run_state"),
+            models.CheckConstraint(
+                condition=Q(state="ended", verdict__in=Verdict.values) | (~Q(state="ended") & Q(verdict="")),
+                name="run_verdict_when_ended",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["created_at"], name="run_open", condition=~Q(state="ended")),
+            models.Index(fields=["slug", "-id"], name="run_by_suite"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.slug} {self.id}"
+
+
+class CaseRun(models.Model):
+    """One case in one run, of one combination of the matrix and one row of data."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="cases")
+    part = models.CharField(max_length=10, choices=Part, default=Part.CASE)
+    number = models.PositiveIntegerField()  # its place in the run
+    case = models.CharField(max_length=63)
+    matrix = models.JSONField(default=dict)
+    iteration = models.PositiveIntegerField(default=0)
+    verdict = models.CharField(max_length=20, choices=Verdict)
+    reason = models.CharField(max_length=1000, blank=True)
+    error_class = models.CharField(max_length=20, blank=True)
+    blocked_by = models.CharField(max_length=63, blank=True)
+    flaky = models.BooleanField(default=False)
+    dirty = models.BooleanField(default=False)
+    rounds = models.PositiveSmallIntegerField(default=1)  # retries and the first
+    started_at = models.DateTimeField(null=True)
+    took_ms = models.FloatField(default=0)
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [
+            one_of("verdict", Verdict, "caserun_verdict"),
+            one_of("part", Part, "caserun_part"),
+            models.UniqueConstraint(fields=["run", "number"], name="caserun_number"),
+        ]
+
+
+class StepRun(models.Model):
+    """One step of a case run; `path` tells those within a group apart (`3.1`)."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    case_run = models.ForeignKey(CaseRun, on_delete=models.CASCADE, related_name="steps")
+    number = models.PositiveIntegerField()
+    path = models.CharField(max_length=100)
+    round = models.PositiveSmallIntegerField(default=1)
+    phase = models.CharField(max_length=10, choices=Phase, default=Phase.STEP)
+    kind = models.CharField(max_length=20)
+    step = models.CharField(max_length=63, blank=True)
+    line = models.PositiveIntegerField(default=0)
+    verdict = models.CharField(max_length=20, choices=Verdict)
+    reason = models.CharField(max_length=1000, blank=True)
+    captures = models.JSONField(default=dict)
+    took_ms = models.FloatField(default=0)
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [one_of("verdict", Verdict, "steprun_verdict"), one_of("phase", Phase, "steprun_phase")]
+
+
+class Attempt(models.Model):
+    """One try of a step: what was asked, what was seen, and what each assertion said of it."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    step_run = models.ForeignKey(StepRun, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    intended_at = models.DateTimeField()
+    started_at = models.DateTimeField()
+    took_ms = models.FloatField()
+    phases_ms = models.JSONField(default=dict)
+    verdict = models.CharField(max_length=20, choices=Verdict)
+    error_class = models.CharField(max_length=20, blank=True)
+    error = models.CharField(max_length=1000, blank=True)
+    checks = models.JSONField(default=list)
+    request = models.JSONField(default=dict)
+    response = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [one_of("verdict", Verdict, "testing_attempt_verdict")]

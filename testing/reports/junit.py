@@ -1,0 +1,86 @@
+"""JUnit XML as CI servers read it: one testcase per case run; failed is a failure, errored an error, else skipped.
+
+Setup and teardown stand in it only when something was wrong with them.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+# What XML 1.0 cannot hold, in any spelling (section 2.2).
+NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+TAGS = {
+    "failed": "failure",
+    "errored": "error",
+    "inconclusive": "error",
+    "blocked": "skipped",
+    "skipped": "skipped",
+    "cancelled": "skipped",
+}
+SHOWN_BODY = 2000
+
+
+def junit_report(run: Mapping[str, Any]) -> bytes:
+    """Return the run as one testsuite within testsuites."""
+    cases = [case for case in run["cases"] if case["part"] == "case" or case["verdict"] != "passed"]
+    tags = [TAGS.get(case["verdict"], "") for case in cases]
+    figures = {
+        "name": _clean(run["suite"]),
+        "tests": str(len(cases)),
+        "failures": str(tags.count("failure")),
+        "errors": str(tags.count("error")),
+        "skipped": str(tags.count("skipped")),
+        "time": f"{run['took_s'] or 0:.3f}",
+    }
+    root = Element("testsuites", {key: value for key, value in figures.items() if key != "skipped"})
+    suite = SubElement(
+        root, "testsuite", {**figures, "timestamp": (run["started_at"] or run["created_at"]).rstrip("Z")}
+    )
+    properties = SubElement(suite, "properties")
+    for name in ("id", "verdict", "reason", "flaky", "dirty"):
+        SubElement(properties, "property", {"name": f"run.{name}", "value": _clean(str(run[name]))})
+    for case in cases:
+        _testcase(suite, run, case)
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="utf-8") + b"\n"
+
+
+def _testcase(suite: Element, run: Mapping[str, Any], case: Mapping[str, Any]) -> None:
+    found = SubElement(
+        suite,
+        "testcase",
+        {"classname": _clean(run["suite"]), "name": _clean(name_of(case)), "time": f"{case['took_ms'] / 1000:.3f}"},
+    )
+    if tag := TAGS.get(case["verdict"]):
+        said = _clean(case["reason"] or case["verdict"])
+        element = SubElement(found, tag, {"message": said, "type": case["error_class"] or case["verdict"]})
+        element.text = _clean(_details(case))
+    flags = [flag for flag in ("flaky", "dirty") if case[flag]]
+    if flags:
+        SubElement(found, "system-out").text = ", ".join(flags)
+
+
+def name_of(case: Mapping[str, Any]) -> str:
+    """Return a case run's name with what tells it from its sisters."""
+    parts = [f"{name}={value}" for name, value in case["matrix"].items()]
+    parts += [f"row {case['iteration']}"] if case["iteration"] else []
+    return f"{case['case']} [{', '.join(parts)}]" if parts else str(case["case"])
+
+
+def _details(case: Mapping[str, Any]) -> str:
+    """Return what the last attempt of what went wrong said: expected, actual, where, request and answer."""
+    wrong = next((step for step in reversed(case["steps"]) if step["verdict"] in ("failed", "errored")), None)
+    if wrong is None or not wrong["attempts"]:
+        return str(case["reason"])
+    last = wrong["attempts"][-1]
+    lines = [f"step {wrong['id'] or wrong['path']} ({wrong['kind']}, line {wrong['line']})"]
+    lines += [check["detail"] for check in last["checks"] if not check["ok"]] or [last["error"] or wrong["reason"]]
+    if last["request"].get("url"):
+        lines.append(f"{last['request'].get('method', '')} {last['request']['url']}")
+    if "status" in last["response"]:
+        lines.append(f"answer: {last['response']['status']} {last['response'].get('body', '')[:SHOWN_BODY]}")
+    return "\n".join(lines)
+
+
+def _clean(text: str) -> str:
+    return NOT_XML.sub("\ufffd", text)

@@ -1,0 +1,193 @@
+"""One case run: its steps in order, again if it may, and its cleanups in any case."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from testing.document.references import REFERENCE, Scope, Unresolved
+from testing.document.suite import Step
+from testing.models import Phase, Verdict
+from testing.runner.plan import Instance
+from testing.runner.results import CaseResult, StepResult
+from testing.runner.scope import Values, fill_vars
+from testing.runner.stepping import InnerFailed, run_step
+from testing.runner.tools import CaseTools, RunTools
+
+CLEANUP_S = 30.0
+AT: ContextVar[str] = ContextVar("AT")  # the path of the step that runs; each of several at once has its own
+
+
+class CaseRunner:
+    """Runs one instance; `stop` ends its steps, never its cleanups."""
+
+    def __init__(self, instance: Instance, values: Values, late_vars: dict[str, Any], tools: RunTools) -> None:
+        self.instance, self._late_vars = instance, late_vars
+        self._before = dict(values.captures)
+        self.values = replace(
+            values, matrix=instance.matrix, data=instance.row, iteration=instance.iteration, captures=dict(self._before)
+        )
+        self.tools = CaseTools(tools, self._run_inner)
+        self.allow_production = tools.allow_production
+        self.result = CaseResult(instance)
+        self._cleanups: list[tuple[Step, StepResult]] = []
+        self._round = 1
+        self._work: asyncio.Future[None] | None = None
+        self._stopped = ""
+        self._stopped_as = Verdict.CANCELLED
+
+    # --- what a step asks for
+
+    def scope(self) -> Scope:
+        return self.values.scope()
+
+    def capture(self, found: dict[str, Any]) -> None:
+        self.values.captures.update(found)
+
+    # --- the whole
+
+    async def run(self) -> CaseResult:
+        """Run the case to its end; everything that goes wrong is in the result."""
+        result, started = self.result, time.perf_counter()
+        result.started_at = datetime.now(UTC)
+        if not self._stopped:
+            self._work = asyncio.ensure_future(self._rounds())
+            await self._until_done(self._work)
+        else:
+            result.verdict, result.reason = self._stopped_as, self._stopped
+        await self._clean_up()
+        result.took_ms = (time.perf_counter() - started) * 1000
+        result.captures = dict(self.values.captures)
+        return result
+
+    def stop(self, reason: str, verdict: Verdict = Verdict.CANCELLED) -> None:
+        """End the step that runs and begin no other."""
+        self._stopped, self._stopped_as = reason, verdict
+        if self._work is not None:
+            self._work.cancel()
+
+    async def _until_done(self, work: "asyncio.Future[None]") -> None:
+        limit = self.instance.case.timeout_s
+        try:
+            done, _ = await asyncio.wait({work}, timeout=limit)
+        finally:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # the whole process ends
+                work.cancel()
+        if not done:
+            work.cancel()
+            await asyncio.wait({work})
+            self._end(Verdict.ERRORED, f"the case took longer than {limit:g} s{self._where()}", "timeout")
+        elif work.cancelled():
+            self._end(self._stopped_as, self._stopped)
+        else:
+            work.result()
+
+    def _where(self) -> str:
+        return f", in {self.result.steps[-1].name}" if self.result.steps else ""
+
+    def _end(self, verdict: Verdict, reason: str, error_class: str = "") -> None:
+        self.result.verdict, self.result.reason, self.result.error_class = verdict, reason, error_class
+
+    async def _rounds(self) -> None:
+        """Run the steps, and again from the start as long as the retry covers how they ended."""
+        retry = self.instance.case.retry
+        while True:
+            try:
+                failed = await self._once()
+            except Unresolved as exc:  # a variable
+                self._end(Verdict.ERRORED, f"vars: {exc}")
+                return
+            if failed is None:
+                self._end(Verdict.PASSED, "")
+                self.result.flaky = self._round > 1
+                return
+            self._end(failed.verdict, f"{failed.name}: {failed.reason}", failed.error_class)
+            if self._round > retry.max or not any(map(retry.covers, failed.reasons or {""})):
+                return
+            await self._clean_up()
+            await asyncio.sleep(retry.wait_s(self._round))
+            self._round += 1
+            self.result.rounds = self._round
+            self.values.captures = dict(self._before)
+
+    async def _once(self) -> StepResult | None:
+        """Run the steps once; return the one that did not pass."""
+        self.values.vars = {**self.values.vars, **fill_vars(self._late_vars, self.values)}
+        for number, step in enumerate(self.instance.case.steps, start=1):
+            done = await self._run(step, str(number))
+            if done.verdict != Verdict.PASSED:
+                return done
+        return None
+
+    async def _run(self, step: Step, path: str, phase: Phase = Phase.STEP) -> StepResult:
+        result = StepResult(
+            len(self.result.steps),
+            path,
+            self._round,
+            phase,
+            step.kind,
+            step.id,
+            step.mark[0],
+            verdict=Verdict.CANCELLED,
+        )
+        self.result.steps.append(result)
+        # Even one that was cut off may have done what there is to clean up.
+        self._cleanups += [(cleanup, result) for cleanup in step.cleanup]
+        AT.set(path)
+        return await run_step(step, self, result)
+
+    async def _run_inner(self, steps: Sequence[Step], *, at_once: bool) -> None:
+        """Run the steps of a group; raises InnerFailed for the first that did not pass."""
+        path = AT.get()
+        named = [(step, f"{path}.{number}") for number, step in enumerate(steps, start=1)]
+        if at_once:
+            done = await asyncio.gather(*(self._run(step, at) for step, at in named))
+        else:
+            done = []
+            for step, at in named:
+                done.append(await self._run(step, at))
+                if done[-1].verdict != Verdict.PASSED:
+                    break
+        failed = next((result for result in done if result.verdict != Verdict.PASSED), None)
+        if failed is not None:
+            raise InnerFailed(failed)
+
+    # --- cleaning up
+
+    async def _clean_up(self) -> None:
+        """Run the cleanups, last first; one that fails makes the case dirty and changes nothing else."""
+        cleanups, self._cleanups = self._cleanups[::-1], []
+        for step, of in cleanups:
+            if missing := _not_captured(step, self.values):
+                self._skip(step, of, missing)
+                continue
+            try:
+                async with asyncio.timeout(CLEANUP_S):
+                    done = await self._run(step, f"{of.path}.cleanup", Phase.CLEANUP)
+                self.result.dirty |= done.verdict != Verdict.PASSED
+            except TimeoutError:
+                self.result.dirty = True
+
+    def _skip(self, step: Step, of: StepResult, missing: str) -> None:
+        """Note a cleanup that cannot know what to clean: that leaves dirt if the step may have done something."""
+        reason = f"captures.{missing} was never captured"
+        number, path = len(self.result.steps), f"{of.path}.cleanup"
+        skipped = StepResult(number, path, self._round, Phase.CLEANUP, step.kind, step.id, step.mark[0])
+        skipped.verdict, skipped.reason = Verdict.SKIPPED, reason
+        self.result.steps.append(skipped)
+        last = of.attempts[-1].seen if of.attempts else None
+        refused = last is not None and isinstance(last.status, int) and last.status >= 400
+        self.result.dirty |= not refused
+
+
+def _not_captured(step: Step, values: Values) -> str:
+    """Return a capture that the step reads and nobody made, "" when there is none."""
+
+    for inner in REFERENCE.findall(str(step.params)):
+        root, _, below = inner.strip().partition(".")
+        if root == "captures" and below.split(".")[0] not in values.captures:
+            return str(below.split(".")[0])
+    return ""

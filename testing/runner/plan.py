@@ -1,0 +1,68 @@
+"""What a suite comes to: every case, with each combination of the matrix and each row of data."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from endpoints.errors import Refused
+from testing.document.suite import Case, Retry, Suite
+from testing.models import Part
+
+MAX_CASE_RUNS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One case to run; `number` is its place in the run."""
+
+    number: int
+    case: Case
+    part: Part = Part.CASE
+    matrix: Mapping[str, Any] = field(default_factory=dict)
+    iteration: int = 0
+    row: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[int, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Return the case's name with what tells it from the others of that name."""
+        parts = [f"{name}={value}" for name, value in self.matrix.items()]
+        parts += [f"row {self.iteration}"] if self.row else []
+        return f"{self.case.name} [{', '.join(parts)}]" if parts else self.case.name
+
+
+def instances(suite: Suite, rows: Sequence[Mapping[str, Any]] = ()) -> list[Instance]:
+    """Return the case runs of a suite; a case needs those of its own combination and row.
+
+    Raises Refused when there would be too many.
+    """
+    combinations = [dict(zip(suite.matrix, chosen, strict=True)) for chosen in product(*suite.matrix.values())]
+    chosen_rows = list(rows or (suite.data.rows if suite.data else ())) or [{}]
+    if suite.data and suite.data.pick == "random":
+        random.shuffle(chosen_rows)
+    if (count := len(combinations) * len(chosen_rows) * len(suite.cases)) > MAX_CASE_RUNS:
+        raise Refused(f"the suite comes to {count} case runs, over {MAX_CASE_RUNS}", code="too_many_cases")
+    found: list[Instance] = []
+    order = {case.name: index for index, case in enumerate(suite.cases)}
+    for combination, (iteration, row) in product(combinations, enumerate(chosen_rows)):
+        first = len(found) + 1  # the setup is number 0
+        found += [
+            Instance(
+                number=first + index,
+                case=case,
+                matrix=combination,
+                iteration=iteration,
+                row=row,
+                needs=tuple(first + order[need] for need in case.needs),
+            )
+            for index, case in enumerate(suite.cases)
+        ]
+    return found
+
+
+def frame(suite: Suite, part: Part, number: int) -> Instance:
+    """Return setup or teardown in the shape of a case."""
+    steps = suite.setup if part == Part.SETUP else suite.teardown
+    return Instance(number, Case(str(part), (), suite.execution.timeout_s, Retry(), steps), part)

@@ -1,0 +1,85 @@
+"""What the runner lends to its steps: systems behind aliases, open transports, a database thread."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from endpoints.access.principal import Principal
+from endpoints.edge.database_threads import DatabaseThreads
+from endpoints.transports import make_transport
+from endpoints.transports.base import Transport
+from testing.runner.targets import Target
+from testing.steps.base import CannotRun, Party
+
+T = TypeVar("T")
+DATABASE_THREADS = 4
+
+
+class RunTools:
+    """Shared by all cases of a run; `aclose` when it is over."""
+
+    def __init__(
+        self, targets: Mapping[str, Target], principal: Principal, *, at_once: int, allow_production: bool
+    ) -> None:
+        self.principal, self.allow_production = principal, allow_production
+        self._targets, self._at_once = targets, at_once
+        self._transports: dict[tuple[str, bool], asyncio.Future[Transport]] = {}
+        self._database = DatabaseThreads("steps", DATABASE_THREADS)
+
+    def party(self, alias: str) -> Party:
+        return self._target(alias).party
+
+    async def transport(self, alias: str, *, with_credential: bool = True) -> Transport:
+        key = (alias, with_credential)
+        if key not in self._transports:
+            self._transports[key] = asyncio.ensure_future(self._open(alias, with_credential=with_credential))
+        return await asyncio.shield(self._transports[key])
+
+    async def ask_database(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await self._database.run(call, *arguments)
+
+    async def aclose(self) -> None:
+        """Close what was opened."""
+        for opening in self._transports.values():
+            if opening.done() and not opening.cancelled() and opening.exception() is None:
+                await opening.result().aclose()
+            opening.cancel()
+        await asyncio.to_thread(self._database.shutdown)
+
+    async def _open(self, alias: str, *, with_credential: bool) -> Transport:
+        target = self._target(alias)
+        if target.address is None:
+            raise CannotRun(target.fault)
+        # As many at once as the suite asks for: a test that queues behind a delivery cap measures the cap.
+        address = replace(target.address, max_in_flight=max(self._at_once, target.address.max_in_flight))
+        if not with_credential:
+            address = replace(address, credential=None, client_credential=None)
+        transport = make_transport(address)
+        await transport.open()
+        return transport
+
+    def _target(self, alias: str) -> Target:
+        if alias not in self._targets:
+            raise CannotRun(f"there is no system '{alias}' in this suite; there are {', '.join(self._targets)}")
+        return self._targets[alias]
+
+
+class CaseTools:
+    """The same for one case, which alone can run steps within a step."""
+
+    def __init__(self, tools: RunTools, run_inner: Callable[..., Coroutine[Any, Any, None]]) -> None:
+        self._tools, self._run_inner = tools, run_inner
+        self.principal = tools.principal
+
+    def party(self, alias: str) -> Party:
+        return self._tools.party(alias)
+
+    async def transport(self, alias: str, *, with_credential: bool = True) -> Transport:
+        return await self._tools.transport(alias, with_credential=with_credential)
+
+    async def ask_database(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await self._tools.ask_database(call, *arguments)
+
+    async def run_steps(self, steps: Sequence[Any], *, at_once: bool) -> None:
+        await self._run_inner(steps, at_once=at_once)

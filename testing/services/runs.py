@@ -1,0 +1,154 @@
+"""Runs: started and cancelled by a change of their row; whoever works them meets it in the table."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from endpoints.access import audit, roles
+from endpoints.access.principal import Principal
+from endpoints.errors import Conflict, Refused
+from endpoints.models import System
+from testing.document.nodes import unknown
+from testing.document.reader import read_suite
+from testing.document.references import has_references
+from testing.document.suite import Suite as Document
+from testing.models import Run, RunState, Suite, SuiteVersion, Verdict
+from testing.services.suites import digest
+
+MOST_PARALLEL = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What of a run is to be different from what the document says."""
+
+    systems: Mapping[str, str] = field(default_factory=dict)
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    parallel: int | None = None
+    allow_production: bool = False
+    rows: Sequence[Mapping[str, Any]] = ()  # of a file beside the suite's
+
+
+def start(suite: Suite, wish: Wish, *, by: Principal) -> Run:
+    """Make a run of a stored suite, for a worker to take; raises Forbidden, or Refused naming what does not fit."""
+    return _make(suite.text, suite, wish, by)
+
+
+def start_text(text: str, wish: Wish, *, by: Principal) -> Run:
+    """Make a run of a document that is not stored as a suite, for whoever asks to work it."""
+    return _make(text, None, wish, by)
+
+
+def cancel(run: Run, *, by: Principal) -> Run:
+    """Ask a run to end; its cleanups still run. Raises Forbidden, or Conflict when it has ended."""
+    roles.require(by, "runs", "cancel")
+    with transaction.atomic():
+        held = Run.objects.select_for_update().get(pk=run.pk)
+        if held.state == RunState.ENDED:
+            raise Conflict("the run has ended", code="ended")
+        if held.cancelled_at is None:
+            held.cancelled_at = timezone.now()
+            held.save(update_fields=["cancelled_at"])
+            audit.record(by, "cancel", held)
+    return held
+
+
+def _make(text: str, suite: Suite | None, wish: Wish, by: Principal) -> Run:
+    roles.require(by, "suites", "run")
+    document = read_suite(text)
+    systems = _systems(document, wish, by)
+    _check(document, wish, by)
+    unmet = _unmet_need(document, by)
+    run = Run(
+        suite=suite,
+        slug=document.slug,
+        title=document.title,
+        systems=systems,
+        vars=dict(wish.vars),
+        rows=[dict(row) for row in wish.rows],
+        parallel=wish.parallel,
+        allow_production=wish.allow_production,
+        created_by=by.label[:200],
+        role=by.role,
+        team_ids=None if by.team_ids is None else sorted(by.team_ids),
+        owner_id=suite.owner_id if suite is not None else _owner_id(systems),
+    )
+    with transaction.atomic():
+        run.document = _version(text, suite, by)
+        if unmet:
+            run.state, run.verdict, run.reason = RunState.ENDED, Verdict.BLOCKED, unmet
+            run.finished_at = timezone.now()
+        run.save(force_insert=True)
+        audit.record(by, "run", run, {"systems": [None, systems], "allow_production": [None, wish.allow_production]})
+    return run
+
+
+def _systems(document: Document, wish: Wish, by: Principal) -> dict[str, str]:
+    """Return what each alias stands for; raises Refused for one that is not there, or not the caller's to see."""
+    for alias in wish.systems:
+        if alias not in document.systems:
+            raise Refused(unknown("system", alias, list(document.systems)), code="unknown_system")
+    found = {**document.systems, **wish.systems}
+    wanted = {name.partition("/")[0] for name in found.values()}
+    there = set(System.objects.visible_to(by).filter(slug__in=wanted).values_list("slug", flat=True))
+    missing = sorted(wanted - there)
+    if missing:
+        names = ", ".join(f"{alias}: {name}" for alias, name in found.items() if name.partition("/")[0] in missing)
+        raise Refused(f"there is no such system ({names})", code="unknown_system")
+    return found
+
+
+def _check(document: Document, wish: Wish, by: Principal) -> None:
+    for name, value in wish.vars.items():
+        if name not in document.vars:
+            raise Refused(unknown("variable", name, list(document.vars)), code="unknown_variable")
+        if has_references(value):
+            raise Refused(f"variable '{name}' holds a reference; only the document may", code="bad_variable")
+    if wish.parallel is not None and not 1 <= wish.parallel <= MOST_PARALLEL:
+        raise Refused(f"parallel must be 1 to {MOST_PARALLEL}", code="bad_parallel")
+    if document.data is not None and document.data.csv and not wish.rows:
+        raise Refused(
+            "the suite reads a csv file, which only a run from a file can; write data.rows", code="needs_file"
+        )
+    if wish.systems and "secret." in document.text and not by.may("editor"):
+        raise Refused("a suite that reads secrets may be sent elsewhere by an editor only", code="needs_editor")
+
+
+def _unmet_need(document: Document, by: Principal) -> str:
+    """Return which other suite stands in the way, "" when none does."""
+    for need in document.needs:
+        last = Run.objects.visible_to(by).filter(slug=need.suite, state=RunState.ENDED).order_by("-id").first()
+        if last is None:
+            return f"needs suite '{need.suite}', which never ran"
+        if need.condition == "passed" and last.verdict != Verdict.PASSED:
+            return f"needs suite '{need.suite}', whose last run {last.verdict}"
+        ended = last.finished_at or last.created_at
+        if need.within_s is not None and timezone.now() - ended > timedelta(seconds=need.within_s):
+            return (
+                f"needs suite '{need.suite}' within {need.within_s:g} s; its last run ended {ended:%Y-%m-%d %H:%M} UTC"
+            )
+    return ""
+
+
+def _version(text: str, suite: Suite | None, by: Principal) -> SuiteVersion:
+    """Return the document a run remembers: the suite's, or a loose one kept once."""
+    mark = digest(text)
+    found = SuiteVersion.objects.filter(suite=suite, digest=mark).order_by("-created_at").first()
+    return found or SuiteVersion.objects.create(digest=mark, text=text, created_by=by.label[:200])
+
+
+def _owner_id(systems: Mapping[str, str]) -> int | None:
+    """Return whose a run from a file is: the first team's whose system it touches."""
+    slugs = {name.partition("/")[0] for name in systems.values()}
+    owned = System.objects.filter(slug__in=slugs, owner__isnull=False).order_by("slug")
+    return owned.values_list("owner_id", flat=True).first()
+
+
+def by_id(pk: uuid.UUID) -> Run:
+    """Return a run as it stands now."""
+    return Run.objects.select_related("document").get(pk=pk)

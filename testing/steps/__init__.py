@@ -1,0 +1,23 @@
+"""Which kinds of steps there are: one row each."""
+
+from functools import cache
+
+from django.utils.module_loading import import_string
+
+from testing.steps.base import StepAction
+
+STEPS = {
+    "http": "testing.steps.http.HttpStep",
+    "message": "testing.steps.message.MessageStep",
+    "dns": "testing.steps.dns.DnsStep",
+    "tls": "testing.steps.tls.TlsStep",
+    "wait": "testing.steps.wait.WaitStep",
+    "group": "testing.steps.group.GroupStep",
+}
+
+
+@cache
+def step_class(kind: str) -> type[StepAction]:
+    """Return the class of a kind that is in the table."""
+    found: type[StepAction] = import_string(STEPS[kind])
+    return found

@@ -1,0 +1,93 @@
+"""Suites run by the command, in this process, against real servers on loopback."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from endpoints import services
+from endpoints.access import authenticate
+from endpoints.access.principal import COMMAND
+from tests.endpoints.conftest import Caller
+from tests.servers.fixtures import authority, http_receiver, tls_receiver
+from tests.servers.http import Answer, HttpReceiver
+
+__all__ = ["authority", "http_receiver", "tls_receiver"]
+
+JSON = {"Content-Type": "application/json"}
+
+
+def answer(status: int = 200, body: Any = None, **more: Any) -> Answer:
+    return Answer(status, json.dumps(body).encode(), JSON, **more)
+
+
+@dataclass
+class Outcome:
+    """What the command ended with, and its complete report."""
+
+    code: int
+    report: dict[str, Any]
+    raw: str
+    junit: str
+    out: str
+
+    @property
+    def verdict(self) -> str:
+        return str(self.report["verdict"])
+
+    @property
+    def cases(self) -> dict[str, dict[str, Any]]:
+        return {case["case"]: case for case in self.report["cases"]}
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        return {name: case["verdict"] for name, case in self.cases.items()}
+
+
+@pytest.fixture
+def admin(transactional_db: None) -> Caller:
+    authenticate.forget_all()
+    return Caller(services.create_api_key("test-admin", "admin", by=COMMAND)[1])
+
+
+@pytest.fixture
+def orders(admin: Caller, http_receiver: HttpReceiver) -> HttpReceiver:
+    """Return a receiver that is registered as system `orders`, with a credential."""
+    register(admin, "orders", http_receiver.url, credential="orders-token")
+    return http_receiver
+
+
+def register(admin: Caller, slug: str, url: str, credential: str = "", **system: Any) -> None:
+    parts = urlsplit(url)
+    endpoint: dict[str, Any] = {"system": slug, "protocol": parts.scheme, "host": parts.hostname, "port": parts.port}
+    if credential:
+        made = {"name": credential, "kind": "bearer", "data": {"token": "s3cret-token-of-orders"}}
+        assert admin("POST", "credentials/", made).status == 201
+        endpoint["credential"] = credential
+    assert admin("POST", "systems/", {"slug": slug, "name": slug, **system}).status == 201
+    assert admin("POST", "endpoints/", {**endpoint, "path": "/base"}).status == 201
+
+
+@pytest.fixture
+def run(tmp_path: Path, transactional_db: None, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Return a function that runs a document by `run_suite FILE` and returns what came of it."""
+
+    def go(text: str, *args: str) -> Outcome:
+        file = tmp_path / "suite.yaml"
+        file.write_text(text)
+        paths = tmp_path / "r.json", tmp_path / "r.xml"
+        for path in paths:
+            path.unlink(missing_ok=True)
+        with pytest.raises((SystemExit, CommandError)) as ended:
+            call_command("run_suite", str(file), f"--report=json={paths[0]},junit={paths[1]}", *args)
+        raw, junit = (path.read_text() if path.exists() else "" for path in paths)
+        said = capsys.readouterr()
+        code = getattr(ended.value, "code", None) or getattr(ended.value, "returncode", 0)
+        return Outcome(code, json.loads(raw or "{}"), raw, junit, f"{said.out}{said.err}{ended.value}")
+
+    return go
