@@ -1,6 +1,7 @@
-"""The rows of the matrix: for each protocol a peer, how to register it, and which cells cannot apply and why.
+"""Rows of the matrix: for each protocol a peer, how to register it, and which cells cannot apply and why.
 
-A new protocol adds a class below and a line in ROWS. `peer` is a context manager like
+A new protocol adds a class here (or in matrix_callers, if its peers come to us) and its name in
+ROWS of matrix_table. `peer` is a context manager like
 those of tests/servers: `port`, `start`, `stop` (cutting every connection), and through the
 row `received`, `say` (what the peer answers) and `hold` (it takes messages and answers nothing).
 """
@@ -9,7 +10,7 @@ import socket
 import ssl
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tests.servers.answers import HANG, Answer
 from tests.servers.certificates import CertificateAuthority
@@ -17,17 +18,9 @@ from tests.servers.http import HttpReceiver, Received
 from tests.servers.sockets import NOTHING, TcpReceiver, UdpReceiver
 from tests.servers.ws import WsReceiver
 
-# The columns, in order, with the words of their head.
-CELLS = {
-    "delivered": "delivered and acked",
-    "reply": "reply correlated",
-    "down": "peer down: retried",
-    "killed": "peer killed mid-message: no loss",
-    "oversized": "oversized",
-    "wrong_name": "wrong TLS name",
-    "bad_credential": "bad credential",
-    "leak": "10,000 messages without a leak",
-}
+if TYPE_CHECKING:
+    from tests.acceptance.link import Link
+
 NO_TLS = "it has no TLS of its own"
 
 
@@ -39,6 +32,8 @@ class Row:
     host = "127.0.0.1"
     speaks_tls = False
     kind = socket.SOCK_STREAM
+    calls_us = False  # the peer opens the connection, not we
+    waits_as = "retrying"  # the reason of what waits for a peer that is down
     config: ClassVar[dict[str, Any]] = {}
     largest = 1024 * 1024 - 64  # bytes of a payload that it carries and the message cap lets in
     too_large_is = (413, "too_large")
@@ -69,6 +64,13 @@ class Row:
         """Return the fields of an endpoint at the peer; it awaits an answer where the protocol has one."""
         config = {**self.config, **({"tls": {"ca": self.authority.pem}} if self.speaks_tls else {})}
         return {"protocol": self.protocol, "host": self.host, "port": port, "config": config}
+
+    def join(self, link: "Link") -> None:
+        """Tell the peers to which link they belong."""
+
+    def names_peer(self, request: dict[str, Any], link: "Link", peer: Any) -> bool:
+        """Say whether a try, as it is shown, names the peer."""
+        return str(request["url"]).startswith(f"{self.protocol}://{self.host}:{peer.port}")
 
     def received(self, peer: Any) -> list[bytes]:
         """Return the bodies that the peer got."""
@@ -182,24 +184,3 @@ class WssRow(WsRow):
     host = "localhost"
     speaks_tls = True
     cannot: ClassVar[dict[str, str]] = {}
-
-
-ROWS: dict[str, type[Row]] = {row.protocol: row for row in (Row, HttpsRow, TcpRow, TlsRow, UdpRow, WsRow, WssRow)}
-
-
-def table() -> str:
-    """Return the matrix as a table in Markdown, with why below it for every cell that cannot apply."""
-    lines = ["| protocol | " + " | ".join(CELLS.values()) + " |", "|---|" + "---|" * len(CELLS)]
-    reasons = []
-    for protocol, row in ROWS.items():
-        cells = []
-        for cell in CELLS:
-            if cell in row.cannot:
-                reasons.append(f"- `{protocol}`, {CELLS[cell]}: {row.cannot[cell]}.")
-                cells.append("n/a")
-            elif cell == "delivered":
-                cells.append(f"yes, `{row.ack_level}`")
-            else:
-                cells.append("yes" + (f": {row.says[cell]}" if cell in row.says else ""))
-        lines.append(f"| `{protocol}` | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", "What cannot apply:", "", *reasons]) + "\n"

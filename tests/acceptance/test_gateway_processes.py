@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.gateway_client import Client, awaited, delivery_of, gateway_door, send
 from tests.acceptance.gateway_ledger import Clients
 from tests.acceptance.ledgers import compare, demand_balance, drain
-from tests.peers.node import ENVIRONMENT, HERE, need
+from tests.peers.foreign import ENVIRONMENT, need, script
 from tests.servers.http import HttpReceiver
 from tests.servers.ports import free_port
 from tests.stack import Stack
@@ -200,7 +200,7 @@ def test_a_client_on_node_js_sends_and_takes(make_stack: Callable[..., Stack]) -
     stack.start("web")
     gateway_door(stack, "gw-node", max_in_flight=64)
     url = stack.url.replace("http", "ws") + "/ws/v1/gateway/"
-    command = ["node", str(HERE / "gateway.js"), url, stack.key("operator", system="gw-node"), "200"]
+    command = script("gateway.js", url, stack.key("operator", system="gw-node"), "200")
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
     found = orjson.loads(done.stdout)
 

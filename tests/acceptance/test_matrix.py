@@ -20,7 +20,9 @@ import requests
 from endpoints.transports import make_transport
 from endpoints.transports.base import Address
 from tests.acceptance.link import Link
-from tests.acceptance.matrix import CELLS, ROWS, Row, table
+from tests.acceptance.matrix import Row
+from tests.acceptance.matrix_callers import CallerRow
+from tests.acceptance.matrix_table import CELLS, ROWS, table
 from tests.contract.peers import outgoing
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.fixtures import authority
@@ -34,10 +36,11 @@ MARK = "<!-- written by tests/acceptance/test_matrix.py -->\n"
 BODY = "Grüße \U0001f30d \x00".encode() + bytes(range(256))
 
 
-def rows(cell: str) -> Any:
-    """Return the decorator that runs a test for each protocol to which `cell` applies."""
+def rows(cell: str, **wanted: Any) -> Any:
+    """Return the decorator that runs a test for each protocol to which `cell` applies, and which is as `wanted`."""
     assert cell in CELLS
-    return pytest.mark.parametrize("protocol", [name for name, row in ROWS.items() if cell not in row.cannot])
+    fitting = {name: row for name, row in ROWS.items() if all(getattr(row, key) == wanted[key] for key in wanted)}
+    return pytest.mark.parametrize("protocol", [name for name, row in fitting.items() if cell not in row.cannot])
 
 
 @pytest.fixture
@@ -53,6 +56,7 @@ def linked(stack: Stack, row: Row, port: int, **endpoint: Any) -> Link:
     answer = stack.api("POST", "endpoints/", json={**quick, **fields})
     assert answer.status_code == 201, answer.text
     link.endpoint = answer.json()["id"]
+    row.join(link)
     return link
 
 
@@ -77,7 +81,7 @@ def test_a_message_is_delivered_and_acknowledged(shared_stack: Stack, row: Row) 
 
         assert (found["state"], found["ack_level"], found["attempts"]) == ("delivered", row.ack_level, 1)
         assert row.received(peer) == [BODY]
-        assert found["attempt_list"][0]["request"]["url"].startswith(f"{row.protocol}://{row.host}:{peer.port}")
+        assert row.names_peer(found["attempt_list"][0]["request"], link, peer)
 
 
 @rows("reply")
@@ -94,16 +98,17 @@ def test_each_message_gets_its_own_reply(shared_stack: Stack, row: Row) -> None:
 
 
 @rows("down")
-def test_a_peer_that_is_down_is_tried_again_until_it_is_there(shared_stack: Stack, row: Row) -> None:
+def test_what_is_for_a_peer_that_is_down_waits_until_it_is_there(shared_stack: Stack, row: Row) -> None:
+    """Where we call, we try again; where the peer does, nothing is spent until it comes."""
     port = free_port(row.kind)
     link = linked(shared_stack, row, port, timeout_s=1)
     message_id = accepted(link, BODY)
-    link.until(message_id, "pending", reason="retrying")
+    link.until(message_id, "pending", reason=row.waits_as)
     with row.peer(port=port) as peer:
         found = link.until(message_id, "delivered")
 
-        assert found["attempts"] >= 2
-        assert found["attempt_list"][0]["error_class"] == "connect"
+        tries = [one["error_class"] for one in found["attempt_list"]]
+        assert tries == [None] if row.calls_us else (tries[0] == "connect" and len(tries) >= 2)
         assert row.received(peer) == [BODY]
 
 
@@ -122,7 +127,7 @@ def test_a_peer_that_dies_in_the_middle_of_messages_loses_none(shared_stack: Sta
         peer.start()
         found = [link.until(message_id, "delivered") for message_id in ids]
 
-        assert max(one["attempts"] for one in found) >= 2
+        assert max(len(one["attempt_list"]) for one in found) >= 2
         assert set(row.received(peer)) == bodies
 
 
@@ -186,7 +191,7 @@ def test_a_certificate_for_another_name_is_not_spoken_to(shared_stack: Stack, ro
         assert row.received(peer) == []
 
 
-@rows("bad_credential")
+@rows("bad_credential", calls_us=False)
 def test_a_credential_that_is_refused_is_said_to_be(shared_stack: Stack, row: Row) -> None:
     """It is tried again, since secrets are renewed; with the right one the same peer takes the message."""
     kind, field = row.credential
@@ -207,16 +212,53 @@ def test_a_credential_that_is_refused_is_said_to_be(shared_stack: Stack, row: Ro
         assert "right-secret" not in str(found)
 
 
-@rows("leak")
+@rows("bad_credential", calls_us=True)
+def test_a_client_with_a_bad_credential_is_refused(shared_stack: Stack, row: CallerRow) -> None:
+    """It gets nothing, nor does one of another system; what waits stays, and goes to the right one."""
+    link = linked(shared_stack, row, 0)
+    message_id = accepted(link, BODY)
+    keys = ("cp_nobody_nothing", shared_stack.key("operator", system=link.source))
+    refusals = tuple(row.refused(shared_stack, link.target, key) for key in keys)
+    waiting = link.delivery(message_id)
+    with row.peer() as peer:
+        found = link.until(message_id, "delivered")
+
+        assert refusals == row.refusals
+        assert (waiting["state"], waiting["attempts"]) == ("pending", 0)
+        assert (found["attempts"], row.received(peer)) == (1, [BODY])
+
+
+@rows("leak", calls_us=False)
 def test_ten_thousand_messages_leak_nothing(row: Row) -> None:
     """Not a file, not a task, and no memory that grows with their number."""
     leak_nothing(row, 10_000)
 
 
 @pytest.mark.long
-@rows("leak")
+@rows("leak", calls_us=False)
 def test_a_hundred_thousand_messages_leak_nothing(row: Row) -> None:
     leak_nothing(row, 100_000)
+
+
+@pytest.mark.timeout(300)
+@rows("leak", calls_us=True)
+def test_ten_thousand_messages_to_one_client_leak_nothing(shared_stack: Stack, row: Row) -> None:
+    """The process that they go through keeps no file for them, and no more memory than half of one payload each."""
+    web = psutil.Process(shared_stack.processes["web"].pid)
+    seen: list[tuple[int, int]] = []
+    with row.peer() as peer:
+        peer.is_keeping = False
+        link = linked(shared_stack, row, 0, max_in_flight=500, timeout_s=30)
+        payload = {"payload": None, "payload_base64": base64.b64encode(os.urandom(4096)).decode()}
+        for tenth in range(1, 11):
+            sent = shared_stack.api("POST", "messages/", json=[link.message(**payload) for _ in range(1000)])
+            assert sent.json()["accepted"] == 1000
+            peer.wait_for(tenth * 1000, 60)
+            seen.append((web.num_fds(), web.memory_info().rss))
+    files, memory = zip(*seen, strict=True)
+    assert peer.count == 10_000
+    assert max(files[1:]) <= files[0] + 16, files
+    assert memory[-1] - memory[1] < 8 * 1000 * 2048, memory
 
 
 def leak_nothing(row: Row, messages: int) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from tests.acceptance.link import Link
-from tests.peers.node import node
+from tests.peers.foreign import node
 from tests.servers.ports import free_port
 from tests.servers.ws import Got, WsReceiver
 from tests.stack import Stack

@@ -16,7 +16,8 @@ from endpoints.transports.base import AckLevel, Address, Advice, ErrorClass, Sec
 from endpoints.transports.config import validate_config
 from endpoints.transports.ws import WsTransport
 from tests.contract.peers import address, outgoing
-from tests.peers.node import node
+from tests.peers.corpus import EVERYTHING
+from tests.peers.foreign import node
 from tests.servers.ports import free_port
 from tests.servers.ws import CUT, Close, Got, Many, WsReceiver
 
@@ -434,20 +435,6 @@ def test_a_config_that_cannot_work_is_refused(config: dict[str, Any]) -> None:
 
 # -- a peer on Node.js ----------------------------------------------------------------
 
-CORPUS = [
-    "".join(chr(plane * 0x10000 + 0x41) for plane in range(17)).encode(),
-    "\ud7ff\ue000￿\U0010ffff\x7f".encode(),
-    b'{"n": [1e308, -1e308, 5e-324, 9007199254740993, 18446744073709551615, -0.0]}',
-    b"\x00\x01\x00",
-    bytes(range(256)),
-    b"",
-    b"x" * 125,
-    b"x" * 126,
-    b"x" * 65535,
-    b"x" * 65536,
-    bytes(range(256)) * 4096,
-]
-
 
 @pytest.mark.parametrize("compression", [False, True])
 async def test_every_payload_comes_back_from_node_as_it_went(compression: bool) -> None:
@@ -455,7 +442,7 @@ async def test_every_payload_comes_back_from_node_as_it_went(compression: bool) 
     with node("ws.js", "ws") as port:
         async with opened(address(protocol="ws", port=port, config=config)) as transport:
             for content_type in ("text/plain", "application/octet-stream"):
-                for payload in CORPUS:
+                for payload in EVERYTHING:
                     sent = outgoing(payload=payload, content_type=content_type, message_type="request")
                     assert (await transport.send(sent)).body == payload
 

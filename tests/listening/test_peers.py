@@ -1,8 +1,6 @@
 """Senders that this project did not write: Node.js, socat and openssl."""
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,16 +8,7 @@ import pytest
 
 from tests.listening.certificates import Authority
 from tests.listening.conftest import Ways
-
-PEERS = Path(__file__).parent.parent / "peers"
-
-
-def tool(name: str) -> str:
-    """Return a program's path, or skip by name; with CI set a missing one is a failure."""
-    found = shutil.which(name)
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{name} is not installed")
-    return str(found)
+from tests.peers.foreign import program, script
 
 
 def run(*args: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -33,7 +22,7 @@ def test_node_sends_over_tcp(ways: Ways, framing: str) -> None:
     ways.register(slug)
     port = ways.listener(slug, kind="tcp", framing=framing)["port"]
     key = ways.key("operator", system=slug)
-    done = run(tool("node"), str(PEERS / "tcp_sender.js"), str(port), framing, "1000", key)
+    done = run(*script("tcp_sender.js", str(port), framing, "1000", key))
 
     assert done.returncode == 0, done.stderr
     assert sorted(json.loads(done.stdout)) == sorted(f"node-{n}" for n in range(1000))
@@ -46,7 +35,7 @@ def test_node_sends_signed_datagrams(ways: Ways) -> None:
     """Node's `dgram` and `crypto` agree with us on what is signed."""
     ways.register("node-udp")
     port, key = ways.listener("node-udp", kind="udp")["port"], ways.signing_key("node-udp")
-    done = run(tool("node"), str(PEERS / "udp_sender.js"), str(port), "100", key["id"], key["secret"])
+    done = run(*script("udp_sender.js", str(port), "100", key["id"], key["secret"]))
 
     assert json.loads(done.stdout) == [f"node-{n}" for n in range(100)]
     assert len(ways.payloads("node-udp")) == 100
@@ -59,7 +48,7 @@ def test_socat_pipes_a_file(ways: Ways) -> None:
     token = {"type": "auth", "token": ways.key("operator", system="socat")}
     lines = [token, *({"message_id": f"s-{n}", "payload": n} for n in range(50))]
     data = "".join(json.dumps(line) + "\n" for line in lines).encode()
-    done = run(tool("socat"), "-t", "10", "-", f"TCP:127.0.0.1:{port}", data=data)
+    done = run(program("socat"), "-t", "10", "-", f"TCP:127.0.0.1:{port}", data=data)
 
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["type"] for answer in answers] == ["ready", *["ack"] * 50]
@@ -80,7 +69,7 @@ def test_openssl_speaks_tls(ways: Ways, tmp_path: Path) -> None:
     lines = [token, {"message_id": "o-1", "payload": "over TLS"}]
     data = "".join(json.dumps(line) + "\n" for line in lines).encode()
     with subprocess.Popen(
-        [tool("openssl"), "s_client", "-connect", f"127.0.0.1:{port}", *verify],
+        [program("openssl"), "s_client", "-connect", f"127.0.0.1:{port}", *verify],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -92,7 +81,7 @@ def test_openssl_speaks_tls(ways: Ways, tmp_path: Path) -> None:
         answers = [json.loads(client.stdout.readline()) for _ in range(2)]
         client.stdin.close()
         client.kill()
-    told = run(tool("openssl"), "s_client", "-connect", f"127.0.0.1:{plain}")
+    told = run(program("openssl"), "s_client", "-connect", f"127.0.0.1:{plain}")
 
     assert [answer["type"] for answer in answers] == ["ready", "ack"]
     assert told.returncode != 0

@@ -1,5 +1,6 @@
 """Peers that this project did not write play against the same running stacks as the tests of acceptance."""
 
 from tests.acceptance.conftest import shared_stack
+from tests.listening.conftest import ways
 
-__all__ = ["shared_stack"]
+__all__ = ["shared_stack", "ways"]

@@ -1,28 +1,68 @@
 """Peers that this project did not write, each a process: Node.js, socat, openssl.
 
-A test whose program is missing is skipped by name; with CI set that is a failure.
+A test whose program or module is missing is skipped by name; with CI set that is a failure.
 """
 
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 import pytest
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = {"node": "nodejs", "socat": "socat", "openssl": "openssl"}
+DEBIAN = "/usr/share/nodejs"  # where Debian's node-ws lies
+ENVIRONMENT = {**os.environ, "NODE_PATH": os.pathsep.join(filter(None, (os.environ.get("NODE_PATH"), DEBIAN)))}
 
 
-def program(name: str) -> str:
-    """Return the path of a program, or skip by name; with CI set a missing one is a failure."""
-    if found := shutil.which(name):
-        return found
-    reason = f"{name}: not installed; run `make services`, or install {PROGRAMS.get(name, name)}"
+def _missing(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def program(name: str) -> str:
+    """Return the path of a program, or skip by name."""
+    if found := shutil.which(name):
+        return found
+    _missing(f"{name}: not installed; run `make services`, or install {PROGRAMS.get(name, name)}")
+
+
+@cache
+def _has(module: str) -> bool:
+    asked = [program("node"), "-e", f"require('{module}')"]
+    return subprocess.run(asked, env=ENVIRONMENT, capture_output=True, timeout=30).returncode == 0
+
+
+def need(module: str) -> None:
+    """Skip by name without that module of Node.js."""
+    if not _has(module):
+        _missing(f"Node.js module `{module}`: not installed; run `make services`, or install node-{module}")
+
+
+def script(name: str, *words: str) -> list[str]:
+    """Return the command line of a script of this folder; run it in ENVIRONMENT."""
+    return [program("node"), str(HERE / name), *words]
+
+
+@contextmanager
+def node(name: str, module: str, *words: str, port: int = 0) -> Iterator[int]:
+    """Run a script that serves until left; yields the port it listens at."""
+    need(module)
+    command = script(name, str(port), *words)
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("listening "), f"{name} did not start"
+            yield int(line.split()[1])
+        finally:
+            process.kill()
 
 
 class Node:
@@ -31,14 +71,14 @@ class Node:
     `hold`: so many messages it answers nothing to.
     """
 
-    def __init__(self, script: str, port: int, ledger: Path, framing: str = "-", *tls: str) -> None:
+    def __init__(self, name: str, port: int, ledger: Path, framing: str = "-", *tls: str) -> None:
         self.port, self._ledger = port, ledger
-        self._script, self._framing, self._tls = script, framing, tls
-        self._node = program("node")
+        self._name, self._framing, self._tls = name, framing, tls
+        program("node")
 
     def start(self, hold: int = 0) -> Self:
         words = [str(self.port), self._framing, str(self._ledger), str(hold), *self._tls]
-        self._process = subprocess.Popen([self._node, str(HERE / self._script), *words], stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(script(self._name, *words), stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"listening\n", "the peer did not start"
         return self

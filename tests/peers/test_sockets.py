@@ -3,7 +3,7 @@
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from endpoints.transports import make_transport
 from endpoints.transports.base import AckLevel, ErrorClass, Secret, Transport, TransportError
 from tests.contract.peers import address, outgoing
+from tests.peers.corpus import EVERYTHING
 from tests.peers.foreign import Node, program
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.fixtures import authority
@@ -21,15 +22,11 @@ from tests.stack import Stack, wait_for
 
 __all__ = ["authority"]
 
-CORPUS = [
-    b"",
-    bytes(range(256)),
-    "plane 0 é 漢, plane 1 \U0001f30d, plane 2 \U00020000, plane 14 \U000e0041, plane 16 \U0010fffd".encode(),
-    b'{"int": 9223372036854775807, "min": -9223372036854775808, "tiny": 5e-324, "huge": 1.7976931348623157e308}',
-    b"\x00" * 1000,
-    os.urandom(60_000),
-]
-LARGE = [os.urandom(1024 * 1024), "\U0001f30d".encode() * 200_000]
+CARRIES: dict[str, Callable[[bytes], bool]] = {
+    "length": lambda body: True,
+    "line": lambda body: b"\n" not in body,
+    "-": lambda body: len(body) <= 65_507,
+}
 HL7 = b"MSH|^~\\&|CLINIC|WARD|LAB|HOSPITAL|202601020304||ADT^A01|4711|P|2.5\rPID|1||42^^^CLINIC||Gr\xc3\xbcn^Anna\r"
 
 
@@ -79,12 +76,12 @@ async def test_a_corpus_comes_back_byte_by_byte_from_node(
     with Node(script, free_port(), tmp_path / "ledger", framing, *tls) as node:
         async with sending(protocol, node.port, config=config, max_reply_bytes=2 * 1024 * 1024) as transport:
             unfit = transport.unfit(config) or (lambda _: "")
-            carried = [body for body in [*CORPUS, *LARGE] if not unfit(body)]
+            carried = [body for body in EVERYTHING if not unfit(body)]
             replies = [await transport.send(outgoing(payload=body, message_type="request")) for body in carried]
 
         assert [reply.body for reply in replies] == carried
         assert node.received() == carried
-        assert len(carried) == {"length": 8, "line": 4, "-": 6}[framing] or framing == "line"
+        assert carried == [body for body in EVERYTHING if CARRIES[framing](body)]
 
 
 @pytest.mark.parametrize(("protocol", "script"), [("tcp", "tcp.js"), ("udp", "udp.js")])
