@@ -203,21 +203,27 @@ class Connection(asyncio.Protocol):
     async def _store(self) -> None:
         """Store what is queued, lot after lot, and answer it; the one task of a connection."""
         try:
-            while self._queue:
-                lot, self._queue = self._queue[:LOT], self._queue[LOT:]
+            while self._queue and not self.is_refused:
+                lot = self._queue[:LOT]
                 answers = await self._accept(lot)
-                size = sum(item.size for item in lot)
-                self._owed -= len(lot)
-                self._owed_bytes -= size
-                self.server.held.change(-size)
+                self._let_go(len(lot))
                 self.tally.take(answers, self.address)
                 self.last_at = self.server.loop.time()
                 self._write(b"".join(map(self.answer, lot, answers)))
                 self._hold_up()
         finally:
             self._task = None
+            self._let_go(len(self._queue))  # what stands behind a refused message: nobody could be told of it
         if self.is_refused or self.is_closing or self._has_ended:
             self._finish()
+
+    def _let_go(self, count: int) -> None:
+        """Hold the first messages of the queue no longer: they are answered, or will never be."""
+        size = sum(item.size for item in self._queue[:count])
+        del self._queue[:count]
+        self._owed -= count
+        self._owed_bytes -= size
+        self.server.held.change(-size)
 
     async def _accept(self, lot: list[Item]) -> list[Answer]:
         """Return an answer for each; one that no message of the lot got past is the answer of all."""
