@@ -106,11 +106,19 @@ class Connection(asyncio.Protocol):
         except OtherProtocol as exc:
             self._tell_off(exc)
         except FrameError as exc:
-            for frame in exc.frames:
-                self.take(frame)
-            self.close(Malformed(exc.detail, code=exc.code))
+            self._end_with(exc)
         except ControlPlaneError as exc:
             self.close(exc)
+
+    def _end_with(self, bad: FrameError) -> None:
+        """Take what came before the bytes that are no frame, as far as there is room for it, and close."""
+        reason: ControlPlaneError = Malformed(bad.detail, code=bad.code)
+        try:
+            for frame in bad.frames:
+                self.take(frame)
+        except ControlPlaneError as exc:
+            reason = exc
+        self.close(reason)
 
     def _read(self, data: bytes) -> None:
         if self.decoder is None:
@@ -154,6 +162,8 @@ class Connection(asyncio.Protocol):
         """Forget the peer; what it sent is stored all the same, as far as it came."""
         self.is_closing = True
         self._count_inside(0)
+        if self._queue and self._task is None:  # a bug ended us between taking a message and storing it
+            self._task = self.server.start(self._store())
         self.server.leave(self)
 
     def pause_writing(self) -> None:
@@ -211,9 +221,13 @@ class Connection(asyncio.Protocol):
                 self.last_at = self.server.loop.time()
                 self._write(b"".join(map(self.answer, lot, answers)))
                 self._hold_up()
+        except BaseException:  # we stop, or have a bug: nothing more is answered, least of all what comes later
+            self.is_closing = True
+            self._transport.abort()
+            raise
         finally:
             self._task = None
-            self._let_go(len(self._queue))  # what stands behind a refused message: nobody could be told of it
+            self._let_go(len(self._queue))  # what can be answered no more
         if self.is_refused or self.is_closing or self._has_ended:
             self._finish()
 

@@ -79,6 +79,8 @@ class TcpServer:
         for task in [*self._tasks, *([self._sweeper] if self._sweeper else [])]:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        for connection in list(self._connections):  # nobody would look after them any more
+            connection.abort(TooSlow("the connection did not end in time", code="slow"))
 
     # -- for connections
 
