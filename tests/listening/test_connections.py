@@ -56,6 +56,19 @@ class Full(DeviceConnection):
         raise Overloaded("no room")
 
 
+class Spiteful(DeviceConnection):
+    """That breaks whoever looks at its deadlines for the first time."""
+
+    looks = 0
+
+    @property
+    def is_known(self) -> bool:
+        self.looks += 1
+        if self.looks == 1:
+            raise RuntimeError("nobody thought of this")
+        return False
+
+
 class Server:
     """A server of devices, what it holds and what it counted."""
 
@@ -144,3 +157,12 @@ async def test_no_room_for_the_messages_before_a_bad_frame_ends_the_connection()
         assert await to_end(reader) == b""
         assert set(server.codes()) == {"full"}
         assert server.held.bytes == 0
+
+
+async def test_a_bug_in_one_round_leaves_the_deadlines_in_force() -> None:
+    """The next round closes what is too late, and so do those of later connections."""
+    async with serving(Spiteful, limits=Limits(auth_s=0.1)) as server:
+        for _ in range(2):
+            assert await to_end(await server.send(b"")) == b""
+
+        assert server.codes() == ["auth_timeout"] * 2
