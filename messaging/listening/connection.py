@@ -106,11 +106,19 @@ class Connection(asyncio.Protocol):
         except OtherProtocol as exc:
             self._tell_off(exc)
         except FrameError as exc:
-            for frame in exc.frames:
-                self.take(frame)
-            self.close(Malformed(exc.detail, code=exc.code))
+            self._end_with(exc)
         except ControlPlaneError as exc:
             self.close(exc)
+
+    def _end_with(self, bad: FrameError) -> None:
+        """Take what came before the bytes that are no frame, as far as there is room for it, and close."""
+        reason: ControlPlaneError = Malformed(bad.detail, code=bad.code)
+        try:
+            for frame in bad.frames:
+                self.take(frame)
+        except ControlPlaneError as exc:
+            reason = exc
+        self.close(reason)
 
     def _read(self, data: bytes) -> None:
         if self.decoder is None:
@@ -154,6 +162,8 @@ class Connection(asyncio.Protocol):
         """Forget the peer; what it sent is stored all the same, as far as it came."""
         self.is_closing = True
         self._count_inside(0)
+        if self._queue and self._task is None:  # a bug ended us between taking a message and storing it
+            self._task = self.server.start(self._store())
         self.server.leave(self)
 
     def pause_writing(self) -> None:
@@ -203,21 +213,31 @@ class Connection(asyncio.Protocol):
     async def _store(self) -> None:
         """Store what is queued, lot after lot, and answer it; the one task of a connection."""
         try:
-            while self._queue:
-                lot, self._queue = self._queue[:LOT], self._queue[LOT:]
+            while self._queue and not self.is_refused:
+                lot = self._queue[:LOT]
                 answers = await self._accept(lot)
-                size = sum(item.size for item in lot)
-                self._owed -= len(lot)
-                self._owed_bytes -= size
-                self.server.held.change(-size)
+                self._let_go(len(lot))
                 self.tally.take(answers, self.address)
                 self.last_at = self.server.loop.time()
                 self._write(b"".join(map(self.answer, lot, answers)))
                 self._hold_up()
+        except BaseException:  # we stop, or have a bug: nothing more is answered, least of all what comes later
+            self.is_closing = True
+            self._transport.abort()
+            raise
         finally:
             self._task = None
+            self._let_go(len(self._queue))  # what can be answered no more
         if self.is_refused or self.is_closing or self._has_ended:
             self._finish()
+
+    def _let_go(self, count: int) -> None:
+        """Hold the first messages of the queue no longer: they are answered, or will never be."""
+        size = sum(item.size for item in self._queue[:count])
+        del self._queue[:count]
+        self._owed -= count
+        self._owed_bytes -= size
+        self.server.held.change(-size)
 
     async def _accept(self, lot: list[Item]) -> list[Answer]:
         """Return an answer for each; one that no message of the lot got past is the answer of all."""

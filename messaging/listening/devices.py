@@ -111,16 +111,15 @@ class DeviceConnection(Connection):
         self.put(draft, header, len(frame))
 
     def answer(self, item: Item, answer: Answer) -> bytes:
-        device, is_stored = self._device, isinstance(answer, Accepted)
+        device = self._device
         if device.ack == ListenerAck.MLLP:
             code, text = b"AA", ""
             if isinstance(answer, ControlPlaneError):
                 code, text = MLLP_REFUSED[answer.status >= 500 or answer.status == 429], answer.detail
             return self.server.framing.encode(mllp.acknowledgement(item.ref, code, text, datetime.now(UTC)))
-        if not is_stored:
-            if device.ack == ListenerAck.NONE:
-                return b""
-            # It has no words for "no": a closed connection is how it learns that something is wrong.
-            self.is_refused = True
+        if device.ack == ListenerAck.NONE:
             return b""
-        return device.ack_bytes
+        # It has no words for "no": a closed connection is how it learns that something is wrong. An ack names
+        # no message, it is counted: one for anything behind a refused message would be taken for that one's.
+        self.is_refused = self.is_refused or not isinstance(answer, Accepted)
+        return b"" if self.is_refused else device.ack_bytes

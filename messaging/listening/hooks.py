@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError
+import structlog
+from django.db import Error as DatabaseError
 
 from endpoints.access import secrets
 from endpoints.access.memory import Memory
@@ -35,6 +36,8 @@ from messaging.listening.rows import BYTES, device_of
 from messaging.listening.signatures import SCHEMES, Scheme
 from messaging.listening.tally import Tally
 from messaging.models import Listener, ListenerKind
+
+log = structlog.get_logger(__name__)
 
 PREFIX = "/in/"
 SLUG = re.compile(r"[a-z0-9-]{1,63}")
@@ -155,11 +158,18 @@ class HookIntake:
 
     async def _report(self) -> None:
         """Write down what is seen, from the first hook that is called on."""
-        while True:
-            await asyncio.sleep(CHANGED_S)
-            if due := self._reporter.due({key: (tally, "") for key, tally in self._tallies.items()}):
-                with contextlib.suppress(DatabaseError):  # the next round will tell
-                    await self._threads.run(self._reporter.write, due)
+        try:
+            while True:
+                await asyncio.sleep(CHANGED_S)
+                try:
+                    if due := self._reporter.due({key: (tally, "") for key, tally in self._tallies.items()}):
+                        await self._threads.run(self._reporter.write, due)
+                except DatabaseError:  # the next round will tell
+                    continue
+                except Exception:  # a reporter that ended would show every hook as it was then
+                    log.exception("hook_reports_failed")
+        finally:
+            self._reports = None
 
 
 def _load(slug: str) -> Hook | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from uuid import UUID
 
 import structlog
-from django.db import DatabaseError
+from django.db import Error as DatabaseError
 from django.db.models import Q
 from django.db.models.functions import Now
 

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+import structlog
+
 from endpoints.errors import ControlPlaneError, LimitExceeded, TooSlow
 from endpoints.transports.framing import make_framing
 from messaging.intake.counter import Intake
@@ -16,6 +18,8 @@ from messaging.listening.limits import Held, Limits
 from messaging.listening.revoking import still_known
 from messaging.listening.sockets import listening_socket
 from messaging.listening.tally import Tally
+
+log = structlog.get_logger(__name__)
 
 SWEEP_S = 1.0
 ASK_AGAIN_S = 2.0  # who is connected is asked for again this often: a revoked key's connections end within 5 s
@@ -47,6 +51,7 @@ class TcpServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._asked_at = self.loop.time()
         self._is_ending = False
         self._left = asyncio.Event()  # the last of them, after we began to end
 
@@ -79,6 +84,8 @@ class TcpServer:
         for task in [*self._tasks, *([self._sweeper] if self._sweeper else [])]:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        for connection in list(self._connections):  # nobody would look after them any more
+            connection.abort(TooSlow("the connection did not end in time", code="slow"))
 
     # -- for connections
 
@@ -117,16 +124,23 @@ class TcpServer:
 
     async def _sweep(self) -> None:
         """Close what is too late, and whoever may speak no longer; ends when nobody is connected."""
-        asked_at = self.loop.time()
-        while self._connections:
-            await asyncio.sleep(SWEEP_S)
-            now = self.loop.time()
-            for connection in list(self._connections):
-                self._judge(connection, now)
-            if now - asked_at >= ASK_AGAIN_S:
-                asked_at = now
-                await still_known(self._connections)
-        self._sweeper = None
+        try:
+            while self._connections:
+                await asyncio.sleep(SWEEP_S)
+                try:
+                    await self._look()
+                except Exception:  # a sweeper that ended would leave every later connection without its deadlines
+                    log.exception("listener_sweep_failed", listener=self.tally.name)
+        finally:
+            self._sweeper = None
+
+    async def _look(self) -> None:
+        now = self.loop.time()
+        for connection in list(self._connections):
+            self._judge(connection, now)
+        if now - self._asked_at >= ASK_AGAIN_S:
+            self._asked_at = now
+            await still_known(self._connections)
 
     def _judge(self, connection: Connection, now: float) -> None:
         limits = self.limits

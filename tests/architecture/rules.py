@@ -214,6 +214,8 @@ BROAD = {
     "messaging.engine.attempt": "a bug in a transport costs one attempt, not the engine",
     "messaging.engine.doors": "the opening of transports, one by one",
     "messaging.intake.writer": "the group-commit loop",
+    "messaging.listening.tcp": "the loop that holds connections to their deadlines",
+    "messaging.listening.hooks": "the loop that reports on hooks",
     "messaging.pulling.desk": "the loops that hand out and write down",
     "messaging.jobs.runner": "the loop that works jobs, and the end of one that cannot go on",
     "messaging.monitor.loop": "the loop that watches everything else",

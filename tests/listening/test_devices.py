@@ -81,6 +81,16 @@ def test_a_refused_message_closes_a_connection_that_has_no_words_for_it(ways: Wa
     ways.wait_for(lambda: "malformed" in {one["code"] for one in ways.seen("picky")["refusals"]}, 10, "the refusal")
 
 
+def test_nothing_behind_a_refused_message_is_acknowledged(ways: Ways) -> None:
+    """Acks that name nothing are counted: as many as there are, so many messages from the first on are stored."""
+    made = device(ways, "counting", ack="text", ack_text="OK", content_type="application/json")
+    client = Line(made["port"])
+    client.raw(b'{"a":1}\n{"a":\n{"a":2}\n')
+
+    assert client.read_all() == b"OK"
+    assert ways.payloads("counting")[:1] == [b'{"a":1}']
+
+
 def test_strangers_are_not_let_in(ways: Ways) -> None:
     """An address that is in no listener's list is closed at once, and shown."""
     made = device(ways, "strict", addresses=["127.0.0.9/32"])
