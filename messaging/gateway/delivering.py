@@ -9,6 +9,7 @@ import structlog
 from endpoints.ids import new_id
 from endpoints.transports.gateway import SEATS
 from messaging.engine import holding, judging, presence
+from messaging.engine.database import hurry
 from messaging.engine.doors import CLIENTS, Interface
 from messaging.engine.record import Wanted
 from messaging.engine.worker import Worker
@@ -105,9 +106,10 @@ class Delivering:
         SEATS.on_change = self._seats_changed
 
     async def aclose(self) -> None:
-        """Let what is on its way end, and deliver no more."""
+        """Let what is on its way end, and deliver no more: the process stops."""
         self._is_stopped = True
         if self._worker is not None:
+            hurry()
             self._worker.stop()
         if self._running is not None:
             await self._running
