@@ -18,7 +18,7 @@ class Outgoing:
 
     def __init__(self, send: Send, on_room: Callable[[], None]) -> None:
         self._send, self._on_room = send, on_room
-        self._frames: deque[str] = deque()
+        self._frames: deque[bytes] = deque()
         self._bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._waiting: list[asyncio.Future[None]] = []
@@ -40,7 +40,7 @@ class Outgoing:
         """Add a frame; what comes after the line broke is dropped."""
         if self.is_broken:
             return
-        self._frames.append(frame.decode())
+        self._frames.append(frame)
         self._bytes += len(frame)
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
@@ -71,7 +71,7 @@ class Outgoing:
             while self._frames:
                 frame = self._frames.popleft()
                 self._stuck_since = time.monotonic()
-                await self._send({"type": "websocket.send", "text": frame})
+                await self._send({"type": "websocket.send", "text": frame.decode()})
                 self._stuck_since = None
                 self._bytes -= len(frame)
                 if not self.is_full:
