@@ -66,6 +66,7 @@ class Connection:
             if self._ending is None:
                 raise
         finally:
+            self._reader = None  # `end` comes too late now, and must not break off the cleaning up
             self.deliveries.close(is_ours=is_ours)
             await self._sends.aclose()
             if self.streams is not None:
