@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 import structlog
-from django.db import DatabaseError
 
 from endpoints.errors import ControlPlaneError, Forbidden, Malformed, Unauthenticated
 from messaging.gateway import auth, frames
@@ -118,7 +117,7 @@ class Connection:
             fresh = await auth.identify(self.caller.token, self.caller.slug)
         except (Unauthenticated, Forbidden, Malformed) as exc:
             self.end(Code.FORBIDDEN, exc.detail)
-        except (ControlPlaneError, DatabaseError) as exc:  # nobody can say now: ask again the next time
+        except ControlPlaneError as exc:  # nobody can say now: ask again the next time
             log.warning("gateway_caller_not_looked_up", error=str(exc))
         else:
             self._seen = seen
