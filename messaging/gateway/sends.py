@@ -33,14 +33,16 @@ class Sends:
         self._count = self._bytes = 0
         self._pump: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
+        self._principal: Principal | None = None  # who sends, as known last
 
     def add(self, ref: Any, message: Any, size: int, principal: Principal, slug: str | None) -> None:
         """Take a message; its answer follows. `slug` is who sends it unless it says so itself."""
+        self._principal = principal
         self._count += 1
         self._bytes += size
         self._waiting.append((ref, _draft(message, principal, slug), size))
         if self._pump is None:
-            self._pump = asyncio.create_task(self._hand_in(principal))
+            self._pump = asyncio.create_task(self._hand_in())
 
     async def room(self) -> None:
         """Return once there is room for another."""
@@ -54,12 +56,13 @@ class Sends:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
 
-    async def _hand_in(self, principal: Principal) -> None:
+    async def _hand_in(self) -> None:
         """Hand in what is there, one lot after the other, without waiting for any to be durable."""
         while self._waiting:
             lot = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
             try:
-                handed = await self._intake.hand_in([draft for _, draft, _ in lot], principal, PATIENCE_S)
+                assert self._principal is not None
+                handed = await self._intake.hand_in([draft for _, draft, _ in lot], self._principal, PATIENCE_S)
             except ControlPlaneError as exc:
                 self._answer(lot, [exc] * len(lot))
             else:
