@@ -78,8 +78,9 @@ class ClientWorker(Worker):
 
     async def _tell(self, present: Present, now: float) -> None:
         """Say who is here; what waited for those who came is due, and of what waits for those who left it is said."""
+        if await self._try(presence.announce, self._process, present, self._lease_s) is None:
+            return  # the next round says it
         before, self._told, self._told_at = self._told, present, now
-        await self._try(presence.announce, self._process, present, self._lease_s)
         for interface, doors in self._registry.doors.items():
             there, were = present.get(interface[0], set()), before.get(interface[0], set())
             if there - were:
