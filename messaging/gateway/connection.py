@@ -157,7 +157,7 @@ class Connection:
             self._line["allow"](self.caller.party.max_message_bytes * 3 // 2)
         self.deliveries.open(self.caller)
         if self.streams is None:
-            self.streams = Subscriptions(self._tail, self.caller.principal, self._stream)
+            self.streams = Subscriptions(self._tail, self.caller.principal, self._stream, self._outgoing)
 
     async def _stream(self, frame: Event) -> None:
         """Send a frame of a stream once there is room for it."""

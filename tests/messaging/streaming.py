@@ -26,7 +26,14 @@ class Reader:
         self._arrived = asyncio.Event()
         self._is_open = asyncio.Event()
         self._is_open.set()
-        self.streams = Subscriptions(tail, principal, self._send, **options)
+        self.streams = Subscriptions(tail, principal, self._send, self, **options)
+
+    @property
+    def is_full(self) -> bool:
+        return not self._is_open.is_set()
+
+    async def ample_room(self) -> None:
+        await self._is_open.wait()
 
     async def _send(self, frame: Frame) -> None:
         await self._is_open.wait()
