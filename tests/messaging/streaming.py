@@ -22,6 +22,7 @@ class Reader:
 
     def __init__(self, tail: Tail, principal: Principal = OPERATOR, **options: Any) -> None:
         self.frames: list[Frame] = []
+        self.block_at: int | None = None  # frames
         self.written: list[bytes] = []
         self._arrived = asyncio.Event()
         self._is_open = asyncio.Event()
@@ -40,6 +41,8 @@ class Reader:
         self.written.append(orjson.dumps(frame))
         self.frames.append(orjson.loads(self.written[-1]))
         self._arrived.set()
+        if len(self.frames) == self.block_at:
+            self.block()
 
     def block(self) -> None:
         """Take nothing any more, as a reader that hangs."""
