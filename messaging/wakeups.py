@@ -82,6 +82,10 @@ class Notifier:
         self._ports: list[int] = []
         self._listed_at = float("-inf")
 
+    def close(self) -> None:
+        """Hint no more."""
+        self._socket.close()
+
     def notify(self) -> None:
         """Hint to every listener of the topic on this machine."""
         now = time.monotonic()

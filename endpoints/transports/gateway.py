@@ -216,9 +216,10 @@ class GatewayTransport(Transport):
         seat = SEATS.pick(self.address.system, outgoing.recipient) if self._is_open else None
         if seat is None:
             raise _no_client(self.address.system, outgoing.recipient)
+        pushed = frame(outgoing)
         future = seat.owe(outgoing.delivery_id)
-        seat.push(frame(outgoing))
         try:
+            seat.push(pushed)
             async with asyncio.timeout(self.address.timeout_s):
                 answer = await future
         except TimeoutError as exc:

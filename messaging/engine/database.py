@@ -17,7 +17,7 @@ HURRY_S = 1.0
 
 
 def hurry() -> None:
-    """Wait only a moment for the database from now on: a process that stops has little time, and may ask again."""
+    """Let the whole process wait only a moment for the database from now on: one that stops has little time."""
     if pool := getattr(connection, "pool", None):
         pool.timeout = pool.reconnect_timeout = HURRY_S  # each call that asks connects anew, instead of ever later
     else:

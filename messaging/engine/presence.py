@@ -1,7 +1,7 @@
 """Which clients are connected to this process, as the others see it: rows that are believed for a while. Sync."""
 
 from collections.abc import Mapping, Set
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
@@ -14,8 +14,8 @@ FORGOTTEN = timedelta(hours=1)
 Present = Mapping[int, Set[str]]  # system id: recipients, "" for clients without one
 
 
-def announce(process: UUID, present: Present, lease_s: float) -> None:
-    """Say that these clients are here, and no others; it holds for a lease."""
+def announce(process: UUID, present: Present, lease_s: float) -> datetime:
+    """Say that these clients are here, and no others; return until when it holds."""
     wanted = {(system_id, recipient) for system_id, recipients in present.items() for recipient in recipients}
     with transaction.atomic():
         now = store.now()
@@ -36,6 +36,7 @@ def announce(process: UUID, present: Present, lease_s: float) -> None:
                 if system_id in there
             )
             Presence.objects.filter(until__lt=now - FORGOTTEN).delete()
+    return until
 
 
 def leave(process: UUID) -> None:

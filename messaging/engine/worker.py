@@ -18,7 +18,7 @@ from endpoints.transports import protocols_claimed_by
 from messaging import store
 from messaging.engine import holding, judging, record
 from messaging.engine.crowd import Crowd
-from messaging.engine.database import Database, hurry
+from messaging.engine.database import Database
 from messaging.engine.doors import DELIVER, Interface, Registry, Retiring, read, take_over
 from messaging.engine.gates import Gates
 from messaging.engine.lane import Lane
@@ -74,7 +74,6 @@ class Worker:
     def stop(self) -> None:
         """Claim nothing more, let what is on its way end, then return from `run`."""
         self._cut_at = min(self._cut_at, time.monotonic() + WRITE_CUT_S)
-        hurry()
         self._stopping.set()
         self._wake.event.set()
 
@@ -286,6 +285,7 @@ class Worker:
 
     async def _close(self) -> None:
         self._wake.close()
+        self._done.close()
         self._retiring.stop()
         for doors in self._registry.doors.values():
             for door in doors:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from django.db import DatabaseError
+from django.db import Error as DatabaseError
 
 from messaging.gateway.connection import Connection, Event, Receive, Send
 from messaging.gateway.delivering import Delivering
@@ -58,15 +58,20 @@ class Gateway:
 
     async def _watch(self) -> None:
         looked_at = time.monotonic()
-        while self._connections:
-            await asyncio.sleep(PACE_S)
-            now = time.monotonic()
-            for connection in list(self._connections):
-                connection.check_pace(now)
-            if now - looked_at >= LOOK_UP_S:
-                looked_at = now
-                await self._look_again()
-        self._watching = None
+        try:
+            while self._connections:
+                await asyncio.sleep(PACE_S)
+                now = time.monotonic()
+                try:
+                    for connection in list(self._connections):
+                        connection.check_pace(now)
+                    if now - looked_at >= LOOK_UP_S:
+                        looked_at = now
+                        await self._look_again()
+                except Exception:
+                    log.exception("gateway_watch_failed")  # the next round looks again
+        finally:
+            self._watching = None
 
     async def _look_again(self) -> None:
         """Close the connections whose callers may not be here any more."""

@@ -6,14 +6,14 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error as DatabaseError
 from django.http.request import validate_host
 
 from endpoints.access import roles
 from endpoints.access.authenticate import aauthenticate, credentials_of
 from endpoints.access.principal import Principal
 from endpoints.edge.database_threads import DatabaseThreads
-from endpoints.errors import ControlPlaneError, Forbidden, Malformed, Unauthenticated
+from endpoints.errors import ControlPlaneError, Forbidden, Malformed, Overloaded, Unauthenticated
 from endpoints.models import System, SystemState
 from messaging.gateway.closing import Closed, Code
 
@@ -86,12 +86,17 @@ async def admit(token: str, named: Any = None) -> Caller:
         raise Closed(Code.FORBIDDEN, exc.detail) from exc
     except ControlPlaneError as exc:
         raise Closed(Code.FULL, exc.detail) from exc
-    except DatabaseError as exc:
-        raise Closed(Code.FULL, "the database does not answer") from exc
 
 
 async def identify(token: str, named: Any = None) -> Caller:
-    """Return the caller of a token; raises Unauthenticated, Forbidden, Malformed."""
+    """Return the caller of a token; raises Unauthenticated, Forbidden, Malformed, and Overloaded: ask again."""
+    try:
+        return await _identify(token, named)
+    except DatabaseError as exc:
+        raise Overloaded("the database does not answer", code="database_down", retry_after_s=1) from exc
+
+
+async def _identify(token: str, named: Any) -> Caller:
     principal = await aauthenticate(token)
     roles.require(principal, "gateway", "connect")
     if named is not None and not isinstance(named, str):

@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 import structlog
-from django.db import DatabaseError
 
 from endpoints.errors import ControlPlaneError, Forbidden, Malformed, Unauthenticated
 from messaging.gateway import auth, frames
@@ -67,6 +66,7 @@ class Connection:
             if self._ending is None:
                 raise
         finally:
+            self._reader = None  # `end` comes too late now, and must not break off the cleaning up
             self.deliveries.close(is_ours=is_ours)
             await self._sends.aclose()
             if self.streams is not None:
@@ -118,7 +118,7 @@ class Connection:
             fresh = await auth.identify(self.caller.token, self.caller.slug)
         except (Unauthenticated, Forbidden, Malformed) as exc:
             self.end(Code.FORBIDDEN, exc.detail)
-        except (ControlPlaneError, DatabaseError) as exc:  # nobody can say now: ask again the next time
+        except ControlPlaneError as exc:  # nobody can say now: ask again the next time
             log.warning("gateway_caller_not_looked_up", error=str(exc))
         else:
             self._seen = seen
@@ -159,7 +159,7 @@ class Connection:
             self._line["allow"](most * 3 // 2)
         self.deliveries.open(self.caller)
         if self.streams is None:
-            self.streams = Subscriptions(self._tail, self.caller.principal, self._stream)
+            self.streams = Subscriptions(self._tail, self.caller.principal, self._stream, self._outgoing)
 
     async def _stream(self, frame: Event) -> None:
         """Send a frame of a stream once there is room for it."""

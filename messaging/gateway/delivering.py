@@ -9,6 +9,7 @@ import structlog
 from endpoints.ids import new_id
 from endpoints.transports.gateway import SEATS
 from messaging.engine import holding, judging, presence
+from messaging.engine.database import hurry
 from messaging.engine.doors import CLIENTS, Interface
 from messaging.engine.record import Wanted
 from messaging.engine.worker import Worker
@@ -77,8 +78,9 @@ class ClientWorker(Worker):
 
     async def _tell(self, present: Present, now: float) -> None:
         """Say who is here; what waited for those who came is due, and of what waits for those who left it is said."""
+        if await self._try(presence.announce, self._process, present, self._lease_s) is None:
+            return  # the next round says it
         before, self._told, self._told_at = self._told, present, now
-        await self._try(presence.announce, self._process, present, self._lease_s)
         for interface, doors in self._registry.doors.items():
             there, were = present.get(interface[0], set()), before.get(interface[0], set())
             if there - were:
@@ -105,9 +107,10 @@ class Delivering:
         SEATS.on_change = self._seats_changed
 
     async def aclose(self) -> None:
-        """Let what is on its way end, and deliver no more."""
+        """Let what is on its way end, and deliver no more: the process stops."""
         self._is_stopped = True
         if self._worker is not None:
+            hurry()
             self._worker.stop()
         if self._running is not None:
             await self._running

@@ -10,6 +10,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 FULL_FRAMES = 1000  # more than these, or these bytes, and we neither read on nor hand out deliveries
 FULL_BYTES = 256 * 1024
+AMPLE = 0.5
 SLOW_S = 8.0  # so long without room for one more frame
 
 
@@ -30,7 +31,11 @@ class Outgoing:
 
     @property
     def is_full(self) -> bool:
-        return len(self._frames) >= FULL_FRAMES or self._bytes >= FULL_BYTES
+        return self._load >= 1
+
+    @property
+    def _load(self) -> float:
+        return max(len(self._frames) / FULL_FRAMES, self._bytes / FULL_BYTES)
 
     def is_slow(self, now: float) -> bool:
         """Say whether the client has not taken a frame for too long."""
@@ -47,7 +52,14 @@ class Outgoing:
 
     async def room(self) -> None:
         """Return once it is not full any more."""
-        while self.is_full and not self.is_broken:
+        await self._below(1)
+
+    async def ample_room(self) -> None:
+        """Return once there is room for many."""
+        await self._below(AMPLE)
+
+    async def _below(self, share: float) -> None:
+        while self._load >= share and not self.is_broken:
             waiting = asyncio.get_running_loop().create_future()
             self._waiting.append(waiting)
             await waiting

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import orjson
+import structlog
 
 from endpoints.access import roles
 from endpoints.access.principal import Principal
@@ -20,6 +21,7 @@ WINDOW_BYTES = 2 * 1024 * 1024  # and their bytes: then its socket is not read
 MOST_AT_ONCE = 500
 PATIENCE_S = 10.0  # how long to wait for room in the intake before a message is refused as too much
 
+log = structlog.get_logger(__name__)
 Tell = Callable[[bytes], None]
 Lot = list[tuple[Any, Draft | ControlPlaneError, int]]  # ref, message, size of its frame
 
@@ -33,14 +35,16 @@ class Sends:
         self._count = self._bytes = 0
         self._pump: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
+        self._principal: Principal | None = None  # who sends, as known last
 
     def add(self, ref: Any, message: Any, size: int, principal: Principal, slug: str | None) -> None:
         """Take a message; its answer follows. `slug` is who sends it unless it says so itself."""
+        self._principal = principal
         self._count += 1
         self._bytes += size
         self._waiting.append((ref, _draft(message, principal, slug), size))
         if self._pump is None:
-            self._pump = asyncio.create_task(self._hand_in(principal))
+            self._pump = asyncio.create_task(self._hand_in())
 
     async def room(self) -> None:
         """Return once there is room for another."""
@@ -54,17 +58,26 @@ class Sends:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
 
-    async def _hand_in(self, principal: Principal) -> None:
+    async def _hand_in(self) -> None:
         """Hand in what is there, one lot after the other, without waiting for any to be durable."""
-        while self._waiting:
-            lot = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
-            try:
-                handed = await self._intake.hand_in([draft for _, draft, _ in lot], principal, PATIENCE_S)
-            except ControlPlaneError as exc:
-                self._answer(lot, [exc] * len(lot))
-            else:
-                handed.stored.add_done_callback(partial(self._stored, lot, handed))
-        self._pump = None
+        try:
+            while self._waiting:
+                lot = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
+                await self._hand_in_lot(lot)
+        finally:
+            self._pump = None
+
+    async def _hand_in_lot(self, lot: Lot) -> None:
+        assert self._principal is not None
+        try:
+            handed = await self._intake.hand_in([draft for _, draft, _ in lot], self._principal, PATIENCE_S)
+        except ControlPlaneError as exc:
+            self._answer(lot, [exc] * len(lot))
+        except Exception:
+            log.exception("gateway_sends_not_handed_in", count=len(lot), caller=self._principal.label)
+            self._answer(lot, [ControlPlaneError("the message could not be handed in")] * len(lot))
+        else:
+            handed.stored.add_done_callback(partial(self._stored, lot, handed))
 
     def _stored(self, lot: Lot, handed: HandedIn, done: "asyncio.Future[list[Answer]]") -> None:
         if not done.cancelled():

@@ -9,7 +9,7 @@ nothing. What is wrong with a frame is an error of that frame; the connection li
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from django.db import Error as DatabaseError
@@ -35,6 +35,16 @@ SENDING = 16  # and as how many of these one counts that is sent
 
 Frame = dict[str, Any]
 Send = Callable[[Frame], Awaitable[None]]
+
+
+class Queue(Protocol):
+    """What is behind `Send`, where something is: says beforehand that sending would wait."""
+
+    @property
+    def is_full(self) -> bool: ...
+
+    async def ample_room(self) -> None: ...
+
 
 log = structlog.get_logger(__name__)
 
@@ -99,11 +109,19 @@ class Subscription:
                 await self._offer(entry)
 
     async def _catch_up(self, tail: Tail) -> None:
-        """Send one page of what the tail does not hold any more."""
+        """Send one page of what the tail does not hold any more, as far as the client takes it at once.
+
+        Pages in memory are few and shared by all: none is held while one client's line is full.
+        """
+        queue = self._owner.queue
+        if queue is not None:
+            await queue.ample_room()  # not one frame's alone: each time a page is read
         wanted = self.wanted.question(self._owner.principal)
         try:
             async with tail.page(self._position, wanted, self._credit) as page:
                 for entry in page.entries:
+                    if queue is not None and queue.is_full:
+                        return
                     await self._offer(entry)
                 self._position = page.end
         except DatabaseError as exc:
@@ -130,9 +148,12 @@ class Subscription:
 class Subscriptions:
     """The streams of one connection. `send` takes frames to be written as JSON by orjson, and awaits room."""
 
-    def __init__(self, tail: Tail, principal: Principal, send: Send, *, with_payload: bool = True) -> None:
+    def __init__(
+        self, tail: Tail, principal: Principal, send: Send, queue: Queue | None = None, *, with_payload: bool = True
+    ) -> None:
         """Without `with_payload` nobody is sent payloads; with it, those whose role may read them."""
         self.tail, self.principal, self.send = tail, principal, send
+        self.queue = queue
         self._may_have_payload = with_payload
         self._open: dict[str, Subscription] = {}
 

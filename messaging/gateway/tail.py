@@ -99,17 +99,24 @@ class Tail:
             self._wanted.clear()
             if not self._followers:
                 await self._wanted.wait()
-            # A hint costs the one who commits: there is somebody to be told only while it is of use.
-            listener = Listener(DUE)
-            await listener.open()
             try:
-                await self._read_on(listener)
-            finally:
-                listener.close()
-                self._forget()
+                await self._follow_while_wanted()
+            except Exception:
+                log.exception("tail_failed")
+                await asyncio.sleep(RETRY_S)
+
+    async def _follow_while_wanted(self) -> None:
+        """Read until nobody follows any more, and forget it all then."""
+        # A hint costs the one who commits: there is somebody to be told only while it is of use.
+        listener = Listener(DUE)
+        try:
+            await listener.open()
+            await self._read_on(listener)
+        finally:
+            self._forget()
+            listener.close()
 
     async def _read_on(self, listener: Listener) -> None:
-        """Read until nobody follows any more."""
         while self._followers:
             try:
                 if self._head is None:

@@ -22,17 +22,27 @@ class Reader:
 
     def __init__(self, tail: Tail, principal: Principal = OPERATOR, **options: Any) -> None:
         self.frames: list[Frame] = []
+        self.block_at: int | None = None  # frames
         self.written: list[bytes] = []
         self._arrived = asyncio.Event()
         self._is_open = asyncio.Event()
         self._is_open.set()
-        self.streams = Subscriptions(tail, principal, self._send, **options)
+        self.streams = Subscriptions(tail, principal, self._send, self, **options)
+
+    @property
+    def is_full(self) -> bool:
+        return not self._is_open.is_set()
+
+    async def ample_room(self) -> None:
+        await self._is_open.wait()
 
     async def _send(self, frame: Frame) -> None:
         await self._is_open.wait()
         self.written.append(orjson.dumps(frame))
         self.frames.append(orjson.loads(self.written[-1]))
         self._arrived.set()
+        if len(self.frames) == self.block_at:
+            self.block()
 
     def block(self) -> None:
         """Take nothing any more, as a reader that hangs."""

@@ -8,6 +8,7 @@ import uvloop
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from messaging.engine.database import hurry
 from messaging.engine.worker import Worker
 from messaging.services.processes import Heartbeat, settle
 
@@ -26,7 +27,12 @@ class Command(BaseCommand):
 async def _deliver() -> None:
     worker = Worker(lease_s=settings.ENV.lease_s)
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        hurry()
+        worker.stop()
+
     for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, worker.stop)
+        loop.add_signal_handler(signal_number, stop)
     settle()
     await worker.run()
