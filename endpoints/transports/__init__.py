@@ -48,6 +48,14 @@ def transport_class(protocol: str) -> type[Transport]:
     return found
 
 
+def claimer_of(protocol: str) -> str:
+    """Return who claims what goes by `protocol`; of one that nobody speaks any more `deliver` says so."""
+    try:
+        return transport_class(protocol).CLAIMED_BY
+    except Refused:
+        return Transport.CLAIMED_BY
+
+
 @cache
 def protocols_claimed_by(claimer: str) -> tuple[str, ...]:
     """Return the protocols whose deliveries `claimer` (see `Transport.CLAIMED_BY`) claims."""

@@ -20,7 +20,7 @@ from endpoints.transports.masking import Masking
 from endpoints.transports.placeholders import cannot_be_made
 from endpoints.transports.pool import Peer, closed
 from endpoints.transports.tls import endpoint_context
-from endpoints.transports.ws_answers import KEPT_BODY, Answer, Closed, names_of
+from endpoints.transports.ws_answers import KEPT_BODY, Answer, Closed, Name, names_of
 from endpoints.transports.ws_config import WS_CONFIG, check_ws_config
 from endpoints.transports.ws_connection import WsConnection
 from endpoints.transports.ws_exchange import Handshake, Refused, Turn, is_text
@@ -165,9 +165,9 @@ class WsTransport(Transport):
 
     def _turn(self, outgoing: Outgoing, until: float) -> Turn:
         body, content_type = self._make_body(outgoing)
-        known: list[set[str]] = []
+        known: list[set[Name]] = []
 
-        def names() -> set[str]:
+        def names() -> set[Name]:
             if not known:
                 known.append(names_of(outgoing, outgoing.payload if is_json(outgoing.content_type) else b""))
             return known[0]

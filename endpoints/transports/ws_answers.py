@@ -9,6 +9,9 @@ from endpoints.transports.base import Outgoing
 
 # Members of a JSON object that name a message; the first of them that names one of ours decides.
 NAMES = ("delivery_id", "message_id", "correlation_id", "ref")
+# What a value is to a message, the surest first: another's payload may well hold an id of ours.
+KINDS = ("delivery", "message", "correlation", "payload")
+Name = tuple[str, str]  # kind, value
 KEPT_BODY = 16 * 1024
 
 
@@ -56,7 +59,8 @@ def names(members: Mapping[str, Any] | None) -> Iterator[str]:
             yield str(value)
 
 
-def names_of(outgoing: Outgoing, payload: bytes) -> set[str]:
+def names_of(outgoing: Outgoing, payload: bytes) -> set[Name]:
     """Return all a peer may call this message by: its ids, and those its payload holds."""
-    own = {outgoing.delivery_id, outgoing.message_id, outgoing.correlation_id}
-    return {name for name in own | set(names(read_answer(payload, is_text=True).members)) if name}
+    own = (outgoing.delivery_id, outgoing.message_id, outgoing.correlation_id)
+    held = {("payload", value) for value in names(read_answer(payload, is_text=True).members)}
+    return held | {(kind, value) for kind, value in zip(KINDS, own, strict=False) if value}

@@ -16,7 +16,7 @@ from websockets.http11 import Response
 from websockets.uri import WebSocketURI
 
 from endpoints.transports.bodies import is_json
-from endpoints.transports.ws_answers import Answer
+from endpoints.transports.ws_answers import Answer, Name
 
 _log = logging.getLogger("endpoints.websockets")  # the library tells every frame at DEBUG: payloads stay out of logs
 _log.setLevel(logging.WARNING)
@@ -85,7 +85,7 @@ class Turn:
     is_text: bool
     until: float
     wants_reply: bool
-    names: Callable[[], set[str]]
+    names: Callable[[], set[Name]]
     coming: "asyncio.Future[Answer | None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     is_first: bool = True  # over its connection: then nothing was stale
     was_alone: bool = True

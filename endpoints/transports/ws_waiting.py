@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 
-from endpoints.transports.ws_answers import Answer, names
+from endpoints.transports.ws_answers import KINDS, Answer, Name, names
 from endpoints.transports.ws_exchange import Turn
 
 
@@ -13,7 +13,7 @@ class Waiting:
     def __init__(self, *, is_shared: bool) -> None:
         self._is_shared = is_shared
         self._turns: dict[Turn, None] = {}  # that wait for an answer, in the order they were sent
-        self._named: dict[str, dict[Turn, None]] = {}
+        self._named: dict[Name, dict[Turn, None]] = {}
         self._unconfirmed: deque[tuple[int, Turn]] = deque()  # that wait for the pong of the ping of this number
 
     def __len__(self) -> int:
@@ -61,15 +61,17 @@ class Waiting:
         turn = next(iter(self._turns))
         if answer.members is not None:
             given = list(names(answer.members))
-            if given and turn.names().isdisjoint(given):
+            if given and {value for _, value in turn.names()}.isdisjoint(given):
                 return None
         return turn
 
     def _named_by(self, answer: Answer) -> Turn | None:
-        """Return the message an answer names; of several that share the name, the one sent first."""
-        for name in names(answer.members):
-            if found := self._named.get(name):
-                return next(iter(found))
+        """Return the message an answer names, by an id of ours before all else; of several the one sent first."""
+        given = list(names(answer.members))
+        for kind in KINDS:
+            for value in given:
+                if found := self._named.get((kind, value)):
+                    return next(iter(found))
         return None
 
     def confirm(self, number: int) -> None:

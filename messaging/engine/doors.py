@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from endpoints.errors import ControlPlaneError
 from endpoints.models import EmergencyStop, Endpoint, EndpointState, Maintenance, SystemState
 from endpoints.services import address_of
-from endpoints.transports import make_transport, transport_class
+from endpoints.transports import claimer_of, make_transport
 from endpoints.transports.base import Address, Transport
 from endpoints.transports.outcomes import Rule, compile_rules
 from messaging import store
@@ -133,7 +133,7 @@ def read(stamp: str, known: Registry, gates: Gates, claimer: str = DELIVER) -> R
         if not is_on or closes_at == NEVER:
             fresh.unusable.add(interface)
             fresh.shut.add(endpoint.pk)
-        elif (claimed_by := _claimer_of(endpoint)) != claimer:
+        elif (claimed_by := claimer_of(endpoint.protocol)) != claimer:
             fresh.elsewhere.add(interface)
             claimers.setdefault(interface, set()).add(claimed_by)
         elif (door := _current(endpoint, old.get(endpoint.pk), gates)) is not None:
@@ -147,13 +147,6 @@ def read(stamp: str, known: Registry, gates: Gates, claimer: str = DELIVER) -> R
     fresh.disabled = fresh.unusable - enabled
     fresh.maintained = fresh.unusable & switched_on
     return fresh
-
-
-def _claimer_of(endpoint: Endpoint) -> str:
-    try:
-        return transport_class(endpoint.protocol).CLAIMED_BY
-    except ControlPlaneError:  # a protocol that is not known any more: `deliver` says so
-        return DELIVER
 
 
 def _current(endpoint: Endpoint, known: Door | None, gates: Gates) -> Door | None:

@@ -67,9 +67,6 @@ class Place:
     is_end: bool = False
 
 
-START = Place()
-
-
 def hold_paused(interface: Interface, after: Place) -> Place:
     """Say `paused` of what waits for an interface that may not be sent to."""
     waiting = _waiting(interface).exclude(reason=Reason.PAUSED)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Set
 
 from messaging.engine.doors import Interface
-from messaging.engine.holding import START, Place, mark_rate_limited, release_held, release_retries
+from messaging.engine.holding import Place, mark_rate_limited, release_held, release_retries
 
 HOLD_AGAIN_S = 2.0  # intake may take an interface for usable a moment longer than we do
 HOLD_EVERY_S = 60.0  # what was on its way when the pause began has come back since
@@ -70,8 +70,9 @@ class Marker:
             self._wanted.clear()
             while self._todo:
                 key = step, interface = next(iter(self._todo))
-                place = await self._in_database(step, interface, self._todo[key])
-                if place is None or key not in self._todo:
+                asked = self._todo[key]
+                place = await self._in_database(step, interface, asked)
+                if place is None or self._todo.get(key) is not asked:  # called off, or asked for anew meanwhile
                     continue
                 if place.is_end:
                     del self._todo[key]
@@ -80,5 +81,5 @@ class Marker:
 
     def ask(self, step: Step, interface: Interface) -> None:
         """Have a step made for an interface, from its beginning."""
-        self._todo[step, interface] = START
+        self._todo[step, interface] = Place()  # one of its own: a step that is being made now does not count for it
         self._wanted.set()

@@ -97,6 +97,8 @@ class Worker:
             self._wake.event.set()
             self._news.set()
             await asyncio.wait(turns)  # one that failed leaves the other to write down what ended
+            if self._ended:  # the one that failed was to do it
+                await self._turn(self._ended[:], Wanted(only_next=True))
             for loop in filter(asyncio.Task.done, (*turns, tending, marking)):
                 await loop
         finally:

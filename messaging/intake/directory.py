@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from endpoints.edge.database_threads import DatabaseThreads
 from endpoints.errors import Overloaded, Refused
 from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState, Maintenance, System, SystemState
-from endpoints.transports import transport_class
+from endpoints.transports import claimer_of, transport_class
 from endpoints.transports.base import Unfit
 from messaging.models import Presence
 
@@ -127,7 +127,7 @@ def load(slugs: set[str]) -> dict[str, Party]:
 
 def _is_for_clients(endpoints: list[Endpoint]) -> bool:
     usable = [endpoint for endpoint in endpoints if endpoint.state == EndpointState.ENABLED]
-    return bool(usable) and all(transport_class(endpoint.protocol).CLAIMED_BY == "gateway" for endpoint in usable)
+    return bool(usable) and all(claimer_of(endpoint.protocol) == "gateway" for endpoint in usable)
 
 
 def _clients(system_ids: set[int]) -> dict[int, set[str]]:

@@ -74,9 +74,12 @@ class Desk:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        self.let_go()
         self._wake.close()
         self._leasing.shutdown()
         self._ending.shutdown()
+        self._due.close()
+        self._done.close()
 
     def let_go(self) -> None:
         """Let nobody wait any more: who does is told that there is nothing, and may ask another process."""
@@ -154,13 +157,15 @@ class Desk:
         fresh, self._fresh = self._fresh & self._waiting.keys(), set()
         if not self._waiting:
             return True
+        # Who comes from now on is looked after next time: something may be due since.
+        hurried = {box: [asking for asking in self._waiting[box] if not asking.is_patient] for box in fresh}
         await self._note()
         due = {target[:2] for target in await self._leasing.run(store.inboxes_due, list(self._waiting))}
-        for box in due & self._waiting.keys():
-            await self._hand_out(box)
-        for box in fresh & self._waiting.keys():
-            for asking in [asking for asking in self._waiting[box] if not asking.is_patient]:
-                self._answer(asking, Parcel())
+        for box in due:
+            if box in self._waiting and await self._hand_out(box):
+                hurried.pop(box, None)
+        for asking in [asking for each in hurried.values() for asking in each]:
+            self._answer(asking, Parcel())
         return True
 
     async def _note(self) -> None:
@@ -176,16 +181,26 @@ class Desk:
         for box in set(stale) - known:
             self._fail(box, NO_INBOX)
 
-    async def _hand_out(self, box: Box) -> None:
+    async def _hand_out(self, box: Box) -> bool:
+        """Lease what is due there; return whether there may be more, for others who wait."""
         asking = [self._waiting[box][place] for place in range(min(MOST_SERVED, len(self._waiting[box])))]
         first = self._suspects_first[box] = not self._suspects_first.get(box, True)
-        parcels = await self._leasing.run(_lease, [each.wish for each in asking], first)
+        leasing = self._leasing.run(_lease, [each.wish for each in asking], first)
+        try:
+            parcels = await asyncio.shield(leasing)
+        except asyncio.CancelledError:  # we close: what is leased by now goes to nobody
+            await asyncio.wait((leasing,))
+            for parcel in () if leasing.exception() else leasing.result():
+                self.give_back(parcel)
+            raise
         for each, parcel in zip(asking, parcels, strict=True):
             if parcel.claims or not each.is_patient:
                 self._answer(each, parcel)
-        if any(parcel.claims for parcel in parcels) and box in self._waiting:
-            self._fresh.add(box)  # there may be more
-            self._wake.event.set()
+        if not any(parcel.claims for parcel in parcels) or box not in self._waiting:
+            return False
+        self._fresh.add(box)
+        self._wake.event.set()
+        return True
 
     def _answer(self, asking: Asking, parcel: Parcel) -> None:
         if asking.answer.done():

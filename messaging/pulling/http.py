@@ -6,7 +6,7 @@ A call may wait for a minute, and thousands may do so at once: none holds a thre
 import asyncio
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -73,7 +73,7 @@ class PullDoor:
         if parcel.claims and asked["wait"]:
             try:
                 await aauthenticate(token)  # a key revoked while it waited gets nothing
-            except ControlPlaneError:
+            except (ControlPlaneError, asyncio.CancelledError):
                 self._desk.give_back(parcel)
                 raise
         return parcel.body
@@ -86,17 +86,18 @@ class PullDoor:
         require_receiver(by, party.id, party.owner_id)
         return Wish(by, (party.id, asked["interface"]), party.slug, party.owner_id, asked["max"])
 
-    async def _unless_gone(self, fetching: Any, receive: Receive) -> Parcel:
+    async def _unless_gone(self, fetching: Coroutine[Any, Any, Parcel], receive: Receive) -> Parcel:
         """Return what was fetched; raises ClientGone, with nothing leased, when the caller hung up before."""
         fetch, gone = asyncio.ensure_future(fetching), asyncio.ensure_future(_hung_up(receive))
         try:
             await asyncio.wait((fetch, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not gone.done():
-                found: Parcel = await fetch
-                return found
-            if fetch.done() and fetch.exception() is None:
+            if gone.done():
+                raise ClientGone
+            return fetch.result()
+        except (ClientGone, asyncio.CancelledError):
+            if fetch.done() and not fetch.cancelled() and fetch.exception() is None:
                 self._desk.give_back(fetch.result())
-            raise ClientGone
+            raise
         finally:
             for task in (fetch, gone):
                 task.cancel()

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import transaction
+import structlog
+from django.db import DatabaseError, transaction
 
 from endpoints.access import audit
 from endpoints.access.principal import Principal
@@ -19,6 +20,8 @@ from messaging.engine.record import Ended, write
 from messaging.engine.sharing import Sharing, Target
 from messaging.pulling.rights import new_lease
 from messaging.store import Claim
+
+log = structlog.get_logger(__name__)
 
 Box = tuple[int, str]  # system id, interface
 MOST_BYTES = 8 * 1024 * 1024  # of payloads in one answer; one message alone may be larger
@@ -189,7 +192,10 @@ def lease(wishes: Sequence[Wish], *, suspects_first: bool) -> list[Parcel]:
             fields = {"asked_at": now, "asked_by": wishes[0].by.label[:200], "next_at": next_at}
             Inbox.objects.update_or_create(endpoint_id=door.id, defaults=fields)
     if giving.emptied:
-        write([Ended(emptied(claim)) for claim in giving.emptied])
+        try:
+            write([Ended(emptied(claim)) for claim in giving.emptied])
+        except DatabaseError:  # the parcels are leased all the same; these come again when their leases run out
+            log.exception("emptied_not_written", count=len(giving.emptied))
     return parcels
 
 

@@ -127,6 +127,24 @@ async def test_answers_by_id_may_come_in_any_order_over_one_connection(receiver:
     assert receiver.connections == 1
 
 
+@pytest.mark.parametrize("name", ["message_id", "correlation_id", "ref"])
+async def test_an_answer_to_one_is_not_taken_for_another_whose_payload_mentions_it(
+    receiver: WsReceiver, name: str
+) -> None:
+    """An id of ours names its own message, whatever the payloads and correlations of others hold."""
+    config = at(receiver, reply="ack", match="id")
+    receiver.answer(None, json.dumps({"type": "ack", name: "m-own"}))
+    async with opened(replace(config, max_in_flight=2, timeout_s=2)) as transport:
+        mention = outgoing(delivery_id="d1", message_id="m1", correlation_id="m-own", payload=b'{"ref": "m-own"}')
+        mentioning = asyncio.create_task(transport.send(mention))
+        await asyncio.to_thread(receiver.wait_for, 1)
+        reply = await transport.send(outgoing(delivery_id="d2", message_id="m-own", correlation_id="c2"))
+        assert json.loads(reply.body)[name] == "m-own"
+        assert not mentioning.done()
+        mentioning.cancel()
+        await asyncio.gather(mentioning, return_exceptions=True)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
