@@ -97,9 +97,6 @@ class Notifier:
             except OSError:
                 self._listed_at = float("-inf")  # a full buffer or a listener gone: the poll makes up for it
 
-    def close(self) -> None:
-        self._socket.close()
-
     def _list(self) -> list[int]:
         """Return the ports listened on; what a killed process left behind is swept away."""
         ports = []
