@@ -66,7 +66,7 @@ class Worker:
         self._drained, self._cut_at = False, float("inf")
         self._wake = Listener(DUE)
         self._news = asyncio.Event() if self._is_apart else self._wake.event  # something ended
-        self._done = Notifier(DONE)
+        self._done, self._due = Notifier(DONE), Notifier(DUE)
         self._retiring = Retiring()
         self._read_again_at = 0.0
         self._marker, self._sweeper = Marker(self._try), Sweeper(self._try, self._wake.event.set)
@@ -159,6 +159,8 @@ class Worker:
         del self._ended[: len(batch)]
         if batch:
             self._done.notify()
+        if any(ended.response for ended in batch):  # each may be due to somebody
+            self._due.notify()
         self._gates.ahead = turned.ahead or self._gates.ahead
         self._released += turned.released
         self._learn(turned.breakers, judged=True)
