@@ -290,6 +290,7 @@ class Worker:
     async def _close(self) -> None:
         self._wake.close()
         self._done.close()
+        self._due.close()
         self._retiring.stop()
         for doors in self._registry.doors.values():
             for door in doors:
