@@ -313,6 +313,8 @@ class Delivery(models.Model):
     resolved_at = models.DateTimeField(null=True)
     # The policy `halt`: it died as the head of its ordering key, and those behind it wait for a person.
     halting = models.BooleanField(default=False, db_default=False)
+    # That of its message, null for none: what waits for one is found without looking at what waits for others.
+    recipient = models.CharField(max_length=200, null=True, editable=False)  # most have none
     # Whether it is the head of its ordering key: those behind it are `blocked`. At most one can be.
     holds = models.GeneratedField(
         expression=Case(When(HOLDS, then=Value(True)), default=Value(False)),
@@ -354,6 +356,11 @@ class Delivery(models.Model):
                 name="delivery_due",
                 # What waits behind a head of its key is not looked at, however much it is.
                 condition=WAITS_ITS_TURN,
+            ),
+            models.Index(
+                fields=["system", "interface", "recipient", "priority", "due_at"],
+                name="delivery_addressed",
+                condition=WAITS_ITS_TURN & Q(recipient__isnull=False),
             ),
             models.Index(fields=["due_at"], name="delivery_suspect", condition=Q(state="pending", losses__gt=0)),
             models.Index(

@@ -7,6 +7,7 @@ since leases of several hosts are compared with it.
 
 import uuid
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -519,6 +520,7 @@ DELIVERY = {
     "unspent": "integer",
     "losses": "smallint",
     "trigger": "text",
+    "recipient": "text",
 }
 ATTEMPT = {
     "id": "uuid",
@@ -824,11 +826,14 @@ def claim_trial(
     What waits for its next try need not wait that out: nobody knew when the endpoint would be back.
     """
     theirs, values = _in(list(recipients or ()))
-    to_them = f" AND (SELECT m.recipient FROM messaging_message m WHERE m.position = d.message_id) {theirs}"
+    to_them = (
+        f" AND (d.recipient {theirs} OR (d.recipient IS NULL"
+        f" AND (SELECT m.recipient FROM messaging_message m WHERE m.position = d.message_id) {theirs}))"
+    )
     return _claim(
         "d.system_id = %s AND d.interface = %s AND (d.due_at <= %s OR d.reason IN ('retrying', 'breaker'))"
         " AND d.id <> %s AND (d.expires_at IS NULL OR d.expires_at > %s)" + ("" if recipients is None else to_them),
-        [*target, now, barred or uuid.UUID(int=0), now, *(() if recipients is None else values)],
+        [*target, now, barred or uuid.UUID(int=0), now, *(() if recipients is None else (*values, *values))],
         token,
         now + timedelta(seconds=lease_s),
         1,
@@ -850,26 +855,88 @@ def claim_addressed(
 
     What is claimed is subtracted from `credits`. Of suspects one at most, and none but `with_suspect`.
     """
-    wanted, values = _in([recipient for recipient, number in credits.items() if number > 0])
-    with _cursor() as cursor:
-        cursor.execute(
-            "SELECT d.id, m.recipient, d.losses FROM messaging_delivery d"
-            f" JOIN messaging_message m ON m.position = d.message_id WHERE {WAITS_ITS_TURN}"
-            " AND d.system_id = %s AND d.interface = %s AND d.priority = %s AND d.due_at <= %s"
-            f" AND (d.expires_at IS NULL OR d.expires_at > %s) AND m.recipient {wanted} ORDER BY d.due_at LIMIT %s",
-            [*target, _put(now), _put(now), *values, 2 * limit],
-        )
-        rows = cursor.fetchall()
+    wanted = {recipient: min(number, limit) for recipient, number in credits.items() if number > 0}
+    rows = _waiting_for(target, wanted, now, limit)
+    if with_suspect and (suspect := _suspect_for(target, wanted, now)):
+        rows.insert(0, suspect)
     picked: list[uuid.UUID] = []
-    for key, recipient, losses in rows:
-        if credits[recipient] > 0 and len(picked) < limit and (with_suspect or not losses):
+    for key, recipient, _ in rows:
+        if credits[recipient] > 0 and len(picked) < limit:
             credits[recipient] -= 1
-            with_suspect = with_suspect and not losses
             picked.append(_uuid(key))
     if not picked:
         return []
     chosen, values = _in(picked)
     return _claim(f"d.due_at <= %s AND d.id {chosen}", [now, *values], token, now + timedelta(seconds=lease_s), limit)
+
+
+OF_MESSAGE = "m.position = d.message_id"
+DUE_OF = (
+    f"{WAITS_ITS_TURN} AND d.system_id = %s AND d.interface = %s AND d.priority = %s AND d.due_at <= %s"
+    " AND (d.expires_at IS NULL OR d.expires_at > %s)"
+)
+MANY = 200  # recipients: then it is seen first whether few of them are waited for
+
+
+def _waiting_for(target: tuple[int, str, int], wanted: dict[str, int], now: datetime, limit: int) -> list[Row]:
+    """Return (id, recipient, due at) of what {recipient: how many} may get, the longest due first; no suspects.
+
+    One probe of an index for each, however much waits for others, here or not. What names
+    nobody is looked for among all of its priority.
+    """
+    given = [*target, _put(now), _put(now)]
+    found: list[Row] = []
+    with _cursor() as cursor:
+        if "" in wanted:
+            cursor.execute(
+                f"SELECT d.id, '', d.due_at FROM messaging_delivery d WHERE {DUE_OF} AND d.losses = 0 AND d.recipient"
+                f" IS NULL AND (SELECT m.recipient FROM messaging_message m WHERE {OF_MESSAGE}) = ''"
+                " ORDER BY d.due_at LIMIT %s",
+                [*given, wanted[""]],
+            )
+            found += cursor.fetchall()
+        named = {recipient: number for recipient, number in wanted.items() if recipient}
+        if len(named) > MANY:
+            named = _first_ones(cursor, given, named, limit)
+        theirs = f"SELECT d.id, d.recipient, d.due_at FROM messaging_delivery d WHERE {DUE_OF} AND d.losses = 0"
+        if named and is_postgresql():
+            cursor.execute(
+                "SELECT f.* FROM json_each_text(%s::json) AS w(recipient, number) CROSS JOIN LATERAL"
+                f" ({theirs} AND d.recipient = w.recipient ORDER BY d.due_at LIMIT w.number::bigint) AS f",
+                [orjson.dumps(named).decode(), *given],
+            )
+            found += cursor.fetchall()
+        else:
+            for recipient, number in named.items():
+                cursor.execute(f"{theirs} AND d.recipient = %s ORDER BY d.due_at LIMIT %s", [*given, recipient, number])
+                found += cursor.fetchall()
+    return sorted(found, key=lambda row: row[2])
+
+
+def _first_ones(cursor: Any, given: Sequence[Any], named: dict[str, int], limit: int) -> dict[str, int]:
+    """Return those of many whom what is due the longest is for, if that is enough to see; else all."""
+    present, values = _in(list(named))
+    cursor.execute(
+        f"SELECT d.recipient FROM messaging_delivery d WHERE {DUE_OF} AND d.losses = 0 AND d.recipient {present}"
+        " ORDER BY d.due_at LIMIT %s",
+        [*given, *values, 2 * limit],
+    )
+    seen = Counter(row[0] for row in cursor.fetchall())
+    is_enough = seen.total() < 2 * limit or sum(min(seen[name], named[name]) for name in seen) >= limit
+    return {name: named[name] for name in seen} if is_enough else named
+
+
+def _suspect_for(target: tuple[int, str, int], wanted: dict[str, int], now: datetime) -> Row | None:
+    """Return (id, recipient, due at) of the one longest due whose worker was lost before."""
+    present, values = _in(list(wanted))
+    with _cursor() as cursor:
+        cursor.execute(
+            "SELECT d.id, m.recipient, d.due_at FROM messaging_delivery d JOIN messaging_message m ON"
+            f" {OF_MESSAGE} WHERE {DUE_OF} AND d.losses > 0 AND m.recipient {present} ORDER BY d.due_at LIMIT 1",
+            [*target, _put(now), _put(now), *values],
+        )
+        found: Row | None = cursor.fetchone()
+    return found
 
 
 def _as_claim(row: Row, token: uuid.UUID) -> Claim:

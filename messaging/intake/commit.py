@@ -192,4 +192,5 @@ def _delivery_row(position: int, item: Planned, owed: Owed, held: set[store.Line
         0,
         0,
         "scheduled",
+        draft.recipient or None,
     )

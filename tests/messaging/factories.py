@@ -90,6 +90,7 @@ def make_delivery(
         "interface": "main",
         "reason": REASONS[state],
         "max_attempts": 10,
+        "recipient": message.recipient or None,
         "due_at": message.created_at,
         "created_at": message.created_at,
         "finished_at": None if is_open else message.created_at + timedelta(seconds=1),
