@@ -10,8 +10,9 @@ PORT ?= 8000
 EXAMPLE ?= 1
 WORKERS ?= 4
 ARGS ?=
-# Real processes on a busy machine may be late: what waited in vain is tried once more, and named. What is wrong is not.
-RETRY := --reruns 1 --only-rerun Timeout -r fEsR
+# Real processes on a busy machine may be late: what waited in vain, or was given up meanwhile, is tried once more, and
+# named. What is wrong is not.
+RETRY := --reruns 1 --only-rerun Timeout --only-rerun ConnectionClosed -r fEsR
 
 BIN := .venv/bin
 STAMP := .venv/.installed
