@@ -114,7 +114,7 @@ REQUEST: dict[str, Any] = {
     STRUCTURED: EVENT,
     BATCH: {"type": "array", "items": EVENT, "maxItems": MAX_BATCH_ITEMS},
 }
-HOOK_FAILURES = ("400", "401", "404", "408", "413", "415", "422", "429", "503")
+HOOK_FAILURES = ("400", "401", "403", "404", "408", "409", "413", "415", "422", "429", "503")
 RESPONSES: dict[int, dict[str, Any]] = {200: OUTCOME, 202: {"oneOf": [ACCEPTED, SUMMARY, OUTCOME]}}
 WAIT: dict[str, Any] = {
     "name": "wait",

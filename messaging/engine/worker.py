@@ -38,7 +38,7 @@ POLL_S = 0.5  # how late a due time may be noticed when no hint came
 LOOK_S = 0.5
 SWEEP_S = 1.0
 READ_AGAIN_S = 30.0  # a change made on a host whose clock is behind does not show in the stamp
-SEND_CUT_S, WRITE_CUT_S = 20.0, 23.0  # after `stop`: what is on its way is broken off, and what ended is left
+SEND_CUT_S, WRITE_CUT_S = 20.0, 21.0  # after `stop`: what is on its way is broken off, and what ended is left
 MAX_ENDED = 1000
 
 
