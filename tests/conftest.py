@@ -14,9 +14,15 @@ DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "liv
 STACK_FIXTURES = {"stack", "make_stack", "database_url"}
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what touches a database, so that `make test` can run exactly that again on the other engine."""
+    """Mark what touches a database, so that `make test` can run exactly that again on the other engine.
+
+    What shares a stack stays together by file: all of it in one process would run long after the others are done.
+    """
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & STACK_FIXTURES:
             item.add_marker(pytest.mark.stack)
