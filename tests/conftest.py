@@ -11,6 +11,8 @@ from django.db import connection
 from tests.stack import Databases, Stack, postgres_server
 
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "live_server", "client_db"}
+# Here the product runs in processes of its own: what is left open in this one is a test's peer, cut by design.
+OUTSIDE = {"acceptance", "browser", "listening", "peers"}
 STACK_FIXTURES = {"stack", "make_stack", "database_url"}
 
 
@@ -21,13 +23,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     What shares a stack stays together by file: all of it in one process would run long after the others are done.
     """
     for item in items:
+        if OUTSIDE & set(item.path.parts):
+            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
         if item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & STACK_FIXTURES:
             item.add_marker(pytest.mark.stack)
-            # The product runs in processes of its own: what is left open in this one is a test's peer, cut by design.
-            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
         elif fixtures & DATABASE_FIXTURES or item.get_closest_marker("django_db"):
             item.add_marker(pytest.mark.database)
 

@@ -20,6 +20,9 @@ from tests.contract.peers import address, outgoing
 from tests.servers.ports import free_port
 from tests.servers.sockets import NOTHING, TcpReceiver, UdpReceiver
 
+# Its peers live in threads with loops of their own and are cut in the middle: what they leave open is not ours.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 Run = Callable[[Coroutine[Any, Any, None]], None]
 LOCAL = Egress(parse_zones(["127.0.0.0/8"]))
 ACK = {"framing": "line", "reply": "ack"}

@@ -21,6 +21,9 @@ from tests.peers.foreign import node
 from tests.servers.ports import free_port
 from tests.servers.ws import CUT, Close, Got, Many, WsReceiver
 
+# Its peers live in threads with loops of their own and are cut in the middle: what they leave open is not ours.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture
 def receiver() -> Iterator[WsReceiver]:
