@@ -5,10 +5,9 @@ from typing import Any
 
 import orjson
 
-from endpoints.transports.base import ErrorClass, Outgoing, TransportError
+from endpoints.transports.base import MAX_RETRY_AFTER_S, ErrorClass, Outgoing, TransportError
 
 REFUSALS = ("nack", "error")  # no set: what stands beside "type" may be anything
-MAX_RETRY_AFTER_S = 3600.0
 # HL7 table 0008: application accept, error, reject; commit accept, error, reject.
 HL7_TAKEN = frozenset({"AA", "CA"})
 HL7_REFUSED = {"AE": "error", "CE": "error", "AR": "reject", "CR": "reject"}

@@ -13,6 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
+MAX_RETRY_AFTER_S = 3600.0  # for so long at most a peer may have itself waited for
+
 
 class AckLevel(StrEnum):
     """How much a delivered message is known to have arrived; weakest first."""

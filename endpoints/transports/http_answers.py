@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from endpoints.transports.base import Advice, ErrorClass, Reply, TransportError
-
-MAX_RETRY_AFTER_S = 3600.0
+from endpoints.transports.base import MAX_RETRY_AFTER_S, Advice, ErrorClass, Reply, TransportError
 
 Meaning = tuple[ErrorClass, Advice]
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from endpoints.transports.base import MAX_RETRY_AFTER_S
+
 JITTER = 0.2
-MAX_RETRY_AFTER_S = 3600.0
 THROTTLED_DEFAULT_S = 30.0
 THROTTLED_FOR_S = 72 * 3600.0
 

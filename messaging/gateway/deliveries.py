@@ -5,6 +5,7 @@ from typing import Any
 from endpoints.access import roles
 from endpoints.edge import strict_json
 from endpoints.errors import NotFound
+from endpoints.transports.base import MAX_RETRY_AFTER_S
 from endpoints.transports.gateway import MAX_CREDIT, SEATS, Answer, Seat
 from messaging.gateway.auth import Caller
 from messaging.gateway.frames import BadFrame, Frame
@@ -12,7 +13,6 @@ from messaging.gateway.outgoing import Outgoing
 from messaging.intake.fields import CHECKS
 
 MAX_REASON_CHARS = 200
-MAX_RETRY_AFTER_S = 3600.0
 
 
 class Deliveries:
