@@ -84,12 +84,19 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def fresh_engine() -> None:
-    """Let the engine of this process remember no groups of another test's database."""
+@pytest.fixture(autouse=True)
+def _nothing_is_remembered() -> None:
+    """Let this process remember nothing of another test's database: slugs and keys come again, ids do not."""
+    from endpoints.access import authenticate, signed
     from messaging.engine import burial
+    from messaging.intake.directory import DIRECTORY
+    from messaging.pulling import leasing
 
+    authenticate.forget_all()
+    signed.forget_all()
     burial.forget()
+    DIRECTORY.forget()
+    leasing.forget()
 
 
 @pytest.fixture

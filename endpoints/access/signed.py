@@ -50,6 +50,12 @@ def speaker(system: System, label: str, via: str) -> Principal:
     )
 
 
+def forget_all() -> None:
+    """Forget every remembered key, so that the next use of each is looked up."""
+    for memory in (_known, _noted):
+        memory.clear()
+
+
 async def find_signers(ids: Collection[str]) -> dict[str, Signer]:
     """Return the living keys among `ids`; one query for all that are not remembered.
 

@@ -14,7 +14,7 @@ from messaging.services import dead_groups
 from tests.admin.conftest import MARKUP
 from tests.messaging.dying import die, leased
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("fresh_engine")]
+pytestmark = pytest.mark.django_db
 Signed = Callable[..., Client]
 LIST = "/admin/dead-letters/"
 

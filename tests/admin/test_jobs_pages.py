@@ -8,7 +8,6 @@ import pytest
 from django.test import Client
 
 from endpoints.models import AuditEntry
-from messaging.intake.directory import DIRECTORY
 from messaging.models import Delivery, Job, Message, State
 from tests.admin.conftest import MARKUP
 from tests.messaging.factories import make_delivery, make_endpoint, make_message, make_system, make_team
@@ -20,7 +19,6 @@ NEW = "/admin/jobs/new/?action=redrive&state=dead"
 @pytest.fixture
 def message(db: None) -> Message:
     """A message in a spelling that no JSON library would write again."""
-    DIRECTORY.forget()
     make_endpoint(make_system("crm"))
     payload = b'{"total": 1e2,\n "paid":true}'
     return make_delivery(make_message(payload=payload, targets=["crm"], headers={"trace": "t-1"})).message

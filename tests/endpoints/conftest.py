@@ -10,7 +10,6 @@ from django.contrib.auth.models import Group
 from django.test import Client
 
 from endpoints import services
-from endpoints.access import authenticate
 from endpoints.access.principal import COMMAND
 from endpoints.models import System
 from tests.servers.fixtures import http_receiver  # noqa: F401
@@ -43,11 +42,6 @@ class Caller:
             method, url, body, headers.pop("content_type", "application/json"), headers=headers or None
         )
         return Answer(found.status_code, found.headers, found.content)
-
-
-@pytest.fixture(autouse=True)
-def _nobody_is_remembered() -> None:
-    authenticate.forget_all()
 
 
 @pytest.fixture

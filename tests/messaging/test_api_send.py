@@ -9,7 +9,6 @@ from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 
 from endpoints.models import Membership
-from messaging.intake.directory import DIRECTORY
 from messaging.intake.envelope import FIELDS
 from messaging.models import Message
 from messaging.openapi import MESSAGE
@@ -21,7 +20,6 @@ def session(transactional_db: None) -> Client:
     """An operator who is logged in to the pages."""
     user = get_user_model().objects.create_user("anna")
     Membership.objects.create(user=user, role="operator")
-    DIRECTORY.forget()  # another test's systems had the same slugs
     make_system("shop")
     make_endpoint(make_system("crm"))
     client = Client()

@@ -102,7 +102,6 @@ def work(number: int) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("fresh_engine")
 def test_counts_never_drift_whoever_works_at_once() -> None:
     """Engines let die, people send again, skip, try and resolve, the sweep sorts in: nobody waits for ever either."""
     make_receiver("crm")

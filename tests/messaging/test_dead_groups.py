@@ -10,7 +10,7 @@ from tests.messaging.api_client import Api
 from tests.messaging.dying import dead, die, leased, make_receiver
 from tests.messaging.factories import make_delivery, make_key, make_system, make_team
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("fresh_engine")]
+pytestmark = pytest.mark.django_db
 GROUPS = "dead-letters/groups/"
 
 

@@ -46,13 +46,6 @@ def intake() -> Iterator[Intake]:
     writer.stop()
 
 
-@pytest.fixture(autouse=True)
-def _strangers() -> Iterator[None]:
-    authenticate.forget_all()
-    yield
-    authenticate.forget_all()
-
-
 class Line:
     """The server's side of one socket, as ASGI has it."""
 

@@ -37,7 +37,6 @@ class Night:
     """The monitor's judgement with a clock of its own: `at(s)` is what it does so many seconds into the night."""
 
     def __init__(self) -> None:
-        DIRECTORY.forget()
         self.start = timezone.now().replace(microsecond=0)
 
     def time(self, seconds: float) -> datetime:

@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from endpoints.models import AuditEntry
 from messaging import moves, store
-from messaging.intake.directory import DIRECTORY
 from messaging.jobs import selection
 from messaging.jobs.runner import Runner
 from messaging.models import DeadGroup, Delivery, Job, Message, Reason, State, Trigger
@@ -31,12 +30,6 @@ from tests.messaging.factories import (
 from tests.stack import wait_for
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def registry_of_this_test() -> None:
-    """What was remembered of an earlier test's systems is forgotten."""
-    DIRECTORY.forget()
 
 
 def work() -> None:
@@ -398,7 +391,7 @@ def test_the_command_makes_lists_and_steers(db: None) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_cancel_and_the_end_of_a_try_never_wait_for_each_other(fresh_engine: None) -> None:
+def test_a_cancel_and_the_end_of_a_try_never_wait_for_each_other() -> None:
     """Both lock a line before its rows: who waits for the line holds no row that the other is about to lock."""
     if not store.is_postgresql():
         pytest.skip("SQLite has one writer")

@@ -11,7 +11,6 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from endpoints import services
-from endpoints.access import authenticate
 from endpoints.access.principal import COMMAND
 from tests.endpoints.conftest import Caller
 from tests.servers.fixtures import authority, http_receiver, tls_receiver
@@ -51,7 +50,6 @@ class Outcome:
 
 @pytest.fixture
 def admin(transactional_db: None) -> Caller:
-    authenticate.forget_all()
     return Caller(services.create_api_key("test-admin", "admin", by=COMMAND)[1])
 
 
