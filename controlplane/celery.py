@@ -32,4 +32,4 @@ app.conf.update(
         "measure": {"task": "messaging.tasks.measure", "schedule": MEASURE_EVERY_S, "options": {"expires": 60}},
     },
 )
-app.autodiscover_tasks(["messaging"])
+app.autodiscover_tasks(["messaging", "testing"])

@@ -85,6 +85,12 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
         ],
     ),
     (
+        "Suites",
+        [
+            ("Schedules", "schedule", _list("testing_schedule"), "schedules", "list"),
+        ],
+    ),
+    (
         "Registry",
         [
             ("Systems", "hub", _list("endpoints_system"), "systems", "list"),

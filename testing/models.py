@@ -41,6 +41,31 @@ class Phase(models.TextChoices):
     CLEANUP = "cleanup"
 
 
+class Overlap(models.TextChoices):
+    """What a tick does while the run of an earlier one goes on."""
+
+    SKIP = "skip"
+    QUEUE = "queue"
+    ALLOW = "allow"
+
+
+class Missed(models.TextChoices):
+    """What becomes of ticks at which no worker was there."""
+
+    COALESCE = "coalesce"  # one run for all of them
+    SKIP = "skip"
+    RUN = "run"  # one each
+
+
+class Cause(models.TextChoices):
+    """Why there is a run."""
+
+    HAND = "hand"
+    SCHEDULE = "schedule"
+    ENDPOINT_CHANGED = "endpoint_changed"
+    VERSION_CHANGED = "version_changed"
+
+
 class Suite(models.Model):
     """A suite by its slug; `text` is the document as it was given, byte for byte."""
 
@@ -87,6 +112,66 @@ class SuiteVersion(models.Model):
         return f"{self.suite or 'file'} {self.number or self.digest[:8]}"
 
 
+class SuiteOwnedQuerySet(OwnedQuerySet):
+    """Rows that belong to the team of their suite."""
+
+    owner_path = "suite__owner"
+
+
+class Schedule(models.Model):
+    """When a suite runs by itself, as its document says: at the ticks of a cron, and when a system it names changes.
+
+    It acts for whoever stored the document. `next_at` is null while it is paused, or there is no cron.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    suite = models.OneToOneField(Suite, on_delete=models.CASCADE, related_name="schedule")
+    cron = models.CharField(max_length=100, blank=True)
+    timezone = models.CharField(max_length=63, default="UTC")
+    overlap = models.CharField(max_length=10, choices=Overlap, default=Overlap.SKIP)
+    missed = models.CharField(max_length=10, choices=Missed, default=Missed.COALESCE)
+    triggers = models.JSONField(default=list, blank=True)
+    next_at = models.DateTimeField(null=True, db_index=True)
+    last_at = models.DateTimeField(null=True)  # the last tick that has its run
+    paused_at = models.DateTimeField(null=True)
+    paused_by = models.CharField(max_length=200, blank=True)
+    pause_reason = models.CharField(max_length=500, blank=True)
+    acts_for = models.CharField(max_length=200)
+    role = models.CharField(max_length=10)
+    team_ids = models.JSONField(null=True)  # whose systems it may use; null: all
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = SuiteOwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["suite__slug"]
+        constraints = [
+            one_of("overlap", Overlap, "schedule_overlap"),
+            one_of("missed", Missed, "schedule_missed"),
+            models.CheckConstraint(
+                condition=Q(paused_at__isnull=True) | Q(next_at__isnull=True), name="schedule_paused"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.suite}"
+
+    @property
+    def owner_id(self) -> int | None:
+        return self.suite.owner_id
+
+
+class Clock(models.Model):
+    """The one row that every worker looks at: up to when changes of systems were looked through."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    changes_until = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="clock_is_one")]
+
+
 class Run(models.Model):
     """One execution of a suite. It remembers the version, who started it, and what was replaced.
 
@@ -120,6 +205,13 @@ class Run(models.Model):
     cancelled_at = models.DateTimeField(null=True)  # when it was asked to end
     lease_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
+    cause = models.CharField(max_length=20, choices=Cause, default=Cause.HAND, db_default=Cause.HAND)
+    schedule = models.ForeignKey(Schedule, on_delete=models.SET_NULL, null=True, related_name="runs")
+    due_at = models.DateTimeField(null=True)  # the tick it is of
+    is_queued = models.BooleanField(default=False, db_default=False)  # it waits for the runs before it of its schedule
+    location = models.CharField(max_length=63, blank=True, db_default="")  # whose workers take it; "": those of none
+    losses = models.PositiveSmallIntegerField(default=0, db_default=0)  # workers that were lost over it
+    handed = models.BinaryField(null=True)  # encrypted: what its cases share, for whoever works them
 
     objects = OwnedQuerySet.as_manager()
 
@@ -127,6 +219,8 @@ class Run(models.Model):
         ordering = ["-id"]
         constraints = [
             one_of("state", RunState, "run_state"),
+            one_of("cause", Cause, "run_cause"),
+            models.UniqueConstraint(fields=["schedule", "due_at"], name="run_tick", condition=Q(due_at__isnull=False)),
             models.CheckConstraint(
                 condition=Q(state="ended", verdict__in=Verdict.values) | (~Q(state="ended") & Q(verdict="")),
                 name="run_verdict_when_ended",
@@ -139,6 +233,34 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"{self.slug} {self.id}"
+
+
+class Share(models.Model):
+    """Cases of a distributed run that one worker takes: a lease of its own, so that a lost worker loses only these."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="shares")
+    numbers = models.JSONField(default=list)  # the cases' places in the run
+    location = models.CharField(max_length=63, blank=True)
+    state = models.CharField(max_length=10, choices=RunState, default=RunState.WAITING)
+    losses = models.PositiveSmallIntegerField(default=0)
+    worker = models.CharField(max_length=200, blank=True)  # who took it last
+    lease_token = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [one_of("state", RunState, "share_state")]
+        indexes = [models.Index(fields=["state"], name="share_open", condition=~Q(state="ended"))]
+
+
+class Lock(models.Model):
+    """A name that one case or run holds at a time, over all workers; it falls free when its holder is lost."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    holder = models.UUIDField(null=True)
+    label = models.CharField(max_length=200, blank=True)  # who holds it, in words
+    until = models.DateTimeField()
 
 
 class CaseRun(models.Model):

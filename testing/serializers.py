@@ -76,6 +76,16 @@ class WishSerializer(Strict):
     vars = Values(required=False, default=dict)
     parallel = serializers.IntegerField(min_value=1, max_value=MOST_PARALLEL, required=False, allow_null=True)
     allow_production = serializers.BooleanField(required=False, default=False)
+    location = serializers.SlugField(
+        max_length=63,
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="Whose workers run it; null: the suite's.",
+    )
+    during_maintenance = serializers.BooleanField(
+        required=False, default=False, help_text="Run although a system is in maintenance; else the run is skipped."
+    )
 
     def wish(self) -> Wish:
         return Wish(**self.validated_data)
@@ -94,7 +104,7 @@ class RunSerializer(serializers.ModelSerializer[Run]):
         model = Run
         fields = [
             *("id", "suite", "version", "title", "state", "verdict", "reason", "flaky", "dirty", "counts", "total"),
-            *("created_by", "created_at", "started_at", "finished_at", "cancelled_at"),
+            *("created_by", "created_at", "started_at", "finished_at", "cancelled_at", "cause", "due_at", "location"),
         ]
         read_only_fields = fields
 

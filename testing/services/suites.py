@@ -1,6 +1,5 @@
 """Suites as rows: saved with every version, within the caller's teams, and audited."""
 
-import hashlib
 from typing import Any
 
 from django.contrib.auth.models import Group
@@ -12,6 +11,8 @@ from endpoints.errors import Conflict, Forbidden, Malformed
 from testing.document.reader import read_suite
 from testing.document.suite import Suite as Document
 from testing.models import Suite, SuiteVersion
+from testing.services import schedules
+from testing.services.digests import digest
 
 
 def check(text: str) -> Document:
@@ -30,6 +31,7 @@ def create(text: str, *, by: Principal, owner: Group | None = None) -> Suite:
             suite.save(force_insert=True)
             _keep(suite, text, by)
             audit.record(by, "create", suite, {"version": [None, 1]})
+            schedules.follow(suite, document, by=by)
     except IntegrityError as exc:
         raise Conflict(f"there is a suite '{document.slug}' already", code="taken") from exc
     return suite
@@ -50,6 +52,7 @@ def change(suite: Suite, text: str, *, by: Principal) -> Suite:
         held.save()
         _keep(held, text, by)
         audit.record(by, "update", held, {"version": [before, held.version]})
+        schedules.follow(held, document, by=by)
     return held
 
 
@@ -69,11 +72,6 @@ def _keep(suite: Suite, text: str, by: Principal) -> None:
     SuiteVersion.objects.create(
         suite=suite, number=suite.version, digest=digest(text), text=text, created_by=by.label[:200]
     )
-
-
-def digest(text: str) -> str:
-    """Return what tells one document from another."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _owner(owner: Group | None, by: Principal) -> Group | None:

@@ -20,6 +20,7 @@ BESIDE_FACE = {
     "endpoints.pausing": "what is ended alike is asked for alike",
     "endpoints.management": "commands say what they are refused in the same way",
     "messaging.admin": "the dashboard is put together at the root",
+    "messaging.wakeups": "hints between processes are sent alike",
 }
 # The composition root puts the apps together: it names their ways in.
 ROOT_MAY = {
@@ -38,6 +39,7 @@ ROOT_MAY = {
     "listening",
     "urls",
     "wakeups",
+    "schedule_api",
     "serializers",
     "filters",
     "panels",
@@ -51,7 +53,7 @@ ROOT_MAY = {
 }
 
 LAYERS = (
-    {"errors", "conf", "ids"},
+    {"errors", "conf", "ids", "wakeups"},
     {"models"},
     {"store"},
     {
@@ -97,6 +99,7 @@ LAYERS = (
         "forms_edit",
         "gateway",
         "pull_api",
+        "schedule_api",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -250,6 +253,7 @@ LONG_MODULES = {
     "messaging.store": "one function is one statement; they are read side by side",
     "messaging.models": "the tables of one app, read side by side",
     "endpoints.models": "the tables of one app, read side by side",
+    "testing.models": "the tables of one app, read side by side",
 }
 
 

@@ -47,6 +47,10 @@ class Command(BaseCommand):
         parser.add_argument("--var", action="append", default=[], metavar="K=V", help="replace a variable")
         parser.add_argument("--parallel", type=int, metavar="N", help="so many cases at once")
         parser.add_argument("--allow-production", action="store_true", help="let steps write to production systems")
+        parser.add_argument(
+            "--during-maintenance", action="store_true", help="run although a system is in maintenance; else: skipped"
+        )
+        parser.add_argument("--location", metavar="L", help="leave it to the workers of this location, and wait")
         parser.add_argument("--report", action="append", default=[], metavar="FORMAT=PATH[,...]", help="json, junit")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -56,6 +60,9 @@ class Command(BaseCommand):
             "systems": _pairs(options["system"], "--system"),
             "parallel": options["parallel"],
             "allow_production": options["allow_production"],
+            "during_maintenance": options["during_maintenance"],
+            "location": options["location"],
+            "is_quiet": True,
         }
         given = _pairs(options["var"], "--var")
         codes = [
@@ -91,8 +98,8 @@ class Command(BaseCommand):
 
     def _work(self, run: Run, document: Document) -> Run:
         token = uuid.uuid4()
-        taken = leases.take(run.pk, token)
-        if taken is None:  # a worker was quicker: watch it
+        taken = None if run.location else leases.take(run.pk, token)
+        if taken is None:  # it is for the workers of its location, or one was quicker: watch it
             return asyncio.run(self._watch(run))
         asyncio.run(self._execute(taken, token))
         return taken

@@ -1,0 +1,12 @@
+"""Background work of this app: a task is a wake-up, and the rows say what there is to do."""
+
+from celery import shared_task
+
+from testing.runner import worker
+from testing.wakeups import WAKE
+
+
+@shared_task(name=WAKE)
+def wake() -> None:
+    """Let the worker of this process look whether a run waits."""
+    worker.wake()
