@@ -245,6 +245,8 @@ class Share(models.Model):
     state = models.CharField(max_length=10, choices=RunState, default=RunState.WAITING)
     losses = models.PositiveSmallIntegerField(default=0)
     worker = models.CharField(max_length=200, blank=True)  # who took it last
+    stop_verdict = models.CharField(max_length=20, blank=True)  # whoever leads the run asks it to end so
+    stop_reason = models.CharField(max_length=200, blank=True)
     lease_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
 

@@ -9,14 +9,15 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from endpoints.errors import ControlPlaneError
+from testing import wakeups
 from testing.document.reader import read_suite
 from testing.models import CaseRun, Part, Run, RunState, Verdict
-from testing.runner.looking import GONE, waiting_runs
+from testing.runner.looking import GONE, UNWANTED, UNWANTED_S, waiting_runs
 from testing.runner.plan import Instance, instances
 from testing.runner.results import RunResult
 
@@ -25,6 +26,7 @@ log = structlog.get_logger(__name__)
 LOST = "worker lost"
 KEPT_REASON = 1000
 SWEPT = 100  # at a time
+MOST_LOSSES = 3  # then a run is not given to another worker: it may be what kills them
 TRIED = 5  # runs that others may take at the same moment
 
 
@@ -94,9 +96,35 @@ def end(pk: uuid.UUID, token: uuid.UUID, result: RunResult) -> bool:
 
 
 def sweep() -> int:
-    """End the runs whose worker is lost; returns how many. What they had done is kept, what they had not is errored."""
+    """Take the runs whose worker is lost from it; returns how many. What they had done is kept."""
     now = timezone.now()
-    return sum(_end_lost(run, now) for run in Run.objects.filter(GONE).select_related("document")[:SWEPT])
+    return sum(_lose(run, now) for run in Run.objects.filter(GONE).select_related("document")[:SWEPT])
+
+
+def _lose(run: Run, now: datetime) -> bool:
+    """Give a run back for another worker to go on with; one that lost too many ends."""
+    if run.losses + 1 >= MOST_LOSSES:
+        return _end_lost(run, now)
+    held = Run.objects.filter(GONE, pk=run.pk, lease_token=run.lease_token)
+    if not held.update(state=RunState.WAITING, losses=F("losses") + 1, lease_token=None, lease_until=None):
+        return False
+    log.warning("run_given_back", run=str(run.pk), losses=run.losses + 1)
+    wakeups.hint(run.location)
+    return True
+
+
+def give_up_waiting() -> int:
+    """End runs that no worker of their location came for; returns how many."""
+    waiting = Run.objects.filter(UNWANTED)
+    return sum(
+        Run.objects.filter(UNWANTED, pk=run.pk).update(
+            state=RunState.ENDED,
+            verdict=Verdict.ERRORED,
+            reason=f"no worker of location '{run.location}' took it within {UNWANTED_S // 60} minutes",
+            finished_at=Now(),
+        )
+        for run in waiting[:SWEPT]
+    )
 
 
 def _end_lost(run: Run, now: datetime) -> bool:
@@ -138,6 +166,6 @@ def _end_lost(run: Run, now: datetime) -> bool:
 def _planned(run: Run) -> list[Instance]:
     """Return the case runs there should have been; none of a document that is no longer understood."""
     try:
-        return instances(read_suite(run.document.text), run.rows)
+        return instances(read_suite(run.document.text), run.rows, str(run.pk))
     except ControlPlaneError:
         return []

@@ -14,6 +14,8 @@ from testing.models import Clock, Run, RunState, Schedule, Share
 SETTLED = timedelta(seconds=2)  # a change is looked at once those that were made with it are written, too
 WATCHED = ("endpoint", "credential", "system")
 GONE = Q(state=RunState.RUNNING) & (Q(lease_until__lt=Now()) | Q(lease_until__isnull=True))
+UNWANTED_S = 3600
+UNWANTED = Q(state=RunState.WAITING) & ~Q(location="") & Q(created_at__lt=Now() - timedelta(seconds=UNWANTED_S))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def look(locations: Sequence[str]) -> Look:
             now=Now(),
             runs=Exists(waiting_runs(locations)),
             shares=Exists(waiting_shares(locations)),
-            lost=Exists(Run.objects.filter(GONE)) | Exists(Share.objects.filter(GONE)),
+            lost=Exists(Run.objects.filter(GONE | UNWANTED)) | Exists(Share.objects.filter(GONE)),
             due=Exists(Schedule.objects.filter(next_at__lte=Now())),
             changed=Exists(changes),
         )

@@ -33,15 +33,16 @@ class Instance:
         return f"{self.case.name} [{', '.join(parts)}]" if parts else self.case.name
 
 
-def instances(suite: Suite, rows: Sequence[Mapping[str, Any]] = ()) -> list[Instance]:
+def instances(suite: Suite, rows: Sequence[Mapping[str, Any]] = (), seed: str = "") -> list[Instance]:
     """Return the case runs of a suite; a case needs those of its own combination and row.
 
+    Rows in random order are in the same one for the same `seed`: all workers of a run number cases alike.
     Raises Refused when there would be too many.
     """
     combinations = [dict(zip(suite.matrix, chosen, strict=True)) for chosen in product(*suite.matrix.values())]
     chosen_rows = list(rows or (suite.data.rows if suite.data else ())) or [{}]
     if suite.data and suite.data.pick == "random":
-        random.shuffle(chosen_rows)
+        random.Random(seed).shuffle(chosen_rows)  # noqa: S311 - no secret
     if (count := len(combinations) * len(chosen_rows) * len(suite.cases)) > MAX_CASE_RUNS:
         raise Refused(f"the suite comes to {count} case runs, over {MAX_CASE_RUNS}", code="too_many_cases")
     found: list[Instance] = []

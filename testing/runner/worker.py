@@ -12,18 +12,19 @@ from django.db import connection
 
 from endpoints.edge.database_threads import DatabaseThreads
 from messaging.wakeups import Listener
-from testing.models import Run, Verdict
-from testing.runner import leases
+from testing.models import Run, Share, Verdict
+from testing.runner import leases, sharing
 from testing.runner.execute import Execution
 from testing.runner.looking import Look, look
 from testing.runner.results import RunResult
+from testing.runner.shares import ShareExecution
 from testing.wakeups import RUNS
 
 log = structlog.get_logger(__name__)
 
 IDLE_S = 1.0
 SHORTEST_S = 0.05  # between two looks, however many hints come
-AT_ONCE = 4  # runs in one worker
+AT_ONCE = 4  # runs in one worker; shares count apart, or runs that wait for theirs would leave no room for them
 STOP_S = 15.0
 
 Clock = Callable[[Look], None]
@@ -67,8 +68,8 @@ class Worker:
         await self._listener.open()
         database = DatabaseThreads("runs")
         while not self._stopping.is_set():
-            if len(self._under_way) < AT_ONCE and (run := await self._take(database)) is not None:
-                self._begin(run)
+            if (found := await self._take(database)) is not None:
+                self._begin(found)
             else:
                 await self._listener.wait(IDLE_S)
                 await asyncio.sleep(SHORTEST_S)
@@ -79,16 +80,22 @@ class Worker:
             await asyncio.wait(list(self._under_way))
         database.shutdown()
 
-    async def _take(self, database: DatabaseThreads) -> Run | None:
+    async def _take(self, database: DatabaseThreads) -> Run | Share | None:
+        shared = [execution.run.pk for execution in self._under_way.values() if isinstance(execution, ShareExecution)]
+        runs = len(self._under_way) - len(shared)
+        if runs >= AT_ONCE and len(shared) >= AT_ONCE:
+            return None
         try:
-            return await database.run(_next, self._locations, self._clock)
+            return await database.run(
+                _next, self._locations, self._clock, runs < AT_ONCE, shared if len(shared) < AT_ONCE else None
+            )
         except DatabaseError as exc:  # it may come back
             log.warning("runs_wait_for_database", error=str(exc))
             return None
 
-    def _begin(self, run: Run) -> None:
-        assert run.lease_token is not None
-        execution = Execution(run, run.lease_token)
+    def _begin(self, found: Run | Share) -> None:
+        assert found.lease_token is not None
+        execution = ShareExecution(found) if isinstance(found, Share) else Execution(found, found.lease_token)
         task = asyncio.ensure_future(execution.work())
         self._under_way[task] = execution
         task.add_done_callback(self._ended)
@@ -101,15 +108,25 @@ class Worker:
             log.error("run_not_ended", error=str(error))
 
 
-def _next(locations: Sequence[str], clock: Clock | None) -> Run | None:
-    """Look, do what any worker may, and take a run; the one look is all that an idle worker asks."""
+def _next(
+    locations: Sequence[str], clock: Clock | None, has_room: bool, shared: Sequence[uuid.UUID] | None
+) -> Run | Share | None:
+    """Look, do what any worker may, and take a run or a share; the one look is all that an idle worker asks.
+
+    `shared` are the runs that this worker has a share of already; None: it takes no other.
+    """
     found = look(locations)
     if found.lost:
         leases.sweep()
+        leases.give_up_waiting()
+        sharing.sweep()
     if clock is not None and (found.due or found.changed):
         clock(found)
+    if found.lost or found.due or found.changed:
         found = look(locations)
-    return leases.take_next(uuid.uuid4(), locations) if found.runs else None
+    if found.shares and shared is not None and (share := sharing.take(uuid.uuid4(), locations, shared)) is not None:
+        return share
+    return leases.take_next(uuid.uuid4(), locations) if found.runs and has_room else None
 
 
 _running: Worker | None = None

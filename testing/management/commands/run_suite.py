@@ -119,6 +119,7 @@ class Command(BaseCommand):
                 bar.console.print(_line(result))
 
         execution = Execution(run, token, tell)
+        execution.takes_shares = True  # there may be no worker
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, execution.stop, "interrupted")
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, execution.stop, "terminated")
         with bar:
