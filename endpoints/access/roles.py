@@ -40,6 +40,7 @@ MAY: dict[str, dict[str, str]] = {
         "check": "viewer",
         "run": "operator",
     },
+    "packs": {**_READ, "install": "editor", "run": "operator"},
     "runs": {**_READ, **dict.fromkeys(("cancel", "report"), "operator")},
     "attempts": {**_READ, "curl": "operator", "read_payload": "operator"},
     "gateway": {"connect": "viewer", "receive": "operator"},
