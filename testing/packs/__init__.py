@@ -28,6 +28,11 @@ class Pack:
 
 
 PACKS: dict[str, Pack] = {
+    "agent-events": Pack(
+        about="What agents do is told completely, in order, to the right user, across interruptions, within credit.",
+        targets={"events": PackTarget(("ws", "wss"), "speaks the frames of docs/packs/agent-events.md")},
+        example="python -m examples.agent_events",
+    ),
     "communication": Pack(
         about="Connect, send, broadcast and health, over every transport that a system offers.",
         targets={
