@@ -15,12 +15,13 @@ from endpoints.access.rest import principal_of
 from endpoints.edge import filters as by
 from testing import serializers as shapes
 from testing.document.shapes import TYPES
+from testing.documents_api import DocumentActions
 from testing.models import Run, RunState, Suite, Verdict
 from testing.reports import FORMATS
 from testing.services import results, runs, suites
 
 
-class SuiteViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]):
+class SuiteViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, DocumentActions):
     """Suites: documents that say how systems must behave together."""
 
     resource = "suites"

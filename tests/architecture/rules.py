@@ -48,6 +48,7 @@ ROOT_MAY = {
     "gateway",
     "pulling",
     "pull_api",
+    "documents_api",
 }
 
 LAYERS = (
@@ -72,6 +73,7 @@ LAYERS = (
         "filters",
         "jobs",
         "document",
+        "drafting",
         "assertions",
         "steps",
         "reports",
@@ -85,6 +87,8 @@ LAYERS = (
         "views",
         "registry_views",
         "api_jobs",
+        "documents_api",
+        "serializers_documents",
         "views_jobs",
         "views_edit",
         "views_stream",

@@ -1,0 +1,21 @@
+"""Some cases of a suite, with those that they need."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from testing.document.suite import Suite
+
+
+def pick(suite: Suite, names: Collection[str]) -> Suite:
+    """Return the suite with the named cases only, and what they need; with no names, all of it."""
+    if not names:
+        return suite
+    needs = {case.name: case.needs for case in suite.cases}
+    wanted: set[str] = set()
+    waiting = [name for name in names if name in needs]
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            waiting += needs[name]
+    return replace(suite, cases=tuple(case for case in suite.cases if case.name in wanted))
