@@ -85,6 +85,12 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
         ],
     ),
     (
+        "Suites",
+        [
+            ("Runs", "fact_check", reverse_lazy("suites:runs"), "runs", "list"),
+        ],
+    ),
+    (
         "Registry",
         [
             ("Systems", "hub", _list("endpoints_system"), "systems", "list"),

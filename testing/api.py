@@ -13,10 +13,13 @@ from rest_framework.serializers import Serializer
 
 from endpoints.access.rest import principal_of
 from endpoints.edge import filters as by
+from endpoints.edge.walks import Order, Walk
 from testing import serializers as shapes
+from testing import walks
 from testing.document.shapes import TYPES
 from testing.documents_api import DocumentActions
-from testing.models import Run, RunState, Suite, Verdict
+from testing.filters import RUNS
+from testing.models import Run, Suite
 from testing.reports import FORMATS
 from testing.services import results, runs, suites
 
@@ -92,13 +95,12 @@ class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     resource = "runs"
     queryset = Run.objects.all()
     lookup_value_converter = "uuid"
-    filters = {
-        "suite": by.one_of("slug", "The suite's slug."),
-        "state": by.choice("state", RunState.values),
-        "verdict": by.choice("verdict", Verdict.values, "How it ended."),
-    }
+    filters = RUNS
     orderings = {"created_at": "id"}  # ids grow as the clock does
     default_ordering = "-created_at"
+
+    def walk(self, request: Request, order: Order) -> Walk:
+        return walks.runs(by.parsed(RUNS, request, by.read), principal_of(request), order)
 
     def get_queryset(self) -> QuerySet[Run]:
         return Run.objects.visible_to(principal_of(self.request)).select_related("document")

@@ -67,6 +67,7 @@ def delete(suite: Suite, *, by: Principal) -> None:
 
 def _fill(suite: Suite, document: Document, text: str) -> None:
     suite.title, suite.type, suite.labels, suite.text = document.title, document.type, list(document.labels), text
+    suite.systems = dict(document.systems)
 
 
 def _keep(suite: Suite, text: str, by: Principal) -> None:

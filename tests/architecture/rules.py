@@ -19,7 +19,7 @@ BESIDE_FACE = {
     "endpoints.serializers": "every door reads as strictly as the registry's",
     "endpoints.pausing": "what is ended alike is asked for alike",
     "endpoints.management": "commands say what they are refused in the same way",
-    "messaging.admin": "the dashboard is put together at the root",
+    "messaging.admin": "the dashboard is put together at the root, and the pages of one site read lists alike",
 }
 # The composition root puts the apps together: it names their ways in.
 ROOT_MAY = {
@@ -90,6 +90,7 @@ LAYERS = (
         "documents_api",
         "serializers_documents",
         "views_jobs",
+        "views_runs",
         "views_edit",
         "views_stream",
         "tasks",
