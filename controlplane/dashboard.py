@@ -87,6 +87,7 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
     (
         "Suites",
         [
+            ("Suites", "science", reverse_lazy("suites:suites"), "suites", "list"),
             ("Runs", "fact_check", reverse_lazy("suites:runs"), "runs", "list"),
         ],
     ),

@@ -6,9 +6,10 @@ from typing import Any
 
 from django.db.models import Q
 
-from endpoints.edge.filters import Filter, boolean, choice, custom, moment, one_of
+from endpoints.edge.filters import Filter, boolean, choice, custom, member, moment, one_of, words
 from endpoints.ids import first_id_at
 from endpoints.models import SLUG
+from testing.document.shapes import TYPES
 from testing.models import RunState, Verdict
 
 
@@ -35,4 +36,11 @@ RUNS: dict[str, Filter] = {
     "system": custom(by_system, "Runs that used this system."),
     "created_after": _along_ids("pk__gte", "Made at or after this time."),
     "created_before": _along_ids("pk__lt", "Made before this time."),
+}
+
+
+SUITES: dict[str, Filter] = {
+    "type": choice("type", list(TYPES), "What kind of test it is."),
+    "label": member("labels", "One of its labels."),
+    "q": words("slug", "title"),
 }

@@ -8,7 +8,7 @@ from typing import Any
 from endpoints.errors import Refused
 from testing.document.reader import read_suite
 from testing.drafting.cleaning import Cleaner
-from testing.drafting.writing import write
+from testing.drafting.writing import Row, write
 from testing.errors import BadDocument
 
 LABEL = "draft"
@@ -32,7 +32,7 @@ def slug_of(*words: str) -> str:
 
 def finish(slug: str, title: str, body: Mapping[str, Any], remarks: Sequence[str], cleaner: Cleaner) -> Draft:
     """Return the draft of a document; raises Refused when what was copied cannot stand in one."""
-    document: dict[str, Any] = {"suite": slug, "title": cleaner.text(title, "title")[:200], "labels": [LABEL]}
+    document: dict[str, Any] = {"suite": slug, "title": cleaner.text(title, "title")[:200], "labels": Row([LABEL])}
     document |= {name: part for name, part in body.items() if name != "cases"}
     if cleaner.vars:
         document["vars"] = cleaner.vars

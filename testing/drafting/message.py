@@ -11,7 +11,7 @@ from endpoints.transports.bodies import is_json
 from testing.document.kinds import NAME
 from testing.drafting.cleaning import Cleaner
 from testing.drafting.draft import Draft, finish, slug_of
-from testing.drafting.writing import Line
+from testing.drafting.writing import Line, Row
 
 MOST_BYTES = 256 * 1024
 SENDER = "sender"
@@ -59,7 +59,7 @@ def draft_message(sent: Sent, slug: str, cleaner: Cleaner) -> Draft:
     aliases = {alias: receiver.target for alias, receiver in _aliases(sent.receivers)}
     params: dict[str, Any] = {"from": SENDER}
     if aliases and not sent.is_routed:
-        params["to"] = list(aliases)
+        params["to"] = Row(aliases)
     params["type"] = sent.message_type
     for name in ("event_type", "recipient"):
         if value := getattr(sent, name):

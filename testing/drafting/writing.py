@@ -17,6 +17,10 @@ class Line(dict[str, Any]):
     """An object that stands in one line, in braces."""
 
 
+class Row(list[Any]):
+    """A list that stands in one line, in brackets."""
+
+
 class _Dumper(yaml.SafeDumper):
     """PyYAML's, but for what it would leave bare that YAML 1.2 reads as something else, such as `1e3`."""
 
@@ -38,7 +42,12 @@ def _line(dumper: _Dumper, value: Line) -> yaml.MappingNode:
     return dumper.represent_mapping("tag:yaml.org,2002:map", value.items(), flow_style=True)
 
 
+def _row(dumper: _Dumper, value: Row) -> yaml.SequenceNode:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
+
+
 _Dumper.add_representer(str, _text)
+_Dumper.add_representer(Row, _row)
 _Dumper.add_representer(Line, _line)
 
 

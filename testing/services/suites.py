@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib.auth.models import Group
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
@@ -79,6 +80,12 @@ def _keep(suite: Suite, text: str, by: Principal) -> None:
 def digest(text: str) -> str:
     """Return what tells one document from another."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def owners(by: Principal) -> QuerySet[Group]:
+    """Return the teams that a new suite of the caller's may belong to."""
+    rows = Group.objects.order_by("name")
+    return rows if by.team_ids is None else rows.filter(pk__in=by.team_ids)
 
 
 def _owner(owner: Group | None, by: Principal) -> Group | None:

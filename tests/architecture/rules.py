@@ -91,6 +91,8 @@ LAYERS = (
         "serializers_documents",
         "views_jobs",
         "views_runs",
+        "views_suites",
+        "views_editor",
         "views_edit",
         "views_stream",
         "tasks",
