@@ -36,9 +36,9 @@ MAY: dict[str, dict[str, str]] = {
     "jobs": {**_READ, **dict.fromkeys(("create", "partial_update", "pause", "resume", "cancel"), "operator")},
     "suites": {
         **_READ,
-        **dict.fromkeys(("create", "update", "destroy"), "editor"),
-        "check": "viewer",
-        "run": "operator",
+        **dict.fromkeys(("create", "update", "destroy", "import_documents"), "editor"),
+        **dict.fromkeys(("check", "export", "diff"), "viewer"),
+        **dict.fromkeys(("run", "draft"), "operator"),
     },
     "packs": {**_READ, "install": "editor", "run": "operator"},
     "runs": {**_READ, **dict.fromkeys(("cancel", "report"), "operator")},
