@@ -85,6 +85,13 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
         ],
     ),
     (
+        "Suites",
+        [
+            ("Suites", "science", reverse_lazy("suites:suites"), "suites", "list"),
+            ("Runs", "fact_check", reverse_lazy("suites:runs"), "runs", "list"),
+        ],
+    ),
+    (
         "Registry",
         [
             ("Systems", "hub", _list("endpoints_system"), "systems", "list"),

@@ -41,6 +41,11 @@ class Phase(models.TextChoices):
     CLEANUP = "cleanup"
 
 
+# What a person looks for, in the words of the indexes that lead to it.
+NOT_PASSED = ~Q(verdict="") & ~Q(verdict="passed")
+TELLING = ~Q(verdict="passed") | Q(flaky=True)
+
+
 class Suite(models.Model):
     """A suite by its slug; `text` is the document as it was given, byte for byte."""
 
@@ -48,6 +53,8 @@ class Suite(models.Model):
     title = models.CharField(max_length=200)
     type = models.CharField(max_length=20)
     labels = models.JSONField(default=list, blank=True)
+    # alias: system or system/interface, as the document says
+    systems = models.JSONField(default=dict, db_default={}, blank=True)
     text = models.TextField()
     version = models.PositiveIntegerField(default=1)
     owner = models.ForeignKey(Group, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
@@ -106,6 +113,7 @@ class Run(models.Model):
     systems = models.JSONField(default=dict)  # alias: what it stood for in this run
     vars = models.JSONField(default=dict)  # those that were replaced
     rows = models.JSONField(default=list)  # of a file beside the suite's
+    only = models.JSONField(default=list, db_default=[])  # cases that were asked for, with what they need; [] for all
     parallel = models.PositiveSmallIntegerField(null=True)
     allow_production = models.BooleanField(default=False)
     counts = models.JSONField(default=dict)  # verdict: how many cases so far
@@ -135,10 +143,23 @@ class Run(models.Model):
         indexes = [
             models.Index(fields=["created_at"], name="run_open", condition=~Q(state="ended")),
             models.Index(fields=["slug", "-id"], name="run_by_suite"),
+            models.Index(fields=["verdict", "-id"], name="run_not_passed", condition=NOT_PASSED),
         ]
 
     def __str__(self) -> str:
         return f"{self.slug} {self.id}"
+
+
+class Underway(models.Model):
+    """What one worker has in hand of a run, told while it works: for who watches, and to say what it was lost in."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="underway")
+    holder = models.UUIDField()  # its lease token
+    steps = models.JSONField(default=list)  # [{"case", "step", "kind", "line", "attempt", "since"}]
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "holder"], name="underway_holder")]
 
 
 class CaseRun(models.Model):
@@ -167,6 +188,10 @@ class CaseRun(models.Model):
             one_of("verdict", Verdict, "caserun_verdict"),
             one_of("part", Part, "caserun_part"),
             models.UniqueConstraint(fields=["run", "number"], name="caserun_number"),
+        ]
+        indexes = [
+            models.Index(fields=["run", "number"], name="caserun_telling", condition=TELLING),
+            models.Index(fields=["case", "run"], name="caserun_by_case"),
         ]
 
 

@@ -21,7 +21,7 @@ class Observation:
 
     `latency_ms` is how long it took, `phases_ms` of what that is made. `error_class` is one
     of those of attempts, with `error` for people. `no_answer`: nothing came back, which no
-    assertion passes over but one about the error itself.
+    assertion passes over but one about what `speaks` of it.
     """
 
     latency_ms: float = 0.0
@@ -33,8 +33,10 @@ class Observation:
     messages: Sequence[Any] | None = None
     events: Sequence[Any] | None = None
     tls: Mapping[str, Any] | None = None
+    close: Mapping[str, Any] | None = None
     phases_ms: Mapping[str, float] = field(default_factory=dict)
     error_class: str = ""
     error: str = ""
     no_answer: bool = False
+    speaks: tuple[str, ...] = ("error",)
     request: Mapping[str, Any] = field(default_factory=dict)

@@ -11,6 +11,7 @@ import structlog
 
 from endpoints.access.principal import Principal
 from endpoints.edge.database_threads import DatabaseThreads
+from testing.document.picking import pick
 from testing.document.reader import read_suite
 from testing.document.references import Unresolved
 from testing.document.suite import Suite
@@ -77,7 +78,7 @@ class Execution:
                 runner.stop(reason, verdict)
 
     async def _work(self) -> RunResult:
-        run, suite = self.run, read_suite(self.run.document.text)
+        run, suite = self.run, pick(read_suite(self.run.document.text), self.run.only)
         principal = principal_of(run)
         targets = await self._database.run(find_targets, run.systems, principal)
         named = await self._database.run(find_secrets, secrets_named(run.document.text), principal)

@@ -71,6 +71,7 @@ class CaseTools:
     def __init__(self, tools: RunTools, run_inner: Callable[..., Coroutine[Any, Any, None]]) -> None:
         self._tools, self._run_inner = tools, run_inner
         self.principal = tools.principal
+        self.sessions: dict[tuple[str, ...], Any] = {}
 
     def party(self, alias: str) -> Party:
         return self._tools.party(alias)
@@ -83,3 +84,8 @@ class CaseTools:
 
     async def run_steps(self, steps: Sequence[Any], *, at_once: bool) -> None:
         await self._run_inner(steps, at_once=at_once)
+
+    async def aclose(self) -> None:
+        """Close what the case kept open."""
+        kept, self.sessions = list(self.sessions.values()), {}
+        await asyncio.gather(*(session.aclose() for session in kept))

@@ -11,6 +11,11 @@ STEPS = {
     "message": "testing.steps.message.MessageStep",
     "dns": "testing.steps.dns.DnsStep",
     "tls": "testing.steps.tls.TlsStep",
+    "websocket": "testing.steps.websocket.WebsocketStep",
+    "tcp": "testing.steps.tcp.TcpStep",
+    "udp": "testing.steps.udp.UdpStep",
+    "stream": "testing.steps.stream.StreamStep",
+    "probe": "testing.steps.probe.ProbeStep",
     "wait": "testing.steps.wait.WaitStep",
     "group": "testing.steps.group.GroupStep",
 }
