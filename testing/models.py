@@ -1,5 +1,7 @@
 """What is tested, and what came of it: suites with their versions; runs down to every attempt."""
 
+from typing import Self
+
 from django.contrib.auth.models import Group
 from django.db import models
 from django.db.models import Q
@@ -18,6 +20,10 @@ class Verdict(models.TextChoices):
     BLOCKED = "blocked"
     CANCELLED = "cancelled"
     INCONCLUSIVE = "inconclusive"
+
+
+BAD = (Verdict.FAILED, Verdict.ERRORED)
+JUDGED = (Verdict.PASSED, *BAD)  # those that say something of what is tested
 
 
 class RunState(models.TextChoices):
@@ -66,6 +72,11 @@ class Cause(models.TextChoices):
     VERSION_CHANGED = "version_changed"
 
 
+# What a person looks for, in the words of the indexes that lead to it.
+NOT_PASSED = ~Q(verdict="") & ~Q(verdict="passed")
+TELLING = ~Q(verdict="passed") | Q(flaky=True)
+
+
 class Suite(models.Model):
     """A suite by its slug; `text` is the document as it was given, byte for byte."""
 
@@ -73,6 +84,8 @@ class Suite(models.Model):
     title = models.CharField(max_length=200)
     type = models.CharField(max_length=20)
     labels = models.JSONField(default=list, blank=True)
+    # alias: system or system/interface, as the document says
+    systems = models.JSONField(default=dict, db_default={}, blank=True)
     text = models.TextField()
     version = models.PositiveIntegerField(default=1)
     owner = models.ForeignKey(Group, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
@@ -172,6 +185,14 @@ class Clock(models.Model):
         constraints = [models.CheckConstraint(condition=Q(id=1), name="clock_is_one")]
 
 
+class RunQuerySet(OwnedQuerySet):
+    """Runs, which may stand for large documents."""
+
+    def slim(self) -> Self:
+        """Read which document each ran, and none of the texts: for everything that shows many."""
+        return self.select_related("document").defer("document__text", "rows", "vars")
+
+
 class Run(models.Model):
     """One execution of a suite. It remembers the version, who started it, and what was replaced.
 
@@ -191,6 +212,7 @@ class Run(models.Model):
     systems = models.JSONField(default=dict)  # alias: what it stood for in this run
     vars = models.JSONField(default=dict)  # those that were replaced
     rows = models.JSONField(default=list)  # of a file beside the suite's
+    only = models.JSONField(default=list, db_default=[])  # cases that were asked for, with what they need; [] for all
     parallel = models.PositiveSmallIntegerField(null=True)
     allow_production = models.BooleanField(default=False)
     counts = models.JSONField(default=dict)  # verdict: how many cases so far
@@ -213,7 +235,7 @@ class Run(models.Model):
     losses = models.PositiveSmallIntegerField(default=0, db_default=0)  # workers that were lost over it
     handed = models.BinaryField(null=True)  # encrypted: what its cases share, for whoever works them
 
-    objects = OwnedQuerySet.as_manager()
+    objects = RunQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
@@ -229,10 +251,30 @@ class Run(models.Model):
         indexes = [
             models.Index(fields=["created_at"], name="run_open", condition=~Q(state="ended")),
             models.Index(fields=["slug", "-id"], name="run_by_suite"),
+            models.Index(fields=["verdict", "-id"], name="run_not_passed", condition=NOT_PASSED),
         ]
 
     def __str__(self) -> str:
         return f"{self.slug} {self.id}"
+
+    @property
+    def took_s(self) -> float | None:
+        """How long it took, None until it has ended, and of one that never began."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
+
+class Underway(models.Model):
+    """What one worker has in hand of a run, told while it works: for who watches, and to say what it was lost in."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="underway")
+    holder = models.UUIDField()  # its lease token
+    steps = models.JSONField(default=list)  # [{"case", "step", "kind", "line", "attempt", "since"}]
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "holder"], name="underway_holder")]
 
 
 class Share(models.Model):
@@ -292,6 +334,21 @@ class CaseRun(models.Model):
             one_of("part", Part, "caserun_part"),
             models.UniqueConstraint(fields=["run", "number"], name="caserun_number"),
         ]
+        indexes = [
+            models.Index(fields=["run", "number"], name="caserun_telling", condition=TELLING),
+            models.Index(fields=["case", "run"], name="caserun_by_case"),
+        ]
+
+    def __str__(self) -> str:
+        """Return its name with what tells it from its sisters."""
+        parts = [f"{name}={value}" for name, value in self.matrix.items()]
+        parts += [f"row {self.iteration}"] if self.iteration else []
+        return f"{self.case} [{', '.join(parts)}]" if parts else self.case
+
+    @property
+    def is_bad(self) -> bool:
+        """Say whether it was judged wrong, or could not be judged."""
+        return self.verdict in BAD
 
 
 class StepRun(models.Model):

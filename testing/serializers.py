@@ -86,6 +86,13 @@ class WishSerializer(Strict):
     during_maintenance = serializers.BooleanField(
         required=False, default=False, help_text="Run although a system is in maintenance; else the run is skipped."
     )
+    cases = serializers.ListField(
+        child=serializers.CharField(max_length=63),
+        required=False,
+        default=list,
+        max_length=100,
+        help_text="These only, and what they need; all without.",
+    )
 
     def wish(self) -> Wish:
         return Wish(**self.validated_data)

@@ -13,6 +13,7 @@ from django.db import Error as DatabaseError
 from endpoints.access.principal import Principal
 from endpoints.edge.database_threads import DatabaseThreads
 from endpoints.errors import ControlPlaneError
+from testing.document.picking import pick
 from testing.document.reader import read_suite
 from testing.document.references import Unresolved, has_references
 from testing.document.suite import Suite
@@ -20,6 +21,7 @@ from testing.errors import BadDocument
 from testing.models import Part, Run, Verdict
 from testing.runner import leases, locking, resuming
 from testing.runner.casing import CaseRunner
+from testing.runner.frames import find_called
 from testing.runner.graph import run_graph
 from testing.runner.holding import Hold, RunHold
 from testing.runner.judging import judge_run
@@ -32,6 +34,7 @@ from testing.runner.resuming import Earlier
 from testing.runner.scope import Values, fill_vars, is_of_a_case, secrets_named
 from testing.runner.targets import find_secrets, find_targets, texts_to_mask
 from testing.runner.tools import RunTools
+from testing.runner.underway import Telling, forget
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +68,7 @@ class Execution:
         self.listener = listener or (lambda _: None)
         self._results: list[CaseResult] = []
         self._running: dict[int, CaseRunner] = {}
+        self._in_hand: dict[int, CaseRunner] = {}  # those and what nothing stops
         self._stopped, self._stopped_as = "", ""
         self._database = DatabaseThreads("run")
         self._locks = Locks(run, self._database.run)
@@ -81,7 +85,9 @@ class Execution:
             log.exception("run_failed", run=str(self.run.pk))
             result = RunResult(Verdict.ERRORED, f"internal: {type(exc).__name__}", flaky=False, dirty=False)
         try:
-            return result if await self._database.run(self.hold.end, result) else None
+            ended = await self._database.run(self.hold.end, result)
+            await self._database.run(forget, self.run.pk, self.token)
+            return result if ended else None
         finally:
             await asyncio.to_thread(self._database.shutdown)
 
@@ -101,18 +107,19 @@ class Execution:
         return await self._database.run(call, *arguments)
 
     async def _work(self) -> RunResult:
-        run, suite = self.run, read_suite(self.run.document.text)
+        run, suite = self.run, pick(read_suite(self.run.document.text), self.run.only)
         principal = principal_of(run)
-        targets = await self._database.run(find_targets, run.systems, principal)
-        named = await self._database.run(find_secrets, secrets_named(run.document.text), principal)
+        library = await self._database.run(find_called, suite, principal)
+        targets = await self._database.run(find_targets, {**library.systems, **run.systems}, principal)
+        named = await self._database.run(find_secrets, secrets_named(library.texts), principal)
         masker = Masker(texts_to_mask(targets.values(), named))
         planned = instances(suite, run.rows, str(run.pk))
         at_once = min(run.parallel or suite.execution.at_once, len(planned))
         self.progress.total = len(planned)
         self._earlier = await self._database.run(self._before_us, len(planned))
-        tools = RunTools(targets, principal, at_once=at_once, allow_production=run.allow_production)
+        tools = RunTools(targets, principal, library, at_once=at_once, allow_production=run.allow_production)
         recorder = Recorder(run, masker, self.hold)
-        watching = asyncio.ensure_future(self._watch())
+        watching = asyncio.ensure_future(self._watch(Telling(run.pk, self.token, masker)))
         limit = asyncio.get_running_loop().call_later(
             suite.execution.timeout_s,
             lambda: self.stop(f"the run took longer than {suite.execution.timeout_s:g} s", Verdict.ERRORED),
@@ -242,11 +249,13 @@ class Execution:
         elif not always:
             self._running[instance.number] = runner
         self.progress.running[instance.number] = instance.label
+        self._in_hand[instance.number] = runner
         try:
             result = await runner.run()
         finally:
             self._running.pop(instance.number, None)
             self.progress.running.pop(instance.number, None)
+            self._in_hand.pop(instance.number, None)
         self.note(result, around)
         return result
 
@@ -261,14 +270,16 @@ class Execution:
         kept = CaseResult(result.instance, result.verdict, result.reason, flaky=result.flaky, dirty=result.dirty)
         self._results.append(kept)
 
-    async def _watch(self) -> None:
-        """Keep the lease and the locks, and stop when somebody asks for it or the lease is another's."""
+    async def _watch(self, telling: Telling) -> None:
+        """Keep lease and locks, tell what is under way, and stop when somebody asks or the lease is another's."""
         while True:
             await asyncio.sleep(WATCH_S)
             try:
                 asked, as_what = await self._database.run(self.hold.look)
                 if self._locks.held:
                     await self._database.run(locking.renew, tuple(self._locks.held))
+                if (news := telling.news(self._in_hand)) is not None:
+                    await self._database.run(telling.write, news)
             except DatabaseError as exc:  # it may come back before the lease runs out
                 log.warning("run_waits_for_database", run=str(self.run.pk), error=str(exc))
                 continue

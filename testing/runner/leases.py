@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from endpoints.errors import ControlPlaneError
 from testing import wakeups
+from testing.document.picking import pick
 from testing.document.reader import read_suite
 from testing.models import CaseRun, Part, Run, RunState, Verdict
 from testing.runner.looking import GONE, UNWANTED, UNWANTED_S, waiting_runs
@@ -166,6 +167,6 @@ def _end_lost(run: Run, now: datetime) -> bool:
 def _planned(run: Run) -> list[Instance]:
     """Return the case runs there should have been; none of a document that is no longer understood."""
     try:
-        return instances(read_suite(run.document.text), run.rows, str(run.pk))
+        return instances(pick(read_suite(run.document.text), run.only), run.rows, str(run.pk))
     except ControlPlaneError:
         return []

@@ -10,8 +10,6 @@ from datetime import datetime
 from django.db import transaction
 
 from endpoints.models import AuditEntry, Endpoint
-from testing.document.reader import read_suite
-from testing.errors import BadDocument
 from testing.models import Cause, Clock, Run, RunState, Schedule
 from testing.services import runs
 from testing.services.runs import Origin
@@ -58,11 +56,7 @@ def _begin(schedule: Schedule, changed: Changes) -> bool:
 
     What changed before the schedule was stored, or while it was paused, is nothing to it.
     """
-    try:
-        document = read_suite(schedule.suite.text)
-    except BadDocument:
-        return False
-    slugs = {name.partition("/")[0] for name in document.systems.values()}
+    slugs = {name.partition("/")[0] for name in schedule.suite.systems.values()}
     news = {cause for (cause, slug), at in changed.items() if slug in slugs and at > schedule.updated_at}
     cause = next((cause for cause in schedule.triggers if cause in news), None)
     if cause is None or Run.objects.filter(schedule=schedule, state=RunState.WAITING).exists():
