@@ -3,14 +3,11 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, TypeVar
 
 import structlog
 from django.db import Error as DatabaseError
 
-from endpoints.access.principal import Principal
 from endpoints.edge.database_threads import DatabaseThreads
 from endpoints.errors import ControlPlaneError
 from testing.document.picking import pick
@@ -31,6 +28,7 @@ from testing.runner.plan import Instance, frame, instances
 from testing.runner.recorder import Recorder
 from testing.runner.results import CaseResult, RunResult
 from testing.runner.resuming import Earlier
+from testing.runner.rounds import Listener, Progress, Round, blocked, principal_of, told
 from testing.runner.scope import Values, fill_vars, is_of_a_case, secrets_named
 from testing.runner.targets import find_secrets, find_targets, texts_to_mask
 from testing.runner.tools import RunTools
@@ -39,17 +37,7 @@ from testing.runner.underway import Telling, forget
 log = structlog.get_logger(__name__)
 
 WATCH_S = 0.3  # how soon a cancel is seen
-Listener = Callable[[CaseResult], None]
 T = TypeVar("T")
-
-
-@dataclass
-class Progress:
-    """What a page or a terminal shows while it runs."""
-
-    total: int = 0
-    done: int = 0
-    running: dict[int, str] = field(default_factory=dict)
 
 
 class Execution:
@@ -142,7 +130,7 @@ class Execution:
     def _values(self, suite: Suite, named: dict[tuple[str, ...], str]) -> Values:
         given = {**suite.vars, **self.run.vars}
         started = self.run.started_at or self.run.created_at
-        about = {"id": str(self.run.pk), "suite": suite.slug, "started_at": _told(started)}
+        about = {"id": str(self.run.pk), "suite": suite.slug, "started_at": told(started)}
         values = Values(about, named)
         if self._earlier.handed is not None:
             values.vars, values.captures = self._earlier.handed["vars"], self._earlier.handed["captures"]
@@ -172,7 +160,7 @@ class Execution:
                 if self._earlier.stands(instance):
                     self.keep(self._earlier.result_of(instance) or CaseResult(instance))
                 else:
-                    self.note(_blocked(instance, "setup", setup.verdict), around)
+                    self.note(blocked(instance, "setup", setup.verdict), around)
         else:
             is_shared = suite.execution.mode == "distributed"
             if self._earlier.handed is None and (is_shared or suite.setup or has_references(dict(suite.vars))):
@@ -212,7 +200,7 @@ class Execution:
             if self._earlier.stands(instance):
                 self.keep(self._earlier.result_of(instance) or CaseResult(instance))
                 return
-            self.note(_blocked(instance, by.case.name, verdict), around)
+            self.note(blocked(instance, by.case.name, verdict), around)
 
         async def one(instance: Instance) -> Verdict:
             nonlocal broken
@@ -285,28 +273,3 @@ class Execution:
                 continue
             if asked:
                 self.stop(asked, Verdict(as_what))
-
-
-@dataclass
-class Round:
-    """What all cases of a run share."""
-
-    values: Values
-    tools: RunTools
-    recorder: Recorder
-    at_once: int
-
-
-def _blocked(instance: Instance, by: str, verdict: Verdict) -> CaseResult:
-    cause = f"needs '{by}', which {'was ' if verdict in ('skipped', 'blocked', 'cancelled') else ''}{verdict}"
-    return CaseResult(instance, Verdict.BLOCKED, cause, blocked_by=by)
-
-
-def principal_of(run: Run) -> Principal:
-    """Return who a run acts for: whoever started it, and sees what they saw then."""
-    teams = None if run.team_ids is None else frozenset(run.team_ids)
-    return Principal(label=run.created_by, role=run.role, via="run", team_ids=teams)
-
-
-def _told(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from testing.document.suite import Suite
 from testing.models import Share, Verdict
 from testing.runner import leases, resuming, sharing
-from testing.runner.execute import WATCH_S, Execution, Listener, Round
+from testing.runner.execute import WATCH_S, Execution
 from testing.runner.holding import ShareHold
 from testing.runner.plan import Instance
 from testing.runner.results import CaseResult
 from testing.runner.resuming import Earlier
+from testing.runner.rounds import Listener, Round
 from testing.runner.scope import is_of_a_case
 
 
