@@ -12,6 +12,7 @@ from messaging import api_jobs, dead_letters, pull_api, registry_api
 from messaging.incident_api import IncidentViewSet
 from messaging.listener_api import ListenerViewSet
 from testing import api as testing
+from testing.reports import FORMATS
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -42,8 +43,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
         for action in ("retire", "unretire")
     ),
     *(
-        path(f"runs/<uuid:pk>/report.{ending}", testing.RunViewSet.as_view({"get": "report"}), {"form": form})
-        for form, ending in (("json", "json"), ("junit", "xml"))
+        path(f"runs/<uuid:pk>/report.{found.ending}", testing.RunViewSet.as_view({"get": "report"}), {"form": form})
+        for form, found in FORMATS.items()
     ),
     path("systems/<slug:slug>/inbox/", pull_api.InboxViewSet.as_view({"get": "inbox"})),
     *(path(f"deliveries/<uuid:pk>/{word}/", pull_api.InboxViewSet.as_view({"post": word})) for word in ("ack", "nack")),

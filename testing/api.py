@@ -111,9 +111,14 @@ class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
         """End it within a second; its cleanups still run."""
         return Response(shapes.RunSerializer(runs.cancel(self.get_object(), by=principal_of(request))).data)
 
-    @extend_schema(responses={(200, "application/json"): dict, (200, "application/xml"): bytes})
+    @extend_schema(
+        responses={(200, "application/json"): dict, (200, "application/xml"): bytes, (200, "text/html"): bytes}
+    )
     def report(self, request: Request, pk: str, form: str) -> HttpResponse:
-        """The whole run: `.json` with every attempt, `.xml` as JUnit."""
+        """The whole run: `.json` with every attempt, `.xml` as JUnit, `.ctrf` as CTRF, `.html` for people."""
         found = FORMATS[form]
         body = found.write(results.complete(self.get_object()))
-        return HttpResponse(body, content_type=found.content_type)
+        response = HttpResponse(body, content_type=found.content_type)
+        if found.policy:
+            response["Content-Security-Policy"] = found.policy
+        return response

@@ -44,6 +44,7 @@ ROOT_MAY = {
     "jobs",
     "api_jobs",
     "document",
+    "reports",
     "runner",
     "gateway",
     "pulling",

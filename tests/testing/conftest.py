@@ -19,6 +19,7 @@ from tests.servers.http import Answer, HttpReceiver
 __all__ = ["authority", "http_receiver", "tls_receiver"]
 
 JSON = {"Content-Type": "application/json"}
+FORMS = ("json", "junit", "ctrf", "html")
 
 
 def answer(status: int = 200, body: Any = None, **more: Any) -> Answer:
@@ -34,6 +35,8 @@ class Outcome:
     raw: str
     junit: str
     out: str
+    ctrf: str
+    html: str
 
     @property
     def verdict(self) -> str:
@@ -78,14 +81,15 @@ def run(tmp_path: Path, transactional_db: None, capsys: pytest.CaptureFixture[st
     def go(text: str, *args: str) -> Outcome:
         file = tmp_path / "suite.yaml"
         file.write_text(text)
-        paths = tmp_path / "r.json", tmp_path / "r.xml"
+        paths = [tmp_path / f"r.{ending}" for ending in ("json", "xml", "ctrf", "html")]
         for path in paths:
             path.unlink(missing_ok=True)
+        given = ",".join(f"{form}={path}" for form, path in zip(FORMS, paths, strict=True))
         with pytest.raises((SystemExit, CommandError)) as ended:
-            call_command("run_suite", str(file), f"--report=json={paths[0]},junit={paths[1]}", *args)
-        raw, junit = (path.read_text() if path.exists() else "" for path in paths)
+            call_command("run_suite", str(file), f"--report={given}", *args)
+        raw, junit, ctrf, html = (path.read_text() if path.exists() else "" for path in paths)
         said = capsys.readouterr()
         code = getattr(ended.value, "code", None) or getattr(ended.value, "returncode", 0)
-        return Outcome(code, json.loads(raw or "{}"), raw, junit, f"{said.out}{said.err}{ended.value}")
+        return Outcome(code, json.loads(raw or "{}"), raw, junit, f"{said.out}{said.err}{ended.value}", ctrf, html)
 
     return go

@@ -47,7 +47,9 @@ class Command(BaseCommand):
         parser.add_argument("--var", action="append", default=[], metavar="K=V", help="replace a variable")
         parser.add_argument("--parallel", type=int, metavar="N", help="so many cases at once")
         parser.add_argument("--allow-production", action="store_true", help="let steps write to production systems")
-        parser.add_argument("--report", action="append", default=[], metavar="FORMAT=PATH[,...]", help="json, junit")
+        parser.add_argument(
+            "--report", action="append", default=[], metavar="FORMAT=PATH[,...]", help=", ".join(FORMATS)
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.console = Console(stderr=False, highlight=False, soft_wrap=True)
@@ -217,7 +219,7 @@ def _reports(given: list[str]) -> dict[str, Path]:
         kind, _, path = pair.partition("=")
         if kind not in FORMATS or not path:
             raise CommandError(
-                f"--report needs FORMAT=PATH with one of {', '.join(FORMATS)}, not '{pair}'", returncode=2
+                f"--report needs FORM=PATH with one of {', '.join(FORMATS)}, not '{pair}'", returncode=2
             )
         if not Path(path).resolve().parent.is_dir():
             raise CommandError(f"--report: there is no folder for {path}", returncode=2)
