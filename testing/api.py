@@ -17,7 +17,7 @@ from testing import serializers as shapes
 from testing.document.shapes import TYPES
 from testing.models import Run, RunState, Suite, Verdict
 from testing.reports import FORMATS
-from testing.services import results, runs, suites
+from testing.services import reruns, results, runs, suites
 
 
 class SuiteViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]):
@@ -110,6 +110,15 @@ class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     def cancel(self, request: Request, pk: str) -> Response:
         """End it within a second; its cleanups still run."""
         return Response(shapes.RunSerializer(runs.cancel(self.get_object(), by=principal_of(request))).data)
+
+    @extend_schema(request=shapes.RerunSerializer, responses={202: shapes.RunSerializer})
+    @action(detail=True, methods=["post"])
+    def rerun(self, request: Request, pk: str) -> Response:
+        """Run the same document on the same systems again: all of it, or only what did not pass."""
+        body = shapes.RerunSerializer(data=request.data or {})
+        body.is_valid(raise_exception=True)
+        made = reruns.rerun(self.get_object(), **body.validated_data, by=principal_of(request))
+        return Response(shapes.RunSerializer(made).data, status=202)
 
     @extend_schema(
         responses={(200, "application/json"): dict, (200, "application/xml"): bytes, (200, "text/html"): bytes}

@@ -120,6 +120,17 @@ class Run(models.Model):
     cancelled_at = models.DateTimeField(null=True)  # when it was asked to end
     lease_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
+    rerun_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="reruns")
+    only = models.JSONField(null=True)  # the numbers or names of the cases that are asked for; null: all
+    order = models.UUIDField(
+        default=new_id, null=True
+    )  # what rows picked at random are shuffled by; a rerun meets the same
+    imported_as = models.CharField(
+        max_length=10, blank=True, default="", db_default=""
+    )  # the format its results came in
+    import_digest = models.CharField(
+        max_length=64, blank=True, default="", db_default=""
+    )  # of what came: twice is once
 
     objects = OwnedQuerySet.as_manager()
 
@@ -131,10 +142,12 @@ class Run(models.Model):
                 condition=Q(state="ended", verdict__in=Verdict.values) | (~Q(state="ended") & Q(verdict="")),
                 name="run_verdict_when_ended",
             ),
+            models.UniqueConstraint(fields=["import_digest"], name="run_imported_once", condition=~Q(import_digest="")),
         ]
         indexes = [
             models.Index(fields=["created_at"], name="run_open", condition=~Q(state="ended")),
             models.Index(fields=["slug", "-id"], name="run_by_suite"),
+            models.Index(fields=["created_at"], name="run_by_age"),
         ]
 
     def __str__(self) -> str:
@@ -148,7 +161,7 @@ class CaseRun(models.Model):
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="cases")
     part = models.CharField(max_length=10, choices=Part, default=Part.CASE)
     number = models.PositiveIntegerField()  # its place in the run
-    case = models.CharField(max_length=63)
+    case = models.CharField(max_length=500)  # of ours 63; those of other tools carry their class
     matrix = models.JSONField(default=dict)
     iteration = models.PositiveIntegerField(default=0)
     verdict = models.CharField(max_length=20, choices=Verdict)

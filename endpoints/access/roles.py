@@ -40,7 +40,7 @@ MAY: dict[str, dict[str, str]] = {
         "check": "viewer",
         "run": "operator",
     },
-    "runs": {**_READ, **dict.fromkeys(("cancel", "report"), "operator")},
+    "runs": {**_READ, **dict.fromkeys(("cancel", "report", "rerun", "import_results"), "operator")},
     "attempts": {**_READ, "curl": "operator", "read_payload": "operator"},
     "gateway": {"connect": "viewer", "receive": "operator"},
     "ledger": {"list": "viewer"},

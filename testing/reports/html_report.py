@@ -109,9 +109,18 @@ def _facts(run: Found) -> list[tuple[str, str]]:
         ("Systems", systems),
         ("Started", moment(run["started_at"] or run["created_at"])),
         ("Took", span(run["took_s"] * 1000) if run["took_s"] is not None else ""),
+        ("Imported from" if run["imported_as"] else "", (run["imported_as"] or "").upper()),
+        ("Part of it" if run["is_part"] else "", _part(run)),
         ("Started by", run["created_by"]),
     ]
-    return [(name, text) for name, text in facts if text]
+    return [(name, text) for name, text in facts if name and text]
+
+
+def _part(run: Found) -> str:
+    """Return what stands for the cases that are not here: a part that passed is no suite that passed."""
+    if run["rerun_of"]:
+        return f"what did not pass in run {run['rerun_of']}, and what it needs"
+    return "only the cases that were asked for, and what they need"
 
 
 # --- one case ------------------------------------------------------------------
@@ -163,9 +172,7 @@ def _told(case: Found) -> dict[str, Any]:
         "tone": TONES[case["verdict"]],
         "reason": case["reason"],
         "flags": [flag for flag in ("flaky", "dirty") if case[flag]],
-        "step": step_name(step) if step else "",
-        "line": step["line"] if step else 0,
-        "kind": step["kind"] if step else "",
+        "step": step,
         "rounds": case["rounds"],
         "tries": len(attempts),
         "at": moment(last["started_at"]) if last else "",

@@ -36,6 +36,7 @@ def pretty(value: Any) -> str:
             text = _laid_out(json.loads(value))
         except (ValueError, RecursionError):
             text = value
+    text = visible(text)  # JSON had them escaped until now
     left = len(text) - LONGEST
     return f"{text[:LONGEST]}\n... {left} more characters" if left > 0 else text
 

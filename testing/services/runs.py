@@ -32,6 +32,8 @@ class Wish:
     parallel: int | None = None
     allow_production: bool = False
     rows: Sequence[Mapping[str, Any]] = ()  # of a file beside the suite's
+    only: Sequence[int | str] | None = None  # numbers or names of cases; what they need runs with them
+    rerun_of: Run | None = None
 
 
 def start(suite: Suite, wish: Wish, *, by: Principal) -> Run:
@@ -42,6 +44,11 @@ def start(suite: Suite, wish: Wish, *, by: Principal) -> Run:
 def start_text(text: str, wish: Wish, *, by: Principal) -> Run:
     """Make a run of a document that is not stored as a suite, for whoever asks to work it."""
     return _make(text, None, wish, by)
+
+
+def repeat(run: Run, wish: Wish, *, by: Principal) -> Run:
+    """Make a run of the very document that another one ran."""
+    return _make(run.document.text, run.suite, wish, by)
 
 
 def cancel(run: Run, *, by: Principal) -> Run:
@@ -73,6 +80,8 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal) -> Run:
         rows=[dict(row) for row in wish.rows],
         parallel=wish.parallel,
         allow_production=wish.allow_production,
+        only=None if wish.only is None else list(wish.only),
+        rerun_of=wish.rerun_of,
         created_by=by.label[:200],
         role=by.role,
         team_ids=None if by.team_ids is None else sorted(by.team_ids),
@@ -83,6 +92,8 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal) -> Run:
         if unmet:
             run.state, run.verdict, run.reason = RunState.ENDED, Verdict.BLOCKED, unmet
             run.finished_at = timezone.now()
+        if wish.rerun_of is not None:
+            run.order = wish.rerun_of.order
         run.save(force_insert=True)
         audit.record(by, "run", run, {"systems": [None, systems], "allow_production": [None, wish.allow_production]})
     return run
@@ -109,6 +120,10 @@ def _check(document: Document, wish: Wish, by: Principal) -> None:
             raise Refused(unknown("variable", name, list(document.vars)), code="unknown_variable")
         if has_references(value):
             raise Refused(f"variable '{name}' holds a reference; only the document may", code="bad_variable")
+    cases = [case.name for case in document.cases]
+    for case in wish.only or ():
+        if isinstance(case, str) and case not in cases:
+            raise Refused(unknown("case", case, cases), code="unknown_case")
     if wish.parallel is not None and not 1 <= wish.parallel <= MOST_PARALLEL:
         raise Refused(f"parallel must be 1 to {MOST_PARALLEL}", code="bad_parallel")
     if document.data is not None and document.data.csv and not wish.rows:
@@ -122,7 +137,8 @@ def _check(document: Document, wish: Wish, by: Principal) -> None:
 def _unmet_need(document: Document, by: Principal) -> str:
     """Return which other suite stands in the way, "" when none does."""
     for need in document.needs:
-        last = Run.objects.visible_to(by).filter(slug=need.suite, state=RunState.ENDED).order_by("-id").first()
+        whole = Run.objects.visible_to(by).filter(slug=need.suite, state=RunState.ENDED, only__isnull=True)
+        last = whole.order_by("-id").first()
         if last is None:
             return f"needs suite '{need.suite}', which never ran"
         if need.condition == "passed" and last.verdict != Verdict.PASSED:

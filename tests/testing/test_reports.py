@@ -61,7 +61,7 @@ class Page(HTMLParser):
             self.policy = given["content"] or ""
 
     def handle_data(self, data: str) -> None:
-        self.text += data if self.lasttag != "style" else ""
+        self.text += f"{data} " if self.lasttag != "style" else ""
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_junit_says_the_same_to_two_readers(mixed: Outcome) -> None:
     assert first["bad [region=eu]"][0].message == second["bad [region=eu]"].message
     assert "expected 201, got 200" in second["bad [region=eu]"].message
     assert second["behind [region=us]"].message == "needs 'bad', which failed"
-    assert {name for name, found in second.items() if found.good} == {
+    assert {name for name, found in second.items() if found.success} == {
         f"{name} [region={region}]" for name in ("good", "flaky", "dirty") for region in ("eu", "us")
     }
 
