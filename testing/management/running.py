@@ -4,6 +4,7 @@ import asyncio
 import signal
 import uuid
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ class RunningCommand(BaseCommand):
             "--report", action="append", default=[], metavar="FORMAT=PATH[,...]", help=", ".join(FORMATS)
         )
 
-    def execute(self, *args: Any, **options: Any) -> str | None:
-        self.console = Console(stderr=False, highlight=False, soft_wrap=True)
-        return super().execute(*args, **options)
+    @cached_property
+    def console(self) -> Console:
+        return Console(stderr=False, highlight=False, soft_wrap=True)
 
     def finish(self, run: Run, reports: dict[str, Path]) -> int:
         """Work a run that was just made, write its reports, and return the exit code."""

@@ -23,7 +23,7 @@ def create(text: str, *, by: Principal, owner: Group | None = None) -> Suite:
     """Store a new suite; its slug is the document's. Raises BadDocument, Forbidden, or Conflict for a taken slug."""
     roles.require(by, "suites", "create")
     document = read_suite(text)
-    suite = Suite(slug=document.slug, owner=_owner(owner, by))
+    suite = Suite(slug=document.slug, owner=owner_of(owner, by))
     _fill(suite, document, text)
     try:
         with transaction.atomic():
@@ -76,8 +76,8 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _owner(owner: Group | None, by: Principal) -> Group | None:
-    """Return whose it is to be: a new row of a caller with teams goes to one of them."""
+def owner_of(owner: Group | None, by: Principal) -> Group | None:
+    """Return whose it is to be: a new row of a caller with teams goes to one of them. Raises Forbidden or Malformed."""
     if by.team_ids is None:
         return owner
     if owner is not None and owner.pk not in by.team_ids:
