@@ -35,15 +35,14 @@ class Instance:
 
 
 def of_run(suite: Suite, run: Run) -> list[Instance]:
-    """Return the case runs of a run: all there are, or those asked for with what they need, each with its number."""
+    """Return the case runs of a run: all of the suite (as picked), or those asked for with what they need."""
     found = instances(suite, run.rows, run.order or run.pk)
-    return found if run.only is None else _chosen(found, run.only)
+    return found if run.numbers is None else _chosen(found, run.numbers)
 
 
-def _chosen(found: Sequence[Instance], only: Sequence[int | str]) -> list[Instance]:
-    asked = set(only)
+def _chosen(found: Sequence[Instance], numbers: Sequence[int]) -> list[Instance]:
     by_number = {instance.number: instance for instance in found}
-    wanted = [instance.number for instance in found if asked & {instance.number, instance.case.name}]
+    wanted = [number for number in numbers if number in by_number]
     chosen: set[int] = set()
     while wanted:
         number = wanted.pop()

@@ -28,7 +28,8 @@ def rerun(run: Run, *, only_failed: bool, by: Principal) -> Run:
         rows=run.rows,
         parallel=run.parallel,
         allow_production=run.allow_production,
-        only=_not_passed(run) if only_failed else run.only,
+        cases=run.only,
+        numbers=_not_passed(run) if only_failed else run.numbers,
         rerun_of=run,
     )
     return runs.repeat(run, wish, by=by)
@@ -40,4 +41,4 @@ def _not_passed(run: Run) -> list[int] | None:
     found = list(cases.exclude(verdict=Verdict.PASSED).order_by("number").values_list("number", flat=True))
     if not found and cases.exists():
         raise Conflict("every case passed; run all of them again", code="nothing_failed")
-    return found or run.only
+    return found or run.numbers

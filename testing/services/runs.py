@@ -32,7 +32,8 @@ class Wish:
     parallel: int | None = None
     allow_production: bool = False
     rows: Sequence[Mapping[str, Any]] = ()  # of a file beside the suite's
-    only: Sequence[int | str] | None = None  # numbers or names of cases; what they need runs with them
+    cases: Sequence[str] = ()  # these only, and what they need
+    numbers: Sequence[int] | None = None  # of those, the ones with these places in the run, and what they need
     rerun_of: Run | None = None
 
 
@@ -49,6 +50,11 @@ def start_text(text: str, wish: Wish, *, by: Principal) -> Run:
 def repeat(run: Run, wish: Wish, *, by: Principal) -> Run:
     """Make a run of the very document that another one ran."""
     return _make(run.document.text, run.suite, wish, by)
+
+
+def check_systems(document: Document, *, by: Principal) -> None:
+    """Raise Refused for a system that the document names and the caller does not see."""
+    _systems(document, Wish(), by)
 
 
 def cancel(run: Run, *, by: Principal) -> Run:
@@ -78,9 +84,10 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal) -> Run:
         systems=systems,
         vars=dict(wish.vars),
         rows=[dict(row) for row in wish.rows],
+        only=list(wish.cases),
         parallel=wish.parallel,
         allow_production=wish.allow_production,
-        only=None if wish.only is None else list(wish.only),
+        numbers=None if wish.numbers is None else list(wish.numbers),
         rerun_of=wish.rerun_of,
         created_by=by.label[:200],
         role=by.role,
@@ -120,10 +127,9 @@ def _check(document: Document, wish: Wish, by: Principal) -> None:
             raise Refused(unknown("variable", name, list(document.vars)), code="unknown_variable")
         if has_references(value):
             raise Refused(f"variable '{name}' holds a reference; only the document may", code="bad_variable")
-    cases = [case.name for case in document.cases]
-    for case in wish.only or ():
-        if isinstance(case, str) and case not in cases:
-            raise Refused(unknown("case", case, cases), code="unknown_case")
+    names = [case.name for case in document.cases]
+    if missing := next((name for name in wish.cases if name not in names), None):
+        raise Refused(unknown("case", missing, names), code="unknown_case")
     if wish.parallel is not None and not 1 <= wish.parallel <= MOST_PARALLEL:
         raise Refused(f"parallel must be 1 to {MOST_PARALLEL}", code="bad_parallel")
     if document.data is not None and document.data.csv and not wish.rows:
@@ -137,7 +143,7 @@ def _check(document: Document, wish: Wish, by: Principal) -> None:
 def _unmet_need(document: Document, by: Principal) -> str:
     """Return which other suite stands in the way, "" when none does."""
     for need in document.needs:
-        whole = Run.objects.visible_to(by).filter(slug=need.suite, state=RunState.ENDED, only__isnull=True)
+        whole = Run.objects.visible_to(by).filter(slug=need.suite, state=RunState.ENDED, only=[], numbers__isnull=True)
         last = whole.order_by("-id").first()
         if last is None:
             return f"needs suite '{need.suite}', which never ran"

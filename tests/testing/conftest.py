@@ -1,7 +1,7 @@
 """Suites run by the command, in this process, against real servers on loopback."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from endpoints.access.principal import COMMAND
 from tests.endpoints.conftest import Caller
 from tests.servers.fixtures import authority, http_receiver, tls_receiver
 from tests.servers.http import Answer, HttpReceiver
+from tests.testing.targets import cache, database, grafana, metrics, prometheus
 
-__all__ = ["authority", "http_receiver", "tls_receiver"]
+__all__ = ["authority", "cache", "database", "grafana", "http_receiver", "metrics", "prometheus", "tls_receiver"]
 
 JSON = {"Content-Type": "application/json"}
 FORMS = ("json", "junit", "ctrf", "html")
@@ -49,6 +50,10 @@ class Outcome:
     @property
     def verdicts(self) -> dict[str, str]:
         return {name: case["verdict"] for name, case in self.cases.items()}
+
+    @property
+    def not_passed(self) -> dict[str, str]:
+        return {name: verdict for name, verdict in self.verdicts.items() if verdict != "passed"}
 
 
 @pytest.fixture
@@ -87,9 +92,15 @@ def run(tmp_path: Path, transactional_db: None, capsys: pytest.CaptureFixture[st
         given = ",".join(f"{form}={path}" for form, path in zip(FORMS, paths, strict=True))
         with pytest.raises((SystemExit, CommandError)) as ended:
             call_command("run_suite", str(file), f"--report={given}", *args)
-        raw, junit, ctrf, html = (path.read_text() if path.exists() else "" for path in paths)
-        said = capsys.readouterr()
-        code = getattr(ended.value, "code", None) or getattr(ended.value, "returncode", 0)
-        return Outcome(code, json.loads(raw or "{}"), raw, junit, f"{said.out}{said.err}{ended.value}", ctrf, html)
+        return outcome_of(ended.value, paths, capsys)
 
     return go
+
+
+def outcome_of(ended: BaseException, paths: Iterable[Path], capsys: pytest.CaptureFixture[str]) -> Outcome:
+    """Return what the command left behind: its exit code, the reports at `paths`, what it said."""
+    found = {path.suffix: path.read_text() for path in paths if path.exists()}
+    said = capsys.readouterr()
+    code = getattr(ended, "code", None) or getattr(ended, "returncode", 0)
+    raw, junit, ctrf, html = (found.get(ending, "") for ending in (".json", ".xml", ".ctrf", ".html"))
+    return Outcome(code, json.loads(raw or "{}"), raw, junit, f"{said.out}{said.err}{ended}", ctrf, html)
