@@ -117,6 +117,13 @@ VARIABLES = (
     Variable(
         "CONTROLPLANE_KEEP_ATTEMPTS_DAYS", "keep_attempts_days", types.integer(1, 3650), "90", "Attempts' retention."
     ),
+    Variable(
+        "CONTROLPLANE_KEEP_RUNS_DAYS",
+        "keep_runs_days",
+        types.integer(1, 3650),
+        "90",
+        "Runs' retention; the last run of a suite and the last that passed stay.",
+    ),
     Variable("CONTROLPLANE_JWT_ISSUER", "jwt_issuer", str, "", "The `iss` a JWT must carry."),
     Variable("CONTROLPLANE_JWT_AUDIENCE", "jwt_audience", str, "", "The `aud` a JWT must carry."),
     Variable("CONTROLPLANE_JWT_JWKS_URL", "jwt_jwks_url", types.http_url, "", "Where the issuer's keys are."),
@@ -209,6 +216,7 @@ class Environment:
     keep_bodies_days: int
     keep_metadata_days: int
     keep_attempts_days: int
+    keep_runs_days: int
     jwt_issuer: str
     jwt_audience: str
     jwt_jwks_url: str

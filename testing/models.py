@@ -145,6 +145,7 @@ class Run(models.Model):
     rerun_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="reruns")
     numbers = models.JSONField(null=True)  # of those, the ones that are asked for by their place; null: all
     order = models.UUIDField(default=new_id, null=True)  # rows picked at random are shuffled by it
+    bodies_removed_at = models.DateTimeField(null=True)  # by retention: requests, answers and captures
     # The format its results came in, and what they are told by: the same twice is one run.
     imported_as = models.CharField(max_length=10, blank=True, default="", db_default="")
     import_digest = models.CharField(max_length=64, blank=True, default="", db_default="")
@@ -165,6 +166,7 @@ class Run(models.Model):
             models.Index(fields=["created_at"], name="run_open", condition=~Q(state="ended")),
             models.Index(fields=["slug", "-id"], name="run_by_suite"),
             models.Index(fields=["created_at"], name="run_by_age"),
+            models.Index(fields=["created_at"], name="run_with_bodies", condition=Q(bodies_removed_at__isnull=True)),
             models.Index(fields=["verdict", "-id"], name="run_not_passed", condition=NOT_PASSED),
         ]
 

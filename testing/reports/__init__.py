@@ -20,6 +20,7 @@ class Format:
     ending: str
     content_type: str
     policy: str = ""  # what a browser may do with it; without one, what it may do with any page
+    opens: bool = False  # a person reads it as it is
 
 
 # It holds what other systems said: no browser may run, load or send anything for it.
@@ -29,6 +30,6 @@ INERT = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-ac
 FORMATS = {
     "json": Format(json_report, "json", "application/json"),
     "junit": Format(junit_report, "xml", "application/xml"),
-    "html": Format(html_report, "html", "text/html; charset=utf-8", INERT),
+    "html": Format(html_report, "html", "text/html; charset=utf-8", INERT, opens=True),
     "ctrf": Format(ctrf_report, "ctrf", "application/json"),
 }

@@ -79,6 +79,7 @@ def _page(run: Found) -> dict[str, Any]:
         "shares": [
             {**part, "tone": TONES[part["name"]], "means": SAID[part["name"]][2]} for part in charts.shares(counts)
         ],
+        "is_emptied": bool(run["bodies_removed_at"]),
         "first": told[0] if told else None,
         "others": told[1:],
         "rows": rows,

@@ -43,6 +43,7 @@ def summary(run: Run) -> dict[str, Any]:
         "total": run.total,
         "rerun_of": str(run.rerun_of_id) if run.rerun_of_id else None,
         "is_part": run.is_part,
+        "bodies_removed_at": _time(run.bodies_removed_at),
         "imported_as": run.imported_as or None,
         "created_by": run.created_by,
         "created_at": _time(run.created_at),
