@@ -98,6 +98,10 @@ LAYERS = (
         "views_packs",
         "views_suites",
         "views_editor",
+        "views_history",
+        "charts",
+        "panels",
+        "templatetags",
         "views_edit",
         "views_stream",
         "tasks",
@@ -149,6 +153,7 @@ def imports_across_layers(module: Module) -> Iterator[str]:
 SQL_HOMES = {
     "messaging.store": "all statements of the app",
     "messaging.seed.make": "history for size tests, made in bulk",
+    "endpoints.transports.postgresql": "statements that suites bring, to databases that are not ours",
 }
 SQL_ALWAYS = {"RunSQL", "RawSQL"}
 SQL_CALLS = {"cursor", "execute", "executemany", "raw", "extra"}
