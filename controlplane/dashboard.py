@@ -35,6 +35,10 @@ def style(request: HttpRequest) -> str:
     return static("controlplane/pages.css")
 
 
+def suites_style(request: HttpRequest) -> str:
+    return static("controlplane/suites.css")
+
+
 def script(request: HttpRequest) -> str:
     return static("controlplane/pages.js")
 
@@ -89,6 +93,7 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
         [
             ("Suites", "science", reverse_lazy("suites:suites"), "suites", "list"),
             ("Runs", "fact_check", reverse_lazy("suites:runs"), "runs", "list"),
+            ("Suite health", "monitor_heart", reverse_lazy("suites:health"), "history", "list"),
         ],
     ),
     (

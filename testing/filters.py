@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db.models import Q
 
 from endpoints.edge.filters import Filter, boolean, choice, custom, member, moment, one_of, words
@@ -15,8 +16,10 @@ from testing.models import RunState, Verdict
 
 def by_system(slug: str) -> Q:
     """Select runs in which an alias stood for this system, through whichever interface."""
-    if not SLUG.regex.fullmatch(slug):
-        raise ValueError("must be the slug of a system.")
+    try:
+        SLUG(slug)
+    except ValidationError as exc:
+        raise ValueError("must be the slug of a system.") from exc
     return Q(systems__icontains=f': "{slug}"') | Q(systems__icontains=f': "{slug}/')
 
 

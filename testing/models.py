@@ -1,5 +1,7 @@
 """What is tested, and what came of it: suites with their versions; runs down to every attempt."""
 
+from typing import Self
+
 from django.contrib.auth.models import Group
 from django.db import models
 from django.db.models import Q
@@ -18,6 +20,10 @@ class Verdict(models.TextChoices):
     BLOCKED = "blocked"
     CANCELLED = "cancelled"
     INCONCLUSIVE = "inconclusive"
+
+
+BAD = (Verdict.FAILED, Verdict.ERRORED)
+JUDGED = (Verdict.PASSED, *BAD)  # those that say something of what is tested
 
 
 class RunState(models.TextChoices):
@@ -94,6 +100,14 @@ class SuiteVersion(models.Model):
         return f"{self.suite or 'file'} {self.number or self.digest[:8]}"
 
 
+class RunQuerySet(OwnedQuerySet):
+    """Runs, which may stand for large documents."""
+
+    def slim(self) -> Self:
+        """Read which document each ran, and none of the texts: for everything that shows many."""
+        return self.select_related("document").defer("document__text", "rows", "vars")
+
+
 class Run(models.Model):
     """One execution of a suite. It remembers the version, who started it, and what was replaced.
 
@@ -129,7 +143,7 @@ class Run(models.Model):
     lease_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
 
-    objects = OwnedQuerySet.as_manager()
+    objects = RunQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
@@ -148,6 +162,13 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"{self.slug} {self.id}"
+
+    @property
+    def took_s(self) -> float | None:
+        """How long it took, None until it has ended, and of one that never began."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
 
 
 class Underway(models.Model):
@@ -193,6 +214,17 @@ class CaseRun(models.Model):
             models.Index(fields=["run", "number"], name="caserun_telling", condition=TELLING),
             models.Index(fields=["case", "run"], name="caserun_by_case"),
         ]
+
+    def __str__(self) -> str:
+        """Return its name with what tells it from its sisters."""
+        parts = [f"{name}={value}" for name, value in self.matrix.items()]
+        parts += [f"row {self.iteration}"] if self.iteration else []
+        return f"{self.case} [{', '.join(parts)}]" if parts else self.case
+
+    @property
+    def is_bad(self) -> bool:
+        """Say whether it was judged wrong, or could not be judged."""
+        return self.verdict in BAD
 
 
 class StepRun(models.Model):

@@ -45,6 +45,11 @@ def start_text(text: str, wish: Wish, *, by: Principal) -> Run:
     return _make(text, None, wish, by)
 
 
+def check_systems(document: Document, *, by: Principal) -> None:
+    """Raise Refused for a system that the document names and the caller does not see."""
+    _systems(document, Wish(), by)
+
+
 def cancel(run: Run, *, by: Principal) -> Run:
     """Ask a run to end; its cleanups still run. Raises Forbidden, or Conflict when it has ended."""
     roles.require(by, "runs", "cancel")

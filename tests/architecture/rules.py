@@ -43,6 +43,7 @@ ROOT_MAY = {
     "panels",
     "jobs",
     "api_jobs",
+    "api_packs",
     "document",
     "runner",
     "gateway",
@@ -77,6 +78,7 @@ LAYERS = (
         "assertions",
         "steps",
         "reports",
+        "packs",
         "pulling",
     },
     {"services"},
@@ -87,12 +89,18 @@ LAYERS = (
         "views",
         "registry_views",
         "api_jobs",
+        "api_packs",
+        "serializers_packs",
         "documents_api",
         "serializers_documents",
         "views_jobs",
         "views_runs",
         "views_suites",
         "views_editor",
+        "views_history",
+        "charts",
+        "panels",
+        "templatetags",
         "views_edit",
         "views_stream",
         "tasks",
@@ -144,6 +152,7 @@ def imports_across_layers(module: Module) -> Iterator[str]:
 SQL_HOMES = {
     "messaging.store": "all statements of the app",
     "messaging.seed.make": "history for size tests, made in bulk",
+    "endpoints.transports.postgresql": "statements that suites bring, to databases that are not ours",
 }
 SQL_ALWAYS = {"RunSQL", "RawSQL"}
 SQL_CALLS = {"cursor", "execute", "executemany", "raw", "extra"}
