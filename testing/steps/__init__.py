@@ -16,6 +16,7 @@ STEPS = {
     "redis": "testing.steps.redis.RedisStep",
     "promql": "testing.steps.promql.PromqlStep",
     "grafana": "testing.steps.grafana.GrafanaStep",
+    "python": "testing.steps.python.PythonStep",
     "call": "testing.steps.call.CallStep",
     "wait": "testing.steps.wait.WaitStep",
     "group": "testing.steps.group.GroupStep",
