@@ -73,6 +73,7 @@ LAYERS = (
         "jobs",
         "document",
         "assertions",
+        "fuzzing",
         "steps",
         "reports",
         "pulling",
