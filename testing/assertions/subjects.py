@@ -46,7 +46,9 @@ def instead(seen: Observation, lacking: str) -> Missing:
     """Return the Missing that says what was lacking and what there was."""
     if seen.error_class:
         return Missing(f"{lacking}: {seen.error_class}, {seen.error}")
-    there = [name for name in ("status", "headers", "body", "rows", "messages", "events", "tls") if _has(seen, name)]
+    there = [
+        name for name in ("status", "headers", "body", "rows", "messages", "events", "close", "tls") if _has(seen, name)
+    ]
     return Missing(f"{lacking}; there is {', '.join(there) or 'nothing but latency'}")
 
 
@@ -116,22 +118,18 @@ def _body(text: str) -> Read:
         except Malformed as exc:
             cut = f"the body was cut at {len(seen.body)} bytes" if seen.truncated else f"the body is no JSON: {exc}"
             return Missing(f"{cut}; it begins {seen.body[:SHOWN]!r}")
-        try:
-            found = [match.obj for match in path.finditer(value)]
-        except (JSONPathError, RecursionError) as exc:
-            return Missing(f"the path cannot be followed: {exc}")
-        if not is_single:
-            return found
-        return found[0] if found else Missing(f"nothing there; the body is {_shown(value)}")
+        return _followed(path, value, "the body", is_single=is_single)
 
     return read
 
 
 def _below(name: str) -> Callable[[str], Read]:
-    """Return the reader of a dotted path below a list or object, such as `0.state`."""
+    """Return the reader of a path below a list or object: dotted, such as `0.state`, or a JSONPath."""
     whole = _attribute(name, name)
 
     def make(path: str) -> Read:
+        if path.startswith("$"):
+            return _within(whole, path)
         parts = path.split(".")
 
         def read(seen: Observation) -> Any:
@@ -146,6 +144,27 @@ def _below(name: str) -> Callable[[str], Read]:
         return read
 
     return make
+
+
+def _within(whole: Read, text: str) -> Read:
+    """Return the reader of a JSONPath below a subject that is a value."""
+    path, is_single = _json_path(text)
+
+    def read(seen: Observation) -> Any:
+        value = whole(seen)
+        return value if isinstance(value, Missing) else _followed(path, value, "it", is_single=is_single)
+
+    return read
+
+
+def _followed(path: Any, value: Any, words: str, *, is_single: bool) -> Any:
+    try:
+        found = [match.obj for match in path.finditer(value)]
+    except (JSONPathError, RecursionError) as exc:
+        return Missing(f"the path cannot be followed: {exc}")
+    if not is_single:
+        return found
+    return found[0] if found else Missing(f"nothing there; {words} is {_shown(value)}")
 
 
 def _step(value: Any, part: str, at: str) -> Any:
@@ -203,6 +222,7 @@ BELOW: dict[str, tuple[str, Callable[[str], Read]]] = {
     "messages": ("path", _below("messages")),
     "events": ("path", _below("events")),
     "tls": ("field", _below("tls")),
+    "close": ("field", _below("close")),
     "latency": ("phase", _phase),
     "error": ("class or code", _error),
 }

@@ -133,7 +133,7 @@ def _check_steps(steps: Node, place: str, names: Names, faults: Faults) -> None:
                 _check_steps(inner, f"{at}.group.steps", names, faults)
             elif key in STEPS or key == "assert":
                 references.check(child, f"{at}.{key}", names, faults)
-            if key in STEPS and isinstance(child.value, dict):
+            if key in STEPS:
                 _check_aliases(key, child, f"{at}.{key}", names, faults)
         if "capture" in step.value:
             names.captures |= set(step.value["capture"].value)
@@ -142,8 +142,10 @@ def _check_steps(steps: Node, place: str, names: Names, faults: Faults) -> None:
 
 
 def _check_aliases(kind: str, params: Node, place: str, names: Names, faults: Faults) -> None:
-    for name in step_class(kind).ALIASES:
-        alias = params.value.get(name)
+    found = step_class(kind)
+    given = params.value if isinstance(params.value, dict) else {getattr(found.SHAPE, "short", ""): params}
+    for name in found.ALIASES:
+        alias = given.get(name)
         if alias is None or not isinstance(alias.value, str) or "${{" in alias.value:
             continue
         if alias.value not in names.aliases:

@@ -66,6 +66,7 @@ class CaseRunner:
         else:
             result.verdict, result.reason = self._stopped_as, self._stopped
         await self._clean_up()
+        await self.tools.aclose()
         result.took_ms = (time.perf_counter() - started) * 1000
         result.captures = dict(self.values.captures)
         return result
@@ -115,6 +116,7 @@ class CaseRunner:
             if self._round > retry.max or not any(map(retry.covers, failed.reasons or {""})):
                 return
             await self._clean_up()
+            await self.tools.aclose()
             await asyncio.sleep(retry.wait_s(self._round))
             self._round += 1
             self.result.rounds = self._round

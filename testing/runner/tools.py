@@ -83,6 +83,7 @@ class CaseTools:
     ) -> None:
         self._tools, self._run_inner, self._run_called = tools, run_inner, run_called
         self.principal = tools.principal
+        self.sessions: dict[tuple[str, ...], Any] = {}
 
     def party(self, alias: str) -> Party:
         return self._tools.party(target_name(alias))
@@ -95,6 +96,11 @@ class CaseTools:
 
     async def run_steps(self, steps: Sequence[Any], *, at_once: bool) -> None:
         await self._run_inner(steps, at_once=at_once)
+
+    async def aclose(self) -> None:
+        """Close what the case kept open."""
+        kept, self.sessions = list(self.sessions.values()), {}
+        await asyncio.gather(*(session.aclose() for session in kept))
 
     async def run_called(
         self, suite: str, case: str, given: Mapping[str, Any], systems: Mapping[str, str]

@@ -39,6 +39,8 @@ class Tools(Protocol):
     """What the runner lends to a step."""
 
     principal: Principal
+    # What a step keeps open for later ones, by kind, alias and name; closed when the case ends, or runs again.
+    sessions: dict[tuple[str, ...], Any]
 
     def party(self, alias: str) -> Party:
         """Return the system behind an alias; raises CannotRun."""
