@@ -77,6 +77,7 @@ LAYERS = (
         "document",
         "drafting",
         "assertions",
+        "fuzzing",
         "steps",
         "reports",
         "outside",
@@ -246,6 +247,7 @@ BROAD = {
     "messaging.gateway.delivering": "the loop that keeps a worker while clients are connected",
     "messaging.consumers": "the loop that feeds the live pages",
     "testing.runner.execute": "a bug of ours costs one run, not the worker",
+    "testing.steps.python_child": "whatever the hooks of others raise",
     "messaging.gateway.streams": "what breaks one stream leaves its connection and the others be",
 }
 
