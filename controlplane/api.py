@@ -12,6 +12,7 @@ from messaging import api_jobs, dead_letters, pull_api, registry_api
 from messaging.incident_api import IncidentViewSet
 from messaging.listener_api import ListenerViewSet
 from testing import api as testing
+from testing import history_api
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -33,6 +34,8 @@ router.register("find", messaging.FindView, basename="find")
 router.register("jobs", api_jobs.JobViewSet)
 router.register("suites", testing.SuiteViewSet)
 router.register("runs", testing.RunViewSet)
+router.register("runs/<uuid:run>/cases", history_api.RunCaseViewSet, basename="run-case")
+router.register("history", history_api.HistoryViewSet, basename="history")
 router.register("ledger", messaging.LedgerView, basename="ledger")
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -45,6 +48,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         path(f"runs/<uuid:pk>/report.{ending}", testing.RunViewSet.as_view({"get": "report"}), {"form": form})
         for form, ending in (("json", "json"), ("junit", "xml"))
     ),
+    path("runs/<uuid:pk>/failure/", history_api.RunFailureView.as_view({"get": "failure"})),
     path("systems/<slug:slug>/inbox/", pull_api.InboxViewSet.as_view({"get": "inbox"})),
     *(path(f"deliveries/<uuid:pk>/{word}/", pull_api.InboxViewSet.as_view({"post": word})) for word in ("ack", "nack")),
     path("schema/", SpectacularJSONAPIView.as_view(permission_classes=[]), name="schema"),

@@ -10,7 +10,7 @@ from django.db.models import Q
 from endpoints.edge.filters import Filter, boolean, choice, custom, moment, one_of
 from endpoints.ids import first_id_at
 from endpoints.models import SLUG
-from testing.models import RunState, Verdict
+from testing.models import Part, RunState, Verdict
 
 
 def by_system(slug: str) -> Q:
@@ -38,4 +38,12 @@ RUNS: dict[str, Filter] = {
     "system": custom(by_system, "Runs that used this system."),
     "created_after": _along_ids("pk__gte", "Made at or after this time."),
     "created_before": _along_ids("pk__lt", "Made before this time."),
+}
+
+CASES: dict[str, Filter] = {
+    "verdict": choice("verdict", Verdict.values, "How it ended."),
+    "case": one_of("case", "The case's name."),
+    "part": choice("part", Part.values, "Cases, or the setup or teardown around them."),
+    "flaky": boolean("flaky", "Those that a retry rescued, or the others."),
+    "dirty": boolean("dirty", "Those whose cleanup failed, or the others."),
 }

@@ -40,7 +40,7 @@ MAY: dict[str, dict[str, str]] = {
         "check": "viewer",
         "run": "operator",
     },
-    "runs": {**_READ, "cases": "viewer", "failure": "viewer", **dict.fromkeys(("cancel", "report"), "operator")},
+    "runs": {**_READ, "failure": "viewer", **dict.fromkeys(("cancel", "report"), "operator")},
     "history": dict.fromkeys(("list", "trend", "compare", "flaky", "slowest", "uncovered"), "viewer"),
     "attempts": {**_READ, "curl": "operator", "read_payload": "operator"},
     "gateway": {"connect": "viewer", "receive": "operator"},
