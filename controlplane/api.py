@@ -14,6 +14,7 @@ from messaging.listener_api import ListenerViewSet
 from testing import api as testing
 from testing.api_packs import PackViewSet
 from testing.documents_api import SuiteVersionViewSet
+from testing.reports import FORMATS
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -46,8 +47,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
         for action in ("retire", "unretire")
     ),
     *(
-        path(f"runs/<uuid:pk>/report.{ending}", testing.RunViewSet.as_view({"get": "report"}), {"form": form})
-        for form, ending in (("json", "json"), ("junit", "xml"))
+        path(f"runs/<uuid:pk>/report.{found.ending}", testing.RunViewSet.as_view({"get": "report"}), {"form": form})
+        for form, found in FORMATS.items()
     ),
     path("systems/<slug:slug>/inbox/", pull_api.InboxViewSet.as_view({"get": "inbox"})),
     *(path(f"deliveries/<uuid:pk>/{word}/", pull_api.InboxViewSet.as_view({"post": word})) for word in ("ack", "nack")),
