@@ -58,6 +58,7 @@ class CaseRunner:
             await self._until_done(self._work)
         else:
             result.verdict, result.reason = self._stopped_as, self._stopped
+        result.judged_at = time.perf_counter()
         await self._clean_up()
         result.took_ms = (time.perf_counter() - started) * 1000
         result.captures = dict(self.values.captures)

@@ -5,8 +5,9 @@ timeouts are the runner's. What goes wrong at the other side is an Observation w
 `error_class`; what we could not even begin raises CannotRun.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -33,6 +34,7 @@ class Party:
     slug: str
     target: str
     is_production: bool
+    allows_load: bool = True
 
 
 class Tools(Protocol):
@@ -77,3 +79,15 @@ class StepAction(ABC):
     @abstractmethod
     async def run(self, params: Any, tools: Tools) -> Observation:
         """Do it once, and return what was seen; raises CannotRun."""
+
+    async def repeated(self, params: Any, tools: Tools, timeout_s: float) -> Callable[[], Awaitable[Observation]]:
+        """Return what does the same as `run` again and again, for a load; raises CannotRun.
+
+        A kind that can work something out beforehand, or hold its own deadline, has one of its own.
+        """
+
+        async def again() -> Observation:
+            async with asyncio.timeout(timeout_s):
+                return await self.run(params, tools)
+
+        return again

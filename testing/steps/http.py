@@ -1,7 +1,7 @@
 """`http:` one request over the transport that deliveries use, with the endpoint's address and credential."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
 import orjson
@@ -19,6 +19,7 @@ ANY_NAME = re.compile(r"[^\x00-\x1f]{1,200}")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 MAX_REPLY_BYTES = 1024 * 1024
+LONGEST_S = 7 * 86400.0  # the endpoint's own timeout comes first, and the step's
 # Of these we are the cause: nothing was asked, so nothing is said of the other side.
 OURS = frozenset({ErrorClass.BLOCKED_ADDRESS, ErrorClass.TRANSFORM, ErrorClass.INTERNAL})
 
@@ -47,20 +48,40 @@ class HttpStep(StepAction):
         return _method(params) not in SAFE
 
     async def run(self, params: Any, tools: Tools) -> Observation:
+        return await (await self.repeated(params, tools, LONGEST_S))()
+
+    async def repeated(self, params: Any, tools: Tools, timeout_s: float) -> Callable[[], Awaitable[Observation]]:
+        """Return what makes the same request again; the connection holds the deadline, which costs nothing."""
         transport = await tools.transport(params["system"], with_credential=params["auth"] != "none")
         if not isinstance(transport, HttpTransport):
             raise CannotRun(f"'{params['system']}' does not speak http")
         headers, body = _content(params)
         query = {name: as_text(value) for name, value in params["query"].items()}
         try:
-            reply = await transport.ask(
-                _method(params), params["path"] or "", query, headers, body, max_bytes=MAX_REPLY_BYTES
-            )
+            request = transport.plan(_method(params), params["path"] or "", query, headers, body)
         except TransportError as exc:
-            if exc.error_class in OURS:
-                raise CannotRun(exc.detail, exc.error_class.value) from exc
-            return _failed(exc)
-        return _seen(reply)
+            return _never(exc)
+
+        async def again() -> Observation:
+            try:
+                return _seen(await transport.ask_planned(request, max_bytes=MAX_REPLY_BYTES, timeout_s=timeout_s))
+            except TransportError as exc:
+                if exc.error_class in OURS:
+                    raise CannotRun(exc.detail, exc.error_class.value) from exc
+                return _failed(exc)
+
+        return again
+
+
+def _never(exc: TransportError) -> Callable[[], Awaitable[Observation]]:
+    """Return what says of a request that could not even be planned why."""
+
+    async def again() -> Observation:
+        if exc.error_class in OURS:
+            raise CannotRun(exc.detail, exc.error_class.value) from exc
+        return _failed(exc)
+
+    return again
 
 
 def _method(params: Mapping[str, Any]) -> str:

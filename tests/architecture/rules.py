@@ -74,6 +74,7 @@ LAYERS = (
         "document",
         "assertions",
         "steps",
+        "load",
         "reports",
         "pulling",
     },
