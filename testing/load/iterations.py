@@ -127,8 +127,8 @@ class StepIteration:
         checks = [(assertion.read, assertion.operators) for assertion in self._step.assertions]
         self._checks = checks if all(operators is not None for _, operators in checks) else None
         self._reads = self._late is not None or self._params is not None or self._checks is None
-        self._asks_error = any(root_of(assertion.subject) == "error" for assertion in self._step.assertions)
-        self._tools = CaseTools(tools, _no_inner)
+        self._roots = {root_of(assertion.subject) for assertion in self._step.assertions}
+        self._tools = CaseTools(tools, _no_inner, _no_inner)
         self._again: Again | None = None
         self.samples, self.is_dirty = Samples(), False
         self.steps: dict[str, Latencies] = {}
@@ -138,7 +138,7 @@ class StepIteration:
         """Say whether a case can be run so."""
         step = case.steps[0]
         is_plain = not (step.poll or step.captures or step.cleanup)
-        return len(case.steps) == 1 and is_plain and bool(action_of(step.kind).SUBJECTS)
+        return len(case.steps) == 1 and is_plain and action_of(step.kind).REPEATS
 
     async def run(self, number: int) -> tuple[str, float]:
         known = self._set(number) if self._reads else None
@@ -155,7 +155,7 @@ class StepIteration:
         if known is not None:
             self._values.iteration, self._values.data, self._values.vars = known
         try:
-            is_good = (not seen.no_answer or self._asks_error) and self._holds(seen)
+            is_good = (not seen.no_answer or not self._roots.isdisjoint(seen.speaks)) and self._holds(seen)
             return ("" if is_good else self._failed(seen)), ended
         except (Unresolved, ValueError) as exc:  # an operand
             return self._cannot(exc), ended
@@ -215,8 +215,8 @@ class StepIteration:
         return self.samples.failed(attempt.verdict, f"{result.name}: {attempt.reason}", [result], result)
 
 
-async def _no_inner(steps: Any, *, at_once: bool) -> None:
-    raise CannotRun("a step within a step is not run here")
+async def _no_inner(*_: Any, **__: Any) -> Any:
+    raise CannotRun("a step that repeats runs no other")
 
 
 def systems_of(steps: tuple[Step, ...]) -> set[str]:

@@ -3,7 +3,6 @@
 import asyncio
 import resource
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,25 +22,18 @@ from testing.runner.tools import RunTools
 from testing.steps.base import CannotRun
 
 SPARE_FILES = 256  # what a process has open besides the connections of a load
-Tell = Callable[[str], None]
 
 
 class LoadRunner:
     """Runs one instance with load; `stop` ends it, and what was measured until then is kept."""
 
     def __init__(
-        self,
-        run: Run,
-        instance: Instance,
-        values: Values,
-        late_vars: dict[str, Any],
-        tools: RunTools,
-        tell: Tell = lambda _: None,
+        self, run: Run, instance: Instance, values: Values, late_vars: dict[str, Any], tools: RunTools
     ) -> None:
         assert instance.case.load is not None
         self._run, self._values, self._late_vars, self._tools = run, values, late_vars, tools
         self._load: Load = instance.case.load
-        self._tell = tell
+        self.how_far = ""
         self.instance, self.result = instance, CaseResult(instance)
         self._meter = Meter(self._load)
         self._generator: Generator | None = None
@@ -110,7 +102,7 @@ class LoadRunner:
         if samples.cannot and samples.cannot >= _ended(meter):
             self._cannot = samples.why
             self.stop(samples.why, Verdict.ERRORED)
-        self._tell(self._progress())
+        self.how_far = self._progress()
 
     def _progress(self) -> str:
         meter, series = self._meter, self._meter.series

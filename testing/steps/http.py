@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 import orjson
 
-from endpoints.transports.base import ErrorClass, Reply, TransportError
-from endpoints.transports.http import HttpTransport
 from testing.assertions.observation import Observation
 from testing.document.kinds import ANYTHING, VALUE, Field, Kind, MapOf, Shape, choice, text
 from testing.document.references import as_text
+from testing.steps.asking import Question, ask, planned
 from testing.steps.base import CannotRun, StepAction, Tools
 
 NOT_GIVEN = object()
@@ -18,10 +17,6 @@ HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
 ANY_NAME = re.compile(r"[^\x00-\x1f]{1,200}")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-MAX_REPLY_BYTES = 1024 * 1024
-LONGEST_S = 7 * 86400.0  # the endpoint's own timeout comes first, and the step's
-# Of these we are the cause: nothing was asked, so nothing is said of the other side.
-OURS = frozenset({ErrorClass.BLOCKED_ADDRESS, ErrorClass.TRANSFORM, ErrorClass.INTERNAL})
 
 
 class HttpStep(StepAction):
@@ -43,45 +38,25 @@ class HttpStep(StepAction):
     )
     SUBJECTS: ClassVar[tuple[str, ...]] = ("status", "headers", "body", "text", "bytes", "size", "latency", "error")
     ALIASES: ClassVar[tuple[str, ...]] = ("system",)
+    REPEATS: ClassVar[bool] = True
 
     def writes(self, params: Any) -> bool:
         return _method(params) not in SAFE
 
     async def run(self, params: Any, tools: Tools) -> Observation:
-        return await (await self.repeated(params, tools, LONGEST_S))()
+        with_credential = params["auth"] != "none"
+        return await ask(tools, params["system"], _question(params), with_credential=with_credential)
 
     async def repeated(self, params: Any, tools: Tools, timeout_s: float) -> Callable[[], Awaitable[Observation]]:
         """Return what makes the same request again; the connection holds the deadline, which costs nothing."""
-        transport = await tools.transport(params["system"], with_credential=params["auth"] != "none")
-        if not isinstance(transport, HttpTransport):
-            raise CannotRun(f"'{params['system']}' does not speak http")
-        headers, body = _content(params)
-        query = {name: as_text(value) for name, value in params["query"].items()}
-        try:
-            request = transport.plan(_method(params), params["path"] or "", query, headers, body)
-        except TransportError as exc:
-            return _never(exc)
-
-        async def again() -> Observation:
-            try:
-                return _seen(await transport.ask_planned(request, max_bytes=MAX_REPLY_BYTES, timeout_s=timeout_s))
-            except TransportError as exc:
-                if exc.error_class in OURS:
-                    raise CannotRun(exc.detail, exc.error_class.value) from exc
-                return _failed(exc)
-
-        return again
+        with_credential = params["auth"] != "none"
+        return await planned(tools, params["system"], _question(params), timeout_s, with_credential=with_credential)
 
 
-def _never(exc: TransportError) -> Callable[[], Awaitable[Observation]]:
-    """Return what says of a request that could not even be planned why."""
-
-    async def again() -> Observation:
-        if exc.error_class in OURS:
-            raise CannotRun(exc.detail, exc.error_class.value) from exc
-        return _failed(exc)
-
-    return again
+def _question(params: Mapping[str, Any]) -> Question:
+    headers, body = _content(params)
+    query = {name: as_text(value) for name, value in params["query"].items()}
+    return Question(_method(params), params["path"] or "", query, headers, body)
 
 
 def _method(params: Mapping[str, Any]) -> str:
@@ -99,26 +74,3 @@ def _content(params: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
     if params["body"] is not NOT_GIVEN:
         return {"content-type": "text/plain; charset=utf-8", **headers}, str(params["body"]).encode()
     return headers, b""
-
-
-def _seen(reply: Reply) -> Observation:
-    return Observation(
-        latency_ms=reply.took_ms,
-        status=reply.status_code,
-        headers=reply.headers,
-        body=reply.body,
-        truncated=reply.truncated,
-        phases_ms=reply.phases_ms,
-        request=reply.request,
-    )
-
-
-def _failed(exc: TransportError) -> Observation:
-    return Observation(
-        latency_ms=sum(exc.phases_ms.values()),
-        phases_ms=exc.phases_ms,
-        error_class=exc.error_class.value,
-        error=exc.detail,
-        request=exc.request,
-        no_answer=True,
-    )
