@@ -11,9 +11,10 @@ from testing.document.load import Load
 from testing.load.baseline import before, compare
 from testing.load.figures import figures_of
 from testing.load.generator import MODELS, Generator
-from testing.load.iterations import CaseIteration, StepIteration, systems_of
+from testing.load.iterations import CaseIteration, systems_of
 from testing.load.judging import Facts, in_unit, judge_load, judge_threshold
 from testing.load.meter import Meter
+from testing.load.plain import PlainIteration
 from testing.models import Run, Verdict
 from testing.runner.plan import Instance
 from testing.runner.results import CaseResult
@@ -68,7 +69,7 @@ class LoadRunner:
     async def _measure(self, tools: RunTools) -> None:
         instance, result = self.instance, self.result
         allow_files(self._load.most_at_once + SPARE_FILES)
-        kind = StepIteration if StepIteration.fits(instance.case) else CaseIteration
+        kind = PlainIteration if PlainIteration.fits(instance.case) else CaseIteration
         iteration = kind(instance, replace(self._values), self._late_vars, tools)
         model = MODELS[self._load.model]
         self._generator = model(self._load, instance.case.timeout_s, iteration, self._meter)
@@ -90,7 +91,7 @@ class LoadRunner:
             result.error_class = meter.whole.errors.most_common(1)[0][0]
         result.load = figures_of(self._load, meter, facts, judgement, iteration.steps)
 
-    def _look(self, iteration: StepIteration | CaseIteration) -> None:
+    def _look(self, iteration: PlainIteration | CaseIteration) -> None:
         """Say how far it is, and end it when there is no use in going on."""
         meter = self._meter
         for rule in self._load.abort_if:
