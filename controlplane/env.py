@@ -99,6 +99,7 @@ VARIABLES = (
         "Comma list of `CIDR[:port]` that deliveries may reach although they are not public. "
         "Development default: loopback and private networks.",
     ),
+    Variable("CONTROLPLANE_PYTHON_MODULES", "python_modules", types.words, "", "Modules whose hooks suites may run."),
     Variable(
         "CONTROLPLANE_LEASE_S",
         "lease_s",
@@ -108,14 +109,17 @@ VARIABLES = (
     ),
     Variable("CONTROLPLANE_KEEP_BODIES_DAYS", "keep_bodies_days", types.integer(1, 3650), "30", "Payloads' retention."),
     Variable(
-        "CONTROLPLANE_KEEP_METADATA_DAYS",
-        "keep_metadata_days",
-        types.integer(1, 3650),
-        "90",
-        "Messages' and deliveries' retention.",
+        "CONTROLPLANE_KEEP_METADATA_DAYS", "keep_metadata_days", types.integer(1, 3650), "90", "Messages' retention."
     ),
     Variable(
         "CONTROLPLANE_KEEP_ATTEMPTS_DAYS", "keep_attempts_days", types.integer(1, 3650), "90", "Attempts' retention."
+    ),
+    Variable(
+        "CONTROLPLANE_KEEP_RUNS_DAYS",
+        "keep_runs_days",
+        types.integer(1, 3650),
+        "90",
+        "Runs' retention; the last run of a suite and the last that passed stay.",
     ),
     Variable("CONTROLPLANE_JWT_ISSUER", "jwt_issuer", str, "", "The `iss` a JWT must carry."),
     Variable("CONTROLPLANE_JWT_AUDIENCE", "jwt_audience", str, "", "The `aud` a JWT must carry."),
@@ -205,10 +209,12 @@ class Environment:
     broker_url: str = field(repr=False)
     redis_url: str = field(repr=False)
     egress_zones: list[str]
+    python_modules: list[str]
     lease_s: float
     keep_bodies_days: int
     keep_metadata_days: int
     keep_attempts_days: int
+    keep_runs_days: int
     jwt_issuer: str
     jwt_audience: str
     jwt_jwks_url: str

@@ -64,7 +64,7 @@ def health_page(request: HttpRequest) -> HttpResponse:
         rules=flaky.RULES,
         flaky_runs=flaky.RUNS,
         slowest=figures.slowest(principal),
-        slowest_look=figures.LOOK,
+        slowest_runs=figures.LATEST_RUNS,
         uncovered=found[: figures.MOST_ENDPOINTS],
         has_more_uncovered=len(found) > figures.MOST_ENDPOINTS,
         opts=None,

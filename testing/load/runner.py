@@ -17,7 +17,7 @@ from testing.load.meter import Meter
 from testing.load.plain import PlainIteration
 from testing.models import Run, Verdict
 from testing.runner.plan import Instance
-from testing.runner.results import CaseResult
+from testing.runner.results import CaseResult, InHand
 from testing.runner.scope import Values
 from testing.runner.tools import RunTools
 from testing.steps.base import CannotRun
@@ -46,6 +46,10 @@ class LoadRunner:
             self._stopped, self._stopped_as = reason, verdict
             if self._generator is not None:
                 self._generator.stop(reason)
+
+    def in_hand(self) -> InHand:
+        """Return how far it is."""
+        return InHand(self.instance.label, self.how_far, self._meter.started or time.perf_counter())
 
     async def run(self) -> CaseResult:
         """Run the load to its end and judge it; everything that goes wrong is in the result."""

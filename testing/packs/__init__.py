@@ -39,6 +39,9 @@ PACKS: dict[str, Pack] = {
             "http": PackTarget(
                 ("http", "https"), "GET /health answers 200 with JSON; POST /echo answers what was sent; others 404"
             ),
+            "ws": PackTarget(("ws", "wss"), "echoes; answers {type: health}; sends {type: broadcast} to all connected"),
+            "tcp": PackTarget(("tcp", "tls"), "the same, a message a line"),
+            "udp": PackTarget(("udp",), "echoes each datagram; answers {type: health}"),
         },
         example="python -m examples.communication",
     ),

@@ -44,7 +44,9 @@ ROOT_MAY = {
     "jobs",
     "api_jobs",
     "api_packs",
+    "history_api",
     "document",
+    "reports",
     "runner",
     "gateway",
     "pulling",
@@ -76,9 +78,11 @@ LAYERS = (
         "document",
         "drafting",
         "assertions",
+        "fuzzing",
         "steps",
         "load",
         "reports",
+        "outside",
         "packs",
         "pulling",
     },
@@ -96,9 +100,12 @@ LAYERS = (
         "serializers_documents",
         "views_jobs",
         "views_runs",
+        "views_packs",
         "views_suites",
         "views_editor",
         "views_history",
+        "history_api",
+        "serializers_history",
         "charts",
         "panels",
         "templatetags",
@@ -108,6 +115,7 @@ LAYERS = (
         "management",
         "consumers",
         "serializers",
+        "parsers",
         "forms",
         "serializers_jobs",
         "forms_edit",
@@ -243,6 +251,7 @@ BROAD = {
     "messaging.gateway.delivering": "the loop that keeps a worker while clients are connected",
     "messaging.consumers": "the loop that feeds the live pages",
     "testing.runner.execute": "a bug of ours costs one run, not the worker",
+    "testing.steps.python_child": "whatever the hooks of others raise",
     "messaging.gateway.streams": "what breaks one stream leaves its connection and the others be",
 }
 
@@ -267,6 +276,7 @@ LONG_MODULES = {
     "messaging.store": "one function is one statement; they are read side by side",
     "messaging.models": "the tables of one app, read side by side",
     "endpoints.models": "the tables of one app, read side by side",
+    "testing.models": "the tables of one app, read side by side",
 }
 
 
