@@ -80,6 +80,7 @@ LAYERS = (
         "assertions",
         "fuzzing",
         "steps",
+        "load",
         "reports",
         "outside",
         "packs",
@@ -276,6 +277,7 @@ LONG_MODULES = {
     "messaging.store": "one function is one statement; they are read side by side",
     "messaging.models": "the tables of one app, read side by side",
     "endpoints.models": "the tables of one app, read side by side",
+    "testing.models": "the tables of one app, read side by side",
 }
 
 
