@@ -13,6 +13,7 @@ from messaging.incident_api import IncidentViewSet
 from messaging.listener_api import ListenerViewSet
 from testing import api as testing
 from testing.api_packs import PackViewSet
+from testing.documents_api import SuiteVersionViewSet
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -33,6 +34,7 @@ router.register("listeners", ListenerViewSet)
 router.register("find", messaging.FindView, basename="find")
 router.register("jobs", api_jobs.JobViewSet)
 router.register("suites", testing.SuiteViewSet)
+router.register("suites/<slug:slug>/versions", SuiteVersionViewSet)
 router.register("runs", testing.RunViewSet)
 router.register("packs", PackViewSet, basename="pack")
 router.register("ledger", messaging.LedgerView, basename="ledger")

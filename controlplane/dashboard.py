@@ -35,6 +35,10 @@ def style(request: HttpRequest) -> str:
     return static("controlplane/pages.css")
 
 
+def suites_style(request: HttpRequest) -> str:
+    return static("controlplane/suites.css")
+
+
 def script(request: HttpRequest) -> str:
     return static("controlplane/pages.js")
 
@@ -82,6 +86,14 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
             ("Live stream", "stream", reverse_lazy("pages:stream"), "messages", "list"),
             ("Jobs", "playlist_play", reverse_lazy("pages:jobs"), "jobs", "list"),
             ("Send a message", "send", reverse_lazy("pages:send"), "messages", "create"),
+        ],
+    ),
+    (
+        "Suites",
+        [
+            ("Suites", "science", reverse_lazy("suites:suites"), "suites", "list"),
+            ("Runs", "fact_check", reverse_lazy("suites:runs"), "runs", "list"),
+            ("Suite health", "monitor_heart", reverse_lazy("suites:health"), "history", "list"),
         ],
     ),
     (

@@ -161,6 +161,9 @@ SPECTACULAR_SETTINGS = {
     ],
 }
 
+# What the apps above messaging add to the live dashboard.
+DASHBOARD_PANELS = ["testing.panels.dashboard"]
+
 UNFOLD = {
     "SITE_TITLE": "Control plane",
     "SITE_HEADER": "Control plane",
@@ -173,7 +176,7 @@ UNFOLD = {
     "SHOW_BACK_BUTTON": True,
     "ENVIRONMENT": "controlplane.dashboard.environment",
     "DASHBOARD_CALLBACK": "controlplane.dashboard.dashboard",
-    "STYLES": ["controlplane.dashboard.style"],
+    "STYLES": ["controlplane.dashboard.style", "controlplane.dashboard.suites_style"],
     "SCRIPTS": ["controlplane.dashboard.script"],
     "BORDER_RADIUS": "8px",
     "COLORS": {

@@ -11,6 +11,7 @@ admin.autodiscover()
 urlpatterns = [
     path("admin/login/link/<str:uid>/<str:token>/", login_link, name="login-link"),
     path("admin/", include("messaging.views")),
+    path("admin/", include("testing.views")),
     path("admin/", admin.site.urls),
     path("api/v1/", include("controlplane.api")),
     path("favicon.ico", RedirectView.as_view(url="/static/controlplane/mark.svg")),

@@ -3,7 +3,9 @@
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.template.loader import render_to_string
+from django.utils.module_loading import import_string
 
 from endpoints.access.principal import Principal
 from messaging.liveness import is_alive
@@ -21,7 +23,10 @@ def dashboard(principal: Principal, now: datetime) -> dict[str, str]:
     context = dashboard_context(overview(principal, now))
     context["incidents"] = incidents.open_incidents(principal)[: MOST_ROWS + 1]
     context["most"] = MOST_ROWS
-    return {name: render_to_string(f"controlplane/panels/{name}.html", context) for name in PANELS}
+    panels: dict[str, str] = {name: render_to_string(f"controlplane/panels/{name}.html", context) for name in PANELS}
+    for path in settings.DASHBOARD_PANELS:  # of the apps above this one
+        panels |= import_string(path)(principal, now)
+    return panels
 
 
 def dashboard_context(seen: Overview) -> dict[str, Any]:

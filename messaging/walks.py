@@ -10,13 +10,12 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from django.db import connection
 from django.db.models import Q
 from rest_framework.request import Request
 
 from endpoints.access.principal import Principal
 from endpoints.edge.filters import Filter, parsed, read
-from endpoints.edge.walks import MOST_WAYS, Order, Walk, Way
+from endpoints.edge.walks import MOST_WAYS, Order, Walk, Way, said
 from endpoints.models import Endpoint, System
 from messaging.models import FAILED_ANSWER, RARE, TELLING_REASON, UNSETTLED, Delivery, Message, SearchKey, State
 from messaging.spans import EVERYTHING, Given, Span, ended_in, ids_in, positions_in
@@ -26,14 +25,6 @@ Ways = Callable[..., list[Way] | None]
 RARE_STATES = {State.DEAD, State.EXPIRED, State.CANCELLED, State.SKIPPED}
 MOST_SENDING = 1_000
 HAS_ENDED = Q(finished_at__isnull=False)
-
-
-def said(condition: Q) -> Q:
-    """Return what a query must repeat of a partial index's condition: SQLite wants the words, PostgreSQL infers it.
-
-    Told anyway, PostgreSQL would take it for chosen rows and expect too few.
-    """
-    return condition if connection.vendor == "sqlite" else Q()
 
 
 def _messages_with(field: str) -> Ways:

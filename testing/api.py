@@ -13,25 +13,24 @@ from rest_framework.serializers import Serializer
 
 from endpoints.access.rest import principal_of
 from endpoints.edge import filters as by
+from endpoints.edge.walks import Order, Walk
 from testing import serializers as shapes
-from testing.document.shapes import TYPES
-from testing.models import Run, RunState, Suite, Verdict
+from testing import walks
+from testing.documents_api import DocumentActions
+from testing.filters import RUNS, SUITES
+from testing.models import Run, Suite
 from testing.reports import FORMATS
 from testing.services import results, runs, suites
 
 
-class SuiteViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]):
+class SuiteViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, DocumentActions):
     """Suites: documents that say how systems must behave together."""
 
     resource = "suites"
     queryset = Suite.objects.all()
     lookup_field = "slug"
     lookup_value_converter = "slug"
-    filters = {
-        "type": by.choice("type", list(TYPES), "What kind of test it is."),
-        "label": by.member("labels", "One of its labels."),
-        "q": by.words("slug", "title"),
-    }
+    filters = SUITES
     orderings = {"slug": "slug", "created_at": "created_at", "updated_at": "updated_at"}
     default_ordering = "slug"
 
@@ -91,13 +90,12 @@ class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     resource = "runs"
     queryset = Run.objects.all()
     lookup_value_converter = "uuid"
-    filters = {
-        "suite": by.one_of("slug", "The suite's slug."),
-        "state": by.choice("state", RunState.values),
-        "verdict": by.choice("verdict", Verdict.values, "How it ended."),
-    }
+    filters = RUNS
     orderings = {"created_at": "id"}  # ids grow as the clock does
     default_ordering = "-created_at"
+
+    def walk(self, request: Request, order: Order) -> Walk:
+        return walks.runs(by.parsed(RUNS, request, by.read), principal_of(request), order)
 
     def get_queryset(self) -> QuerySet[Run]:
         return Run.objects.visible_to(principal_of(self.request)).select_related("document")

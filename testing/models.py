@@ -1,5 +1,7 @@
 """What is tested, and what came of it: suites with their versions; runs down to every attempt."""
 
+from typing import Self
+
 from django.contrib.auth.models import Group
 from django.db import models
 from django.db.models import Q
@@ -18,6 +20,10 @@ class Verdict(models.TextChoices):
     BLOCKED = "blocked"
     CANCELLED = "cancelled"
     INCONCLUSIVE = "inconclusive"
+
+
+BAD = (Verdict.FAILED, Verdict.ERRORED)
+JUDGED = (Verdict.PASSED, *BAD)  # those that say something of what is tested
 
 
 class RunState(models.TextChoices):
@@ -41,6 +47,11 @@ class Phase(models.TextChoices):
     CLEANUP = "cleanup"
 
 
+# What a person looks for, in the words of the indexes that lead to it.
+NOT_PASSED = ~Q(verdict="") & ~Q(verdict="passed")
+TELLING = ~Q(verdict="passed") | Q(flaky=True)
+
+
 class Suite(models.Model):
     """A suite by its slug; `text` is the document as it was given, byte for byte."""
 
@@ -48,6 +59,8 @@ class Suite(models.Model):
     title = models.CharField(max_length=200)
     type = models.CharField(max_length=20)
     labels = models.JSONField(default=list, blank=True)
+    # alias: system or system/interface, as the document says
+    systems = models.JSONField(default=dict, db_default={}, blank=True)
     text = models.TextField()
     version = models.PositiveIntegerField(default=1)
     owner = models.ForeignKey(Group, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
@@ -87,6 +100,14 @@ class SuiteVersion(models.Model):
         return f"{self.suite or 'file'} {self.number or self.digest[:8]}"
 
 
+class RunQuerySet(OwnedQuerySet):
+    """Runs, which may stand for large documents."""
+
+    def slim(self) -> Self:
+        """Read which document each ran, and none of the texts: for everything that shows many."""
+        return self.select_related("document").defer("document__text", "rows", "vars")
+
+
 class Run(models.Model):
     """One execution of a suite. It remembers the version, who started it, and what was replaced.
 
@@ -106,6 +127,7 @@ class Run(models.Model):
     systems = models.JSONField(default=dict)  # alias: what it stood for in this run
     vars = models.JSONField(default=dict)  # those that were replaced
     rows = models.JSONField(default=list)  # of a file beside the suite's
+    only = models.JSONField(default=list, db_default=[])  # cases that were asked for, with what they need; [] for all
     parallel = models.PositiveSmallIntegerField(null=True)
     allow_production = models.BooleanField(default=False)
     counts = models.JSONField(default=dict)  # verdict: how many cases so far
@@ -121,7 +143,7 @@ class Run(models.Model):
     lease_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
 
-    objects = OwnedQuerySet.as_manager()
+    objects = RunQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
@@ -135,10 +157,30 @@ class Run(models.Model):
         indexes = [
             models.Index(fields=["created_at"], name="run_open", condition=~Q(state="ended")),
             models.Index(fields=["slug", "-id"], name="run_by_suite"),
+            models.Index(fields=["verdict", "-id"], name="run_not_passed", condition=NOT_PASSED),
         ]
 
     def __str__(self) -> str:
         return f"{self.slug} {self.id}"
+
+    @property
+    def took_s(self) -> float | None:
+        """How long it took, None until it has ended, and of one that never began."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
+
+class Underway(models.Model):
+    """What one worker has in hand of a run, told while it works: for who watches, and to say what it was lost in."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="underway")
+    holder = models.UUIDField()  # its lease token
+    steps = models.JSONField(default=list)  # [{"case", "step", "kind", "line", "attempt", "since"}]
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "holder"], name="underway_holder")]
 
 
 class CaseRun(models.Model):
@@ -168,6 +210,21 @@ class CaseRun(models.Model):
             one_of("part", Part, "caserun_part"),
             models.UniqueConstraint(fields=["run", "number"], name="caserun_number"),
         ]
+        indexes = [
+            models.Index(fields=["run", "number"], name="caserun_telling", condition=TELLING),
+            models.Index(fields=["case", "run"], name="caserun_by_case"),
+        ]
+
+    def __str__(self) -> str:
+        """Return its name with what tells it from its sisters."""
+        parts = [f"{name}={value}" for name, value in self.matrix.items()]
+        parts += [f"row {self.iteration}"] if self.iteration else []
+        return f"{self.case} [{', '.join(parts)}]" if parts else self.case
+
+    @property
+    def is_bad(self) -> bool:
+        """Say whether it was judged wrong, or could not be judged."""
+        return self.verdict in BAD
 
 
 class StepRun(models.Model):

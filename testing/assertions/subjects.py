@@ -79,6 +79,10 @@ def _error_class(seen: Observation) -> Any:
     return seen.error_class or Missing(f"no error{f'; status {seen.status}' if seen.status is not None else ''}")
 
 
+def _error_code(seen: Observation) -> Any:
+    return seen.error_code or Missing(f"no code of an error{f'; {seen.error}' if seen.error else ''}")
+
+
 def _header(name: str) -> Read:
     wanted = name.lower()
 
@@ -186,7 +190,7 @@ def _phase(name: str) -> Read:
 
 
 def _error(name: str) -> Read:
-    raise ValueError(unknown("subject", f"error.{name}", ["error.class"]))
+    raise ValueError(unknown("subject", f"error.{name}", ["error.class", "error.code"]))
 
 
 def _names(value: Mapping[str, Any]) -> str:
@@ -206,6 +210,7 @@ PLAIN: dict[str, Read] = {
     "size": _size,
     "latency": lambda seen: seen.latency_ms,
     "error.class": _error_class,
+    "error.code": _error_code,
     "rows": _attribute("rows", "rows"),
     "messages": _attribute("messages", "messages"),
     "events": _attribute("events", "events"),
@@ -219,7 +224,7 @@ BELOW: dict[str, tuple[str, Callable[[str], Read]]] = {
     "tls": ("field", _below("tls")),
     "close": ("field", _below("close")),
     "latency": ("phase", _phase),
-    "error": ("class", _error),
+    "error": ("class or code", _error),
 }
 DURATIONS = ("latency",)  # subjects whose operands are durations, in milliseconds once read
 SIZES = ("size",)

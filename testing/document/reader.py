@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from testing.document import references
+from testing.document.calls import check_own_calls
 from testing.document.json_text import read_json
 from testing.document.nodes import Faults, Node, refuse, unknown
 from testing.document.references import ROOTS, Names
@@ -35,7 +36,9 @@ def read_suite(source: bytes | str, name: str = "") -> Suite:
     faults.stop()
     _check(root, values, faults)
     faults.stop()
-    return _suite(values, text)
+    suite = _suite(values, text)
+    check_own_calls(suite)
+    return suite
 
 
 def _parse(text: str, name: str) -> Node:

@@ -11,6 +11,7 @@ import structlog
 
 from endpoints.access.principal import Principal
 from endpoints.edge.database_threads import DatabaseThreads
+from testing.document.picking import pick
 from testing.document.reader import read_suite
 from testing.document.references import Unresolved
 from testing.document.suite import Suite
@@ -18,6 +19,7 @@ from testing.errors import BadDocument
 from testing.models import Part, Run, Verdict
 from testing.runner import leases
 from testing.runner.casing import CaseRunner
+from testing.runner.frames import find_called
 from testing.runner.graph import run_graph
 from testing.runner.judging import judge_run
 from testing.runner.masking import Masker
@@ -27,6 +29,7 @@ from testing.runner.results import CaseResult, RunResult
 from testing.runner.scope import Values, fill_vars, is_of_a_case, secrets_named
 from testing.runner.targets import find_secrets, find_targets, texts_to_mask
 from testing.runner.tools import RunTools
+from testing.runner.underway import Telling, forget
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +55,7 @@ class Execution:
         self._listener = listener or (lambda _: None)
         self._results: list[CaseResult] = []
         self._running: dict[int, CaseRunner] = {}
+        self._in_hand: dict[int, CaseRunner] = {}  # those and what nothing stops
         self._stopped, self._stopped_as = "", ""
         self._database = DatabaseThreads("run")
 
@@ -65,7 +69,9 @@ class Execution:
             log.exception("run_failed", run=str(self.run.pk))
             result = RunResult(Verdict.ERRORED, f"internal: {type(exc).__name__}", flaky=False, dirty=False)
         try:
-            return result if await self._database.run(leases.end, self.run.pk, self.token, result) else None
+            ended = await self._database.run(leases.end, self.run.pk, self.token, result)
+            await self._database.run(forget, self.run.pk, self.token)
+            return result if ended else None
         finally:
             await asyncio.to_thread(self._database.shutdown)
 
@@ -77,18 +83,19 @@ class Execution:
                 runner.stop(reason, verdict)
 
     async def _work(self) -> RunResult:
-        run, suite = self.run, read_suite(self.run.document.text)
+        run, suite = self.run, pick(read_suite(self.run.document.text), self.run.only)
         principal = principal_of(run)
-        targets = await self._database.run(find_targets, run.systems, principal)
-        named = await self._database.run(find_secrets, secrets_named(run.document.text), principal)
+        library = await self._database.run(find_called, suite, principal)
+        targets = await self._database.run(find_targets, {**library.systems, **run.systems}, principal)
+        named = await self._database.run(find_secrets, secrets_named(library.texts), principal)
         masker = Masker(texts_to_mask(targets.values(), named))
         planned = instances(suite, run.rows)
         at_once = min(run.parallel or suite.execution.at_once, len(planned))
         self.progress.total = len(planned)
         await self._database.run(leases.plan, run.pk, len(planned))
-        tools = RunTools(targets, principal, at_once=at_once, allow_production=run.allow_production)
+        tools = RunTools(targets, principal, library, at_once=at_once, allow_production=run.allow_production)
         recorder = Recorder(run, masker)
-        watching = asyncio.ensure_future(self._watch())
+        watching = asyncio.ensure_future(self._watch(Telling(run.pk, self.token, masker)))
         limit = asyncio.get_running_loop().call_later(
             suite.execution.timeout_s,
             lambda: self.stop(f"the run took longer than {suite.execution.timeout_s:g} s", Verdict.ERRORED),
@@ -159,11 +166,13 @@ class Execution:
         elif not always:
             self._running[instance.number] = runner
         self.progress.running[instance.number] = instance.label
+        self._in_hand[instance.number] = runner
         try:
             result = await runner.run()
         finally:
             self._running.pop(instance.number, None)
             self.progress.running.pop(instance.number, None)
+            self._in_hand.pop(instance.number, None)
         self._note(result, around)
         return result
 
@@ -175,13 +184,15 @@ class Execution:
         kept = CaseResult(result.instance, result.verdict, result.reason, flaky=result.flaky, dirty=result.dirty)
         self._results.append(kept)
 
-    async def _watch(self) -> None:
-        """Keep the lease, and stop when somebody asks for it or the lease is another's."""
+    async def _watch(self, telling: Telling) -> None:
+        """Keep the lease, tell what is under way, and stop when somebody asks for it or the lease is another's."""
         while True:
             await asyncio.sleep(WATCH_S)
             asked = await self._database.run(leases.look, self.run.pk, self.token)
             if asked:
                 self.stop(asked)
+            if (news := telling.news(self._in_hand)) is not None:
+                await self._database.run(telling.write, news)
 
 
 @dataclass

@@ -139,7 +139,7 @@ def _judge(step: Step, attempt: AttemptResult, scope: Scope, phase: Phase) -> No
     wrong = next((check for check in attempt.checks if not check.ok), None)
     if seen.no_answer and not any(root_of(assertion.subject) in seen.speaks for assertion in step.assertions):
         attempt.verdict = Verdict.ERRORED if step.asserts_nothing else Verdict.FAILED
-        attempt.reason = f"no answer: {seen.error_class}, {seen.error}"
+        attempt.reason = f"{'refused' if seen.error_code else 'no answer'}: {seen.error_class}, {seen.error}"
     elif wrong is not None:
         attempt.verdict, attempt.reason = Verdict.FAILED, wrong.detail
     elif phase == Phase.CLEANUP and not step.assertions and not step.asserts_nothing:

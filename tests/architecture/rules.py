@@ -19,7 +19,7 @@ BESIDE_FACE = {
     "endpoints.serializers": "every door reads as strictly as the registry's",
     "endpoints.pausing": "what is ended alike is asked for alike",
     "endpoints.management": "commands say what they are refused in the same way",
-    "messaging.admin": "the dashboard is put together at the root",
+    "messaging.admin": "the dashboard is put together at the root, and the pages of one site read lists alike",
 }
 # The composition root puts the apps together: it names their ways in.
 ROOT_MAY = {
@@ -49,6 +49,7 @@ ROOT_MAY = {
     "gateway",
     "pulling",
     "pull_api",
+    "documents_api",
 }
 
 LAYERS = (
@@ -73,6 +74,7 @@ LAYERS = (
         "filters",
         "jobs",
         "document",
+        "drafting",
         "assertions",
         "steps",
         "reports",
@@ -89,7 +91,16 @@ LAYERS = (
         "api_jobs",
         "api_packs",
         "serializers_packs",
+        "documents_api",
+        "serializers_documents",
         "views_jobs",
+        "views_runs",
+        "views_suites",
+        "views_editor",
+        "views_history",
+        "charts",
+        "panels",
+        "templatetags",
         "views_edit",
         "views_stream",
         "tasks",
@@ -141,6 +152,7 @@ def imports_across_layers(module: Module) -> Iterator[str]:
 SQL_HOMES = {
     "messaging.store": "all statements of the app",
     "messaging.seed.make": "history for size tests, made in bulk",
+    "endpoints.transports.postgresql": "statements that suites bring, to databases that are not ours",
 }
 SQL_ALWAYS = {"RunSQL", "RawSQL"}
 SQL_CALLS = {"cursor", "execute", "executemany", "raw", "extra"}

@@ -15,8 +15,9 @@ from endpoints.access.principal import COMMAND
 from tests.endpoints.conftest import Caller
 from tests.servers.fixtures import authority, http_receiver, tls_receiver
 from tests.servers.http import Answer, HttpReceiver
+from tests.testing.targets import cache, database, grafana, metrics, prometheus
 
-__all__ = ["authority", "http_receiver", "tls_receiver"]
+__all__ = ["authority", "cache", "database", "grafana", "http_receiver", "metrics", "prometheus", "tls_receiver"]
 
 JSON = {"Content-Type": "application/json"}
 

@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import Count, Q, QuerySet
 
 from endpoints.access.principal import Principal
+from endpoints.edge.walks import said
 from endpoints.models import System
 from messaging import store
 from messaging.models import (
@@ -19,7 +20,6 @@ from messaging.services.why.facts import (
     Behind,
     Others,
 )
-from messaging.walks import said
 
 MOST_COUNTED = 10_000
 RARE_STATES = frozenset({State.DEAD, State.EXPIRED, State.CANCELLED, State.SKIPPED})

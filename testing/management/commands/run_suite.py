@@ -49,6 +49,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--system", action="append", default=[], metavar="ALIAS=SLUG", help="replace a system")
         parser.add_argument("--var", action="append", default=[], metavar="K=V", help="replace a variable")
+        parser.add_argument("--case", action="append", default=[], metavar="NAME", help="this one only, and its needs")
         parser.add_argument("--parallel", type=int, metavar="N", help="so many cases at once")
         parser.add_argument("--allow-production", action="store_true", help="let steps write to production systems")
         parser.add_argument("--report", action="append", default=[], metavar="FORMAT=PATH[,...]", help="json, junit")
@@ -59,6 +60,7 @@ class Command(BaseCommand):
         wish = {
             "systems": pairs(options["system"], "--system"),
             "parallel": options["parallel"],
+            "cases": options["case"],
             "allow_production": options["allow_production"],
         }
         given = pairs(options["var"], "--var")

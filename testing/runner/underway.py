@@ -1,0 +1,55 @@
+"""What a worker has in hand, written beside its run about once a second: a page shows it, and a loss is explained."""
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils import timezone
+
+from testing.models import Underway
+from testing.runner.casing import CaseRunner
+from testing.runner.masking import Masker
+
+EVERY_S = 1.0
+MOST_SHOWN = 20
+
+
+class Telling:
+    """Says what is under way when it is another than before, and not more often than is of use."""
+
+    def __init__(self, run_id: uuid.UUID, holder: uuid.UUID, masker: Masker) -> None:
+        self._run_id, self._holder, self._masker = run_id, holder, masker
+        self._told: list[dict[str, Any]] = []
+        self._next_at = 0.0
+
+    def news(self, running: Mapping[int, CaseRunner]) -> list[dict[str, Any]] | None:
+        """Return what there is to tell, None when nothing is new or something was told only just now."""
+        if time.monotonic() < self._next_at:
+            return None
+        steps = [self._masker.value(_step(runner)) for runner in list(running.values())[:MOST_SHOWN]]
+        if steps == self._told:
+            return None
+        self._told, self._next_at = steps, time.monotonic() + EVERY_S
+        return steps
+
+    def write(self, steps: list[dict[str, Any]]) -> None:
+        Underway.objects.update_or_create(
+            run_id=self._run_id, holder=self._holder, defaults={"steps": steps, "at": timezone.now()}
+        )
+
+
+def forget(run_id: uuid.UUID, holder: uuid.UUID) -> None:
+    """Let go of what was told, once its worker has nothing more in hand."""
+    Underway.objects.filter(run_id=run_id, holder=holder).delete()
+
+
+def _step(runner: CaseRunner) -> dict[str, Any]:
+    steps, started = runner.result.steps, runner.result.started_at
+    told: dict[str, Any] = {"case": runner.instance.label, "since": started.isoformat() if started else None}
+    if steps:
+        step = steps[-1]
+        told |= {"step": step.step, "kind": step.kind, "line": step.line, "attempt": len(step.attempts)}
+        if step.attempts:
+            told["since"] = step.attempts[0].started_at.isoformat()
+    return told
