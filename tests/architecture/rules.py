@@ -95,6 +95,7 @@ LAYERS = (
         "serializers_documents",
         "views_jobs",
         "views_runs",
+        "views_packs",
         "views_suites",
         "views_editor",
         "views_history",
