@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from testing.load.figures import lines_of
+
 # What XML 1.0 cannot hold, in any spelling (section 2.2).
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 TAGS = {
@@ -56,8 +58,9 @@ def _testcase(suite: Element, run: Mapping[str, Any], case: Mapping[str, Any]) -
         element = SubElement(found, tag, {"message": said, "type": case["error_class"] or case["verdict"]})
         element.text = _clean(_details(case))
     flags = [flag for flag in ("flaky", "dirty") if case[flag]]
-    if flags:
-        SubElement(found, "system-out").text = ", ".join(flags)
+    said_more = ([", ".join(flags)] if flags else []) + (lines_of(case["load"]) if case["load"] else [])
+    if said_more:
+        SubElement(found, "system-out").text = _clean("\n".join(said_more))
 
 
 def name_of(case: Mapping[str, Any]) -> str:

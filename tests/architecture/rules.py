@@ -77,6 +77,7 @@ LAYERS = (
         "drafting",
         "assertions",
         "steps",
+        "load",
         "reports",
         "packs",
         "pulling",

@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +21,7 @@ from endpoints.errors import ControlPlaneError
 from testing.document.reader import MAX_BYTES, read_suite
 from testing.document.suite import Suite as Document
 from testing.errors import BadDocument
+from testing.load.figures import lines_of
 from testing.models import Part, Run, RunState, Suite, Verdict
 from testing.packs import documents as packs
 from testing.reports import FORMATS
@@ -100,7 +102,7 @@ class Command(BaseCommand):
         taken = leases.take(run.pk, token)
         if taken is None:  # a worker was quicker: watch it
             return asyncio.run(self._watch(run))
-        asyncio.run(self._execute(taken, token))
+        uvloop.run(self._execute(taken, token))
         return taken
 
     async def _execute(self, run: Run, token: uuid.UUID) -> None:
@@ -114,8 +116,10 @@ class Command(BaseCommand):
         def tell(result: CaseResult) -> None:
             if result.part == Part.CASE:
                 bar.update(shown, advance=1, total=execution.progress.total)
-            if result.verdict != Verdict.PASSED or result.flaky or result.dirty:
+            if result.verdict != Verdict.PASSED or result.flaky or result.dirty or result.load:
                 bar.console.print(_line(result))
+            for line in lines_of(result.load) if result.load else ():
+                bar.console.print(f"  {escape(line)}")
 
         execution = Execution(run, token, tell)
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, execution.stop, "interrupted")
