@@ -13,6 +13,8 @@ from messaging.incident_api import IncidentViewSet
 from messaging.listener_api import ListenerViewSet
 from testing import api as testing
 from testing import history_api
+from testing.api_packs import PackViewSet
+from testing.documents_api import SuiteVersionViewSet
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -33,9 +35,11 @@ router.register("listeners", ListenerViewSet)
 router.register("find", messaging.FindView, basename="find")
 router.register("jobs", api_jobs.JobViewSet)
 router.register("suites", testing.SuiteViewSet)
+router.register("suites/<slug:slug>/versions", SuiteVersionViewSet)
 router.register("runs", testing.RunViewSet)
 router.register("runs/<uuid:run>/cases", history_api.RunCaseViewSet, basename="run-case")
 router.register("history", history_api.HistoryViewSet, basename="history")
+router.register("packs", PackViewSet, basename="pack")
 router.register("ledger", messaging.LedgerView, basename="ledger")
 
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -14,6 +14,7 @@ from channels.routing import URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.conf import settings  # noqa: E402
 
+from controlplane.protocol import QUICK  # noqa: E402
 from endpoints.edge.bodies import BodyGate  # noqa: E402
 from messaging import consumers  # noqa: E402
 from messaging.gateway.application import Gateway  # noqa: E402
@@ -65,6 +66,7 @@ class Application:
         elif scope["type"] == "websocket":
             await websocket_application({**scope, "tail": self._tail}, receive, send)
         elif scope["type"] == "lifespan":
+            scope["state"][QUICK] = self._intake.begin
             await self._live(receive, send)
 
     def let_go(self) -> None:

@@ -1,9 +1,14 @@
-"""HTTP as uvicorn speaks it, with an answer in one write, and with bounds on connections and slow heads."""
+"""HTTP as uvicorn speaks it, with an answer in one write, and with bounds on connections and slow heads.
+
+A request that is here at once, head and body, may be taken by the application without a
+task of its own: it offers `begin` for that in the state of its lifespan (`QUICK`).
+"""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 MAX_CONNECTIONS = 2000  # of one process
 HEAD_S = 20.0  # how long the head of a request may take
@@ -16,6 +21,26 @@ FULL_BODY = (
     b'{"type":"urn:controlplane:error:full","title":"Full","status":503,"code":"full",'
     b'"detail":"too many connections, try again in a second","errors":[]}'
 )
+
+
+QUICK = "quick"
+Answer = tuple[int, Sequence[tuple[bytes, bytes]], bytes]  # status, headers, body
+
+
+class Quick(Protocol):
+    """A request that was taken: its answer, once `done` is."""
+
+    done: "asyncio.Future[Any]"
+
+    def answer(self) -> Answer: ...
+
+
+def _take_nothing(scope: Any, body: bytes) -> Quick | None:
+    return None
+
+
+def _say_nothing() -> None:
+    pass
 
 
 class Corked:
@@ -38,6 +63,11 @@ class Corked:
             self._parts.clear()
             self._transport.write(data)
 
+    def write_now(self, data: bytes) -> None:
+        """Write, after what waits to be written."""
+        self.flush()
+        self._transport.write(data)
+
     def close(self) -> None:
         self.flush()
         self._transport.close()
@@ -54,6 +84,9 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _is_in_head = False
     _head_timer: asyncio.TimerHandle | None = None
+    _held_back: RequestResponseCycle | None = None  # a request that is not begun before we saw whether it is all here
+    _is_reading = False
+    _begin: Callable[[Any, bytes], Quick | None] = staticmethod(_take_nothing)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.access_log = False
@@ -63,6 +96,7 @@ class BoundedProtocol(HttpToolsProtocol):
             transport.close()
             return
         self.transport = Corked(transport, self.loop)  # type: ignore[assignment]
+        self._begin = self.app_state.get(QUICK, _take_nothing)
         self._head_timer = self.loop.call_later(HEAD_S, self._look_at_head, 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -71,7 +105,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._is_reading = True
         super().data_received(data)
+        self._is_reading = False
+        if self._held_back is not None:
+            self._start(self._held_back)
         if self._is_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -85,6 +123,46 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = False
         self._heads += 1
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        cycle = self._held_back
+        if cycle is None:
+            return
+        taken = None if self.flow.write_paused else self._begin(cycle.scope, bytes(cycle.body))
+        if taken is None:
+            self._start(cycle)
+        else:
+            self._held_back = None
+            taken.done.add_done_callback(lambda _: self._answer(cycle, taken))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Begin a request, one that may turn out to be here at once only when we know."""
+        if self._is_reading and cycle.more_body and not cycle.waiting_for_100_continue:
+            self._held_back = cycle
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start(self, cycle: RequestResponseCycle) -> None:
+        self._held_back = None
+        super()._start_asgi_task(cycle, self.app)
+
+    def _answer(self, cycle: RequestResponseCycle, taken: Quick) -> None:
+        """Answer as uvicorn does, with one write; to one that hung up, nothing."""
+        status, headers, body = taken.answer()
+        cycle.response_complete = True
+        cycle.on_response = _say_nothing
+        if cycle.disconnected:
+            return
+        parts = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        parts.append(b"content-length: %d\r\n" % len(body))
+        parts += (b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body)
+        self.transport.write_now(b"".join(parts))  # type: ignore[attr-defined]
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def handle_websocket_upgrade(self) -> None:
         if self._head_timer is not None:

@@ -29,7 +29,16 @@ from endpoints.transports.http1 import Connection
 from endpoints.transports.http_exchange import Exchange, head
 from endpoints.transports.tls import system_context
 
-__all__ = ["BlockedAddress", "Egress", "Fetched", "Target", "default_egress", "fetch", "parse_zones"]
+__all__ = [
+    "BlockedAddress",
+    "Egress",
+    "Fetched",
+    "Target",
+    "default_egress",
+    "egress_to_ourselves",
+    "fetch",
+    "parse_zones",
+]
 
 CACHE_S = 5.0
 CACHE_SIZE = 4096
@@ -247,6 +256,14 @@ def default_egress() -> Egress:
     from django.conf import settings
 
     return Egress(parse_zones(settings.ENV.egress_zones), own=own_doors(settings.ENV.public_url))
+
+
+@cache
+def egress_to_ourselves() -> Egress:
+    """Return the egress of what looks at our own doors as their clients do; deliveries to them would go in circles."""
+    from django.conf import settings
+
+    return Egress(parse_zones(settings.ENV.egress_zones))
 
 
 def own_doors(public_url: str) -> frozenset[Target]:

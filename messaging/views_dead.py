@@ -92,6 +92,7 @@ def group_page(request: HttpRequest, pk: UUID) -> HttpResponse:
         answer=_answer(examples, principal),
         tried=_tried(request, group, principal),
         longest_note=LONGEST_NOTE,
+        may_test=may(request, "suites", "draft"),
         now=timezone.now(),
         **_allowed(request),
     )

@@ -16,25 +16,21 @@ from endpoints.edge import filters as by
 from endpoints.edge.walks import Order, Walk
 from testing import serializers as shapes
 from testing import walks
-from testing.document.shapes import TYPES
-from testing.filters import RUNS
+from testing.documents_api import DocumentActions
+from testing.filters import RUNS, SUITES
 from testing.models import Run, Suite
 from testing.reports import FORMATS
 from testing.services import results, runs, suites
 
 
-class SuiteViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]):
+class SuiteViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, DocumentActions):
     """Suites: documents that say how systems must behave together."""
 
     resource = "suites"
     queryset = Suite.objects.all()
     lookup_field = "slug"
     lookup_value_converter = "slug"
-    filters = {
-        "type": by.choice("type", list(TYPES), "What kind of test it is."),
-        "label": by.member("labels", "One of its labels."),
-        "q": by.words("slug", "title"),
-    }
+    filters = SUITES
     orderings = {"slug": "slug", "created_at": "created_at", "updated_at": "updated_at"}
     default_ordering = "slug"
 

@@ -7,9 +7,10 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 
-from endpoints.edge.filters import Filter, boolean, choice, custom, moment, one_of
+from endpoints.edge.filters import Filter, boolean, choice, custom, member, moment, one_of, words
 from endpoints.ids import first_id_at
 from endpoints.models import SLUG
+from testing.document.shapes import TYPES
 from testing.models import Part, RunState, Verdict
 
 
@@ -46,4 +47,10 @@ CASES: dict[str, Filter] = {
     "part": choice("part", Part.values, "Cases, or the setup or teardown around them."),
     "flaky": boolean("flaky", "Those that a retry rescued, or the others."),
     "dirty": boolean("dirty", "Those whose cleanup failed, or the others."),
+}
+
+SUITES: dict[str, Filter] = {
+    "type": choice("type", list(TYPES), "What kind of test it is."),
+    "label": member("labels", "One of its labels."),
+    "q": words("slug", "title"),
 }

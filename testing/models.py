@@ -127,6 +127,7 @@ class Run(models.Model):
     systems = models.JSONField(default=dict)  # alias: what it stood for in this run
     vars = models.JSONField(default=dict)  # those that were replaced
     rows = models.JSONField(default=list)  # of a file beside the suite's
+    only = models.JSONField(default=list, db_default=[])  # cases that were asked for, with what they need; [] for all
     parallel = models.PositiveSmallIntegerField(null=True)
     allow_production = models.BooleanField(default=False)
     counts = models.JSONField(default=dict)  # verdict: how many cases so far

@@ -76,6 +76,13 @@ class WishSerializer(Strict):
     vars = Values(required=False, default=dict)
     parallel = serializers.IntegerField(min_value=1, max_value=MOST_PARALLEL, required=False, allow_null=True)
     allow_production = serializers.BooleanField(required=False, default=False)
+    cases = serializers.ListField(
+        child=serializers.CharField(max_length=63),
+        required=False,
+        default=list,
+        max_length=100,
+        help_text="These only, and what they need; all without.",
+    )
 
     def wish(self) -> Wish:
         return Wish(**self.validated_data)

@@ -114,7 +114,11 @@ def _run(request: HttpRequest, pk: str) -> tuple[Run, Principal]:
 
 
 def _rights(request: HttpRequest) -> dict[str, bool]:
-    return {"may_cancel": may(request, "runs", "cancel"), "may_read": may(request, "runs", "report")}
+    return {
+        "may_run": may(request, "suites", "run"),
+        "may_cancel": may(request, "runs", "cancel"),
+        "may_read": may(request, "runs", "report"),
+    }
 
 
 def _moving(run: Run) -> dict[str, Any]:

@@ -204,6 +204,10 @@ def _protocol_errors(endpoint: Endpoint) -> Iterator[dict[str, str]]:
     transport = transport_class(endpoint.protocol)
     if transport.NEEDS_PORT and endpoint.port is None:
         yield {"field": "port", "code": "required", "detail": f"protocol '{endpoint.protocol}' has no port of its own"}
+    if lacking := [use for use in endpoint.use if use not in transport.USES]:
+        can = ", ".join(transport.USES)
+        detail = f"protocol '{endpoint.protocol}' cannot {', '.join(lacking)}; use one or more of {can}"
+        yield {"field": "use", "code": "invalid", "detail": detail}
     if endpoint.credential_id is None:
         return
     kind = Credential.objects.filter(pk=endpoint.credential_id).values_list("kind", flat=True).first()

@@ -163,6 +163,7 @@ class Transport(ABC):
     )
 
     NEEDS_PORT: ClassVar[bool] = False  # an endpoint without one cannot be spoken to
+    USES: ClassVar[tuple[str, ...]] = ("deliver", "probe", "test")  # what an endpoint of it may be used for
 
     def __init__(self, address: Address) -> None:
         self.address = address

@@ -116,17 +116,8 @@ class RequestMaker:
         A `path` from `/` stands instead of the endpoint's, any other below it. The names of
         `headers` are in lower case; the endpoint's own come first, but for those made of a message.
         """
-        if not path.startswith("/"):
-            if self._fixed_target is None:
-                raise cannot_be_made("the endpoint's path is made of a message; give one from '/'")
-            path = f"{self._fixed_target.rstrip('/')}/{path}" if path else self._fixed_target
-        more = "&".join(f"{_encoded('', name)}={_encoded('', value)}" for name, value in query.items())
-        target = _keep("/%:@!$'()*+,;=~?&")(path) + (("&" if "?" in path else "?") + more if more else "")
-        for name, value in headers.items():
-            if not TOKEN.fullmatch(name) or name in HOP_BY_HOP or name in ("host", "content-length"):
-                raise cannot_be_made(f"header {name[:50]!r} cannot be set")
-            if UNSAFE.search(value):
-                raise cannot_be_made(f"header {name} would hold a line break or a control character")
+        target = self._target.plain(path, query)
+        check_headers(headers)
         record = body[:16384].decode("utf-8", "replace") if body else None
         return Request(method, target, {**self._fixed_headers, **headers}, body, record)
 
@@ -202,10 +193,28 @@ class Target:
             raise cannot_be_made("a value would turn the path into another one ('.' or '..')")
         return self._joined([path, *(text.fill(outgoing) for text in self._queries)]) or ""
 
+    def plain(self, path: str, query: Mapping[str, str]) -> str:
+        """Return the target of what carries no message; see `RequestMaker.plain`."""
+        if not path.startswith("/"):
+            if self.fixed is None:
+                raise cannot_be_made("the endpoint's path is made of a message; give one from '/'")
+            path = f"{self.fixed.rstrip('/')}/{path}" if path else self.fixed
+        more = "&".join(f"{_encoded('', name)}={_encoded('', value)}" for name, value in query.items())
+        return _keep("/%:@!$'()*+,;=~?&")(path) + (("&" if "?" in path else "?") + more if more else "")
+
     def _joined(self, parts: list[str], needed: int = 0) -> str | None:
         if len(parts) < needed:
             return None
         return parts[0] + ("?" + "&".join(parts[1:]) if len(parts) > 1 else "")
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Raise TransportError of class transform for headers that cannot be set; their names are in lower case."""
+    for name, value in headers.items():
+        if not TOKEN.fullmatch(name) or name in HOP_BY_HOP or name in ("host", "content-length"):
+            raise cannot_be_made(f"header {name[:50]!r} cannot be set")
+        if UNSAFE.search(value):
+            raise cannot_be_made(f"header {name} would hold a line break or a control character")
 
 
 def _encoded(_field: str, value: str) -> str:

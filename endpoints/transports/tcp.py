@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import orjson
 
 from endpoints.egress import Egress, default_egress
-from endpoints.transports.acknowledgements import Judge, json_object, judge_hl7, judge_json, judge_reply
+from endpoints.transports.acknowledgements import json_object
 from endpoints.transports.base import (
     AckLevel,
     Address,
@@ -36,7 +36,9 @@ from endpoints.transports.tcp_config import (
     frame_maker,
     framing_of,
     unframable,
+    what_answers,
 )
+from endpoints.transports.tcp_conversation import StreamConversation, open_stream
 from endpoints.transports.tls import endpoint_context
 
 KEPT_BODY = 16 * 1024
@@ -101,7 +103,7 @@ class TcpTransport(Transport):
                 raise TransportError(fault, error_class=ErrorClass.AUTH)
             self._frame, self._framing = frame_maker(config), framing_of(config)
             self._reply_kind = str(config.get("reply", REPLY))
-            self._answered, self._judge = _conversation(config)
+            self._answered, self._judge = what_answers(config)
             self._shows_token = address.credential is not None and address.credential.kind in TOKENS
             self._plain_record = self._record_of(b"") if config.get("body", "payload") == "payload" else None
             self._peer = self._make_peer()
@@ -167,6 +169,16 @@ class TcpTransport(Transport):
             raise self._translated(exc, exchange) from exc
         took_ms = (time.perf_counter() - started) * 1000
         return Reply(AckLevel.TRANSPORT, took_ms, phases_ms=exchange.phases_ms(started), request=self._record(b""))
+
+    async def converse(self) -> StreamConversation:
+        """Open a connection for the caller alone, who closes it; raises TransportError."""
+        self._require_pool()
+        greeting = await self._greeting(time.perf_counter() + self.address.timeout_s) if self._shows_token else b""
+        made = await open_stream(
+            self._egress, self._peer, self._framing, self._masking, self.address.timeout_s, greeting, self._is_welcome
+        )
+        made.request = self._record_of(b"") | {"method": "CONNECT"}
+        return made
 
     async def aclose(self) -> None:
         """Close every connection, politely where nothing is under way; messages under way end with an error."""
@@ -286,15 +298,3 @@ class TlsTransport(TcpTransport):
     """The same over TLS, whether its settings are named or not."""
 
     IS_TLS: ClassVar[bool] = True
-
-
-def _conversation(config: Mapping[str, Any]) -> tuple[Answered, Judge | None]:
-    """Return what ends an exchange under this config, and what judges the answer."""
-    framing, reply = config.get("framing", FRAMING), config.get("reply", REPLY)
-    if reply == "none":
-        return Answered.WRITTEN, None
-    if framing == "raw":
-        return Answered.END, judge_reply
-    if framing == "mllp":
-        return Answered.FRAME, judge_hl7
-    return Answered.FRAME, judge_json if reply == "ack" else judge_reply

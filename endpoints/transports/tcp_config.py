@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from endpoints.transports.acknowledgements import Judge, judge_hl7, judge_json, judge_reply
 from endpoints.transports.base import Outgoing, Unfit
 from endpoints.transports.bodies import body_maker
 from endpoints.transports.framing import FRAMINGS, MAX_SIZE, Framing, Unframable, framing_faults, make_framing
 from endpoints.transports.http_config import HTTP_CONFIG
 from endpoints.transports.placeholders import faults
+from endpoints.transports.stream import Answered
 
 FRAMING, REPLY = "line", "none"
 GREETS = frozenset({"line", "length"})  # framings in which JSON is spoken, so that a token can be shown
@@ -109,3 +111,15 @@ def unframable(config: Mapping[str, Any]) -> Unfit | None:
         return ""
 
     return check
+
+
+def what_answers(config: Mapping[str, Any]) -> tuple[Answered, Judge | None]:
+    """Return what ends an exchange under this config, and what judges the answer."""
+    framing, reply = config.get("framing", FRAMING), config.get("reply", REPLY)
+    if reply == "none":
+        return Answered.WRITTEN, None
+    if framing == "raw":
+        return Answered.END, judge_reply
+    if framing == "mllp":
+        return Answered.FRAME, judge_hl7
+    return Answered.FRAME, judge_json if reply == "ack" else judge_reply

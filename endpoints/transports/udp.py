@@ -27,9 +27,9 @@ from endpoints.transports.failures import CAUGHT, translate
 from endpoints.transports.http_request import origin
 from endpoints.transports.pool import closed
 from endpoints.transports.tcp_config import BODY, check_template
+from endpoints.transports.udp_conversation import MAX_DATAGRAM, DatagramConversation
 
 KEPT_BODY = 16 * 1024
-MAX_DATAGRAM = 65_507  # what IPv4 leaves of 65,535 bytes (RFC 768, RFC 791)
 KEPT_S = 30.0  # then a name is looked up again
 REFUSAL_S = 0.1  # how long a probe waits for somebody to say that nobody is there
 
@@ -133,6 +133,15 @@ class UdpTransport(Transport):
             async with asyncio.timeout(self.address.timeout_s):
                 said = await self._exchange(body, awaits_reply=awaits_reply, listens_s=REFUSAL_S)
         return self._reply(said, body, KEPT_BODY, started)
+
+    async def converse(self) -> DatagramConversation:
+        """Return a socket for the caller alone, who closes it; raises TransportError."""
+        self._require_open()
+        address = self.address
+        assert address.port is not None
+        with self._translating():
+            made = await self._egress.datagram(address.host, address.port, broadcast=self._is_broadcast)
+        return DatagramConversation(made, {**self._record(b""), "method": "CONNECT"})
 
     async def aclose(self) -> None:
         """Close every socket; who waits for a reply is told."""

@@ -23,6 +23,7 @@ from endpoints.transports.tls import endpoint_context
 from endpoints.transports.ws_answers import KEPT_BODY, Answer, Closed, Name, names_of
 from endpoints.transports.ws_config import WS_CONFIG, check_ws_config
 from endpoints.transports.ws_connection import WsConnection
+from endpoints.transports.ws_conversation import Opening, WsConversation, open_conversation, opened_as
 from endpoints.transports.ws_exchange import Handshake, Refused, Turn, is_text
 from endpoints.transports.ws_failures import CAUGHT, refused_with, what_ended
 from endpoints.transports.ws_pool import WsPool
@@ -63,7 +64,7 @@ class WsTransport(Transport):
         self._make_body = body_maker(config)
         self._plain_body = config.get("body", "payload") == "payload"
         try:
-            target = Target(address)
+            target = self._target = Target(address)
             self._auth: Authorization = authorization(address.credential, target.origin)
             check_authorization(self._auth)
             if address.credential is not None and (why := self.check_credential(address.credential.kind, config)):
@@ -145,6 +146,12 @@ class WsTransport(Transport):
             if connection is not None:
                 await connection.aclose()
         return self._reply(turn, None, started, is_request=False)
+
+    async def converse(self, opening: Opening) -> WsConversation:
+        """Open a connection for the caller alone, who closes it; raises TransportError."""
+        self._require_pool()
+        asked = opened_as(self._handshake, opening, self._target.plain(opening.path, opening.query))
+        return await open_conversation(self._egress, self._peer, asked, self._auth, self.address.timeout_s)
 
     async def aclose(self) -> None:
         """Close every connection as the protocol asks for; messages under way end with an error."""

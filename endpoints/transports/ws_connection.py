@@ -194,7 +194,6 @@ class WsConnection(asyncio.Protocol):
             self._end(Closed(self._ws.close_rcvd.code, self._ws.close_rcvd.reason))
 
     def _heard(self, data: bytes) -> None:
-        """Give a message to whose answer it is; what nobody waits for is dropped."""
         if self._is_text:
             try:
                 data.decode()
@@ -202,6 +201,10 @@ class WsConnection(asyncio.Protocol):
                 self._ws.fail(1007, "not UTF-8")
                 self._end(BadAnswer("a text frame is not UTF-8"))
                 return
+        self._give(data)
+
+    def _give(self, data: bytes) -> None:
+        """Give a message to whose answer it is; what nobody waits for is dropped."""
         if not self._waiting:
             return
         answer = read_answer(data, is_text=self._is_text)

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from websockets.client import ClientProtocol
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
-from websockets.frames import apply_mask
+from websockets.frames import Frame, Opcode, apply_mask
 from websockets.http11 import Response
 from websockets.uri import WebSocketURI
 
@@ -31,6 +31,14 @@ class Refused(Exception):
         self.response = response
 
 
+class Unresponsive(ClientProtocol):
+    """Answers no ping, so that its peer takes it for dead."""
+
+    def send_frame(self, frame: Frame) -> None:
+        if frame.opcode is not Opcode.PONG:
+            super().send_frame(frame)
+
+
 @dataclass(frozen=True, slots=True)
 class Handshake:
     """What a connection asks for; `max_size` is the most decoded bytes of one message of the peer."""
@@ -40,6 +48,7 @@ class Handshake:
     subprotocols: tuple[str, ...] = ()
     compresses: bool = False
     max_size: int = 1024 * 1024
+    answers_pings: bool = True
 
     def with_headers(self, headers: Mapping[str, str]) -> "Handshake":
         """Return it with these headers as well."""
@@ -51,7 +60,7 @@ class Handshake:
         deflate = ClientPerMessageDeflateFactory(
             server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5}
         )
-        return ClientProtocol(
+        return (ClientProtocol if self.answers_pings else Unresponsive)(
             self.uri,
             extensions=[deflate] if self.compresses else None,
             subprotocols=list(self.subprotocols) or None,  # type: ignore[arg-type]  # a NewType of str

@@ -100,6 +100,7 @@ class MessageAdmin(RoleModelAdmin):
             why=None if rows else why_message(message, principal, timezone.now()),
             may_pause=may(request, "systems", "pause"),
             may_replay=payload is not None and may(request, self.resource, "replay"),
+            may_test=payload is not None and may(request, "suites", "draft"),
             link=request.build_absolute_uri(request.path),
             opts=None,
         )

@@ -36,6 +36,10 @@ class Budget:
             raise Overloaded("too many bodies are being read, try again in a second", retry_after_s=1)
         self.held += size
 
+    def give(self, size: int) -> None:
+        """Count `size` bytes as held no more."""
+        self.held -= size
+
 
 class Body:
     """One request's body; `close` gives back what it took of the budget."""
@@ -49,7 +53,7 @@ class Body:
         self._begun = 0.0
 
     def close(self) -> None:
-        self._budget.held -= self._taken
+        self._budget.give(self._taken)
         self._taken = 0
 
     async def read(self, headers: Mapping[bytes, bytes], limit: int) -> bytes:

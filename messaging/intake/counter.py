@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from endpoints.access.principal import Principal
 from endpoints.errors import ControlPlaneError
 from messaging.intake.commit import Accepted, Answer
-from messaging.intake.directory import Party, find_broadcast, find_parties
+from messaging.intake.directory import DIRECTORY, Party, find_broadcast, find_parties
 from messaging.intake.envelope import Draft
 from messaging.intake.fields import BROADCAST
-from messaging.intake.plan import Planned, plan_or_error, slugs_of
+from messaging.intake.plan import Planned, plan, plan_or_error, slugs_of
 from messaging.intake.writer import Writer
 
 
@@ -32,6 +32,16 @@ class Intake:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
+
+    def begin_one(self, draft: Draft, principal: Principal) -> "asyncio.Future[list[Answer]] | None":
+        """Return the answer to come, or None when something has to be looked up first.
+
+        Raises what the sender must be told.
+        """
+        parties = DIRECTORY.remembered_all(slugs_of(draft, principal))
+        if parties is None or BROADCAST in (draft.target_system or ()):
+            return None
+        return self._writer.submit((plan(draft, principal, parties, []),), principal.label)
 
     async def accept_one(self, draft: Draft, principal: Principal) -> tuple[Accepted, Party]:
         """Return the answer once durable, and who sent it; raises what the sender must be told."""

@@ -4,6 +4,7 @@ Django's request path alone costs more than storing a message does, so these two
 paths are answered here: same keys, same strict JSON, same problems as everywhere.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from endpoints.models import MAX_MESSAGE_BYTES
 from messaging.intake import cloudevents
 from messaging.intake.answers import Tally, accepted, summary
 from messaging.intake.bodies import MAX_BODY_BYTES, QUIET_S, Body, Budget, ClientGone, Receive
-from messaging.intake.commit import Accepted
+from messaging.intake.commit import Accepted, Answer
 from messaging.intake.counter import Intake
 from messaging.intake.envelope import Draft, read_message, read_raw
 from messaging.intake.fields import CHECKS
@@ -34,6 +35,8 @@ MAX_BATCH_ITEMS = 1000
 MAX_WAIT_S = 60.0
 CREDENTIALS = ("authorization", "x-api-key")
 JSON_HEADER = (b"content-type", b"application/json")
+PLAIN_JSON = (b"application/json", b"application/json; charset=utf-8")
+SPECIAL = frozenset({b"content-encoding", b"idempotency-key", b"ce-specversion"})
 
 Scope = Mapping[str, Any]
 Headers = Mapping[bytes, bytes]
@@ -95,14 +98,42 @@ class HttpIntake:
             cloudevents.BATCH: self._events,
         }
 
+    def begin(self, scope: Scope, body: bytes) -> "Begun | None":
+        """Take a request that is here at once, if nothing about it has to be waited for or refused; else None.
+
+        What is not taken has left no trace: `__call__` answers it, and says what is wrong.
+        """
+        if scope["path"] != MESSAGES_PATH or scope["method"] != "POST" or scope["query_string"] or body[:1] != b"{":
+            return None
+        headers: Headers = dict(scope["headers"])
+        if headers.get(b"content-type") not in PLAIN_JSON or not SPECIAL.isdisjoint(headers):
+            return None
+        if len(body) > MAX_BODY_BYTES:
+            return None
+        try:
+            principal = remembered(token_of(headers))
+            if principal is None:
+                return None
+            roles.require(principal, "messages", "create")
+            self._budget.take(len(body))
+        except ControlPlaneError:
+            return None
+        try:
+            stored = self._intake.begin_one(read_message(strict_json.parse(body, exact_numbers=True)), principal)
+        except ControlPlaneError:
+            stored = None
+        if stored is None:
+            self._budget.give(len(body))
+            return None
+        return Begun(stored, len(body), self._budget)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = Body(receive, self._budget)
         try:
             status, answer = await self._answer(scope, body)
             headers = [JSON_HEADER]
         except ControlPlaneError as exc:
-            status, told, answer = problem(exc)
-            headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+            status, headers, answer = _told(exc)
         except ClientGone:
             return
         finally:
@@ -201,6 +232,26 @@ class HttpIntake:
             exc.detail = f"{exc.detail}; of the lines before: {tally.text()}"
             raise
         return 202, tally.body()
+
+
+class Begun:
+    """A message that waits to be stored: it can be answered once `done` is."""
+
+    __slots__ = ("_budget", "_size", "done")
+
+    def __init__(self, done: "asyncio.Future[list[Answer]]", size: int, budget: Budget) -> None:
+        self.done, self._size, self._budget = done, size, budget
+
+    def answer(self) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        """Return status, headers and body."""
+        self._budget.give(self._size)
+        found = self.done.result()[0]
+        return _told(found) if isinstance(found, ControlPlaneError) else (202, [JSON_HEADER], accepted(found))
+
+
+def _told(error: ControlPlaneError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    status, told, body = problem(error)
+    return status, [(name.lower().encode(), value.encode()) for name, value in told.items()], body
 
 
 def token_of(headers: Headers) -> str:

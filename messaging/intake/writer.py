@@ -24,7 +24,8 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 MAX_SHARE = 0.5  # of the waiting messages may be one caller's: a flood of one key leaves room for the others
 ROOM_POLL_S = 0.02
 # What one commit costs is shared by what it stores: where many came together last time, the next are about to come.
-BUSY = 4
+# Callers that wait for each answer only wait longer for it: it pays where senders send on without waiting.
+MANY = 128
 GATHER_S = 0.001
 # What is wrong with a message; whatever else the database says is no fault of a sender's.
 UNSTORABLE = (DataError, IntegrityError, ArithmeticError, TypeError, ValueError)
@@ -55,7 +56,7 @@ class Writer:
         self._waiting_messages = 0  # touched by the loop's thread alone
         self._waiting_bytes = 0
         self._waiting_of: dict[str, int] = {}
-        self._last_batch = 0  # how many submissions; touched by the writer's thread alone
+        self._last_batch = 0  # how many messages; touched by the writer's thread alone
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
 
     def start(self) -> None:
@@ -133,12 +134,12 @@ class Writer:
                 break
             if submission is None:
                 return batch, False
-            if not batch and self._last_batch >= BUSY:
+            if not batch and self._last_batch >= MANY:
                 time.sleep(GATHER_S)
             batch.append(submission)
             messages += len(submission.planned)
             size += submission.size
-        self._last_batch = len(batch)
+        self._last_batch = messages
         return batch, True
 
     def _store(self, batch: list[Submission]) -> list[list[Answer]]:

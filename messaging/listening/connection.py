@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 30.0  # how long a lot waits for room before its messages are refused
 LOT = 1000  # half of what may be unanswered: the next lot gathers while one is made durable
+ITEM_BYTES = 512  # what a message costs us beside its frame: a flood of empty ones is one, too
 WRITE_HIGH_BYTES = 256 * 1024
 LINGER_S = 1.0
 
@@ -178,6 +179,7 @@ class Connection(asyncio.Protocol):
 
     def put(self, draft: Draft | ControlPlaneError, ref: Any, size: int) -> None:
         """Queue what a frame of `size` bytes held; raises Overloaded when the process holds too much."""
+        size += ITEM_BYTES
         self.server.held.change(size)
         self._queue.append(Item(draft, ref, size))
         self._owed += 1

@@ -6,6 +6,7 @@ the fields of its envelope are read from the places that the listener declares.
 
 import asyncio
 import contextlib
+import hashlib
 import re
 import time
 from dataclasses import dataclass
@@ -132,6 +133,8 @@ class HookIntake:
         draft = _draft(hook, headers, data)
         if hook.scheme.challenge is not None and (challenge := hook.scheme.challenge(draft.value)) is not None:
             return 200, TEXT_HEADER, challenge
+        if hook.scheme.mark is not None and not draft.message_id and not draft.idempotency_key:
+            draft.idempotency_key = _once(hook, hook.scheme.mark(headers, data))
         answer, _ = await self._intake.accept_one(draft, hook.device.principal)
         tally.take([answer], address)
         return 202, JSON_HEADER, accepted(answer)
@@ -186,6 +189,11 @@ def _load(slug: str) -> Hook | None:
     elif scheme.needs_secret:
         keys = tuple(signer.secret for signer in signers_of(listener.system))
     return Hook(listener.pk, listener.slug, scheme, keys, dict(listener.fields), device_of(listener))
+
+
+def _once(hook: Hook, mark: bytes) -> str:
+    """Return the key under which a signed call is stored once: a copy of it is answered as the duplicate it is."""
+    return f"hook-{hashlib.blake2b(mark, digest_size=16, key=hook.id.bytes).hexdigest()}"
 
 
 def _draft(hook: Hook, headers: Headers, data: bytes) -> Draft:

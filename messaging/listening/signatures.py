@@ -16,6 +16,7 @@ from endpoints.errors import Unauthenticated
 WINDOW_S = 300
 Headers = Mapping[bytes, bytes]
 Check = Callable[[Headers, bytes, Sequence[bytes], float], None]
+Mark = Callable[[Headers, bytes], bytes]
 STANDARD_PREFIX = b"whsec_"
 _NUMBER = re.compile(rb"[0-9]{1,12}")
 
@@ -28,6 +29,7 @@ class Scheme:
     description: str
     needs_secret: bool = True
     challenge: Callable[[Any], bytes | None] | None = None  # answers a sender that only asks whether we are there
+    mark: Mark | None = None  # what of a call is signed and never comes twice but for a repetition
 
 
 def _nothing(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> None:
@@ -59,10 +61,15 @@ def _ours(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -
     _one_of([_hex(_header(headers, b"x-signature-256").removeprefix(b"sha256="))], secrets, body)
 
 
+def _stripe_parts(headers: Headers) -> tuple[bytes, list[tuple[bytes, bytes, bytes]]]:
+    """Return the timestamp of a `stripe-signature`, and all its pairs."""
+    pairs = [part.strip().partition(b"=") for part in _header(headers, b"stripe-signature").split(b",")]
+    return next((value for name, _, value in pairs if name == b"t"), b""), pairs
+
+
 def _stripe(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> None:
     """Check `stripe-signature: t=<seconds>,v1=<hex>[,v1=...]` over `t.body`."""
-    pairs = [part.strip().partition(b"=") for part in _header(headers, b"stripe-signature").split(b",")]
-    stamp = next((value for name, _, value in pairs if name == b"t"), b"")
+    stamp, pairs = _stripe_parts(headers)
     _fresh(stamp, now)
     _one_of([_hex(value) for name, _, value in pairs if name == b"v1"], secrets, stamp + b"." + body)
 
@@ -92,11 +99,22 @@ def _token(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) 
 
 SCHEMES: dict[str, Scheme] = {
     "none": Scheme(_nothing, "nothing is checked", needs_secret=False),
-    "standard_webhooks": Scheme(_standard, "Standard Webhooks: webhook-id, webhook-timestamp, webhook-signature"),
+    "standard_webhooks": Scheme(
+        _standard,
+        "Standard Webhooks: webhook-id, webhook-timestamp, webhook-signature",
+        mark=lambda headers, body: headers[b"webhook-id"],
+    ),
     "github": Scheme(_github, "GitHub: x-hub-signature-256"),
-    "stripe": Scheme(_stripe, "Stripe: stripe-signature with t and v1"),
+    "stripe": Scheme(
+        _stripe,
+        "Stripe: stripe-signature with t and v1",
+        mark=lambda headers, body: _stripe_parts(headers)[0] + b"." + body,
+    ),
     "slack": Scheme(
-        _slack, "Slack: x-slack-signature v0; its url_verification is answered", challenge=_slack_challenge
+        _slack,
+        "Slack: x-slack-signature v0; its url_verification is answered",
+        challenge=_slack_challenge,
+        mark=lambda headers, body: headers[b"x-slack-request-timestamp"] + b":" + body,
     ),
     "hmac": Scheme(_ours, "x-signature-256: sha256=<hex> over the body"),
     "token": Scheme(_token, "the secret itself in x-gitlab-token, x-webhook-token or Authorization: Bearer"),

@@ -20,8 +20,9 @@ class Observation:
     """What came of one attempt; what a kind of step has no word for stays None.
 
     `latency_ms` is how long it took, `phases_ms` of what that is made. `error_class` is one
-    of those of attempts, with `error` for people. `no_answer`: nothing came back, which no
-    assertion passes over but one about the error itself.
+    of those of attempts, with `error` for people and the peer's own word for it as
+    `error_code`. `no_answer`: nothing came back, or a no, which no assertion passes over but
+    one about what `speaks` of it. `dirty`: it went as it went, and left something behind.
     """
 
     latency_ms: float = 0.0
@@ -33,8 +34,12 @@ class Observation:
     messages: Sequence[Any] | None = None
     events: Sequence[Any] | None = None
     tls: Mapping[str, Any] | None = None
+    close: Mapping[str, Any] | None = None
     phases_ms: Mapping[str, float] = field(default_factory=dict)
     error_class: str = ""
+    error_code: str = ""
     error: str = ""
     no_answer: bool = False
+    speaks: tuple[str, ...] = ("error",)
+    dirty: bool = False
     request: Mapping[str, Any] = field(default_factory=dict)

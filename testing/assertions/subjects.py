@@ -46,7 +46,9 @@ def instead(seen: Observation, lacking: str) -> Missing:
     """Return the Missing that says what was lacking and what there was."""
     if seen.error_class:
         return Missing(f"{lacking}: {seen.error_class}, {seen.error}")
-    there = [name for name in ("status", "headers", "body", "rows", "messages", "events", "tls") if _has(seen, name)]
+    there = [
+        name for name in ("status", "headers", "body", "rows", "messages", "events", "close", "tls") if _has(seen, name)
+    ]
     return Missing(f"{lacking}; there is {', '.join(there) or 'nothing but latency'}")
 
 
@@ -75,6 +77,10 @@ def _size(seen: Observation) -> Any:
 
 def _error_class(seen: Observation) -> Any:
     return seen.error_class or Missing(f"no error{f'; status {seen.status}' if seen.status is not None else ''}")
+
+
+def _error_code(seen: Observation) -> Any:
+    return seen.error_code or Missing(f"no code of an error{f'; {seen.error}' if seen.error else ''}")
 
 
 def _header(name: str) -> Read:
@@ -112,22 +118,18 @@ def _body(text: str) -> Read:
         except Malformed as exc:
             cut = f"the body was cut at {len(seen.body)} bytes" if seen.truncated else f"the body is no JSON: {exc}"
             return Missing(f"{cut}; it begins {seen.body[:SHOWN]!r}")
-        try:
-            found = [match.obj for match in path.finditer(value)]
-        except (JSONPathError, RecursionError) as exc:
-            return Missing(f"the path cannot be followed: {exc}")
-        if not is_single:
-            return found
-        return found[0] if found else Missing(f"nothing there; the body is {_shown(value)}")
+        return _followed(path, value, "the body", is_single=is_single)
 
     return read
 
 
 def _below(name: str) -> Callable[[str], Read]:
-    """Return the reader of a dotted path below a list or object, such as `0.state`."""
+    """Return the reader of a path below a list or object: dotted, such as `0.state`, or a JSONPath."""
     whole = _attribute(name, name)
 
     def make(path: str) -> Read:
+        if path.startswith("$"):
+            return _within(whole, path)
         parts = path.split(".")
 
         def read(seen: Observation) -> Any:
@@ -142,6 +144,27 @@ def _below(name: str) -> Callable[[str], Read]:
         return read
 
     return make
+
+
+def _within(whole: Read, text: str) -> Read:
+    """Return the reader of a JSONPath below a subject that is a value."""
+    path, is_single = _json_path(text)
+
+    def read(seen: Observation) -> Any:
+        value = whole(seen)
+        return value if isinstance(value, Missing) else _followed(path, value, "it", is_single=is_single)
+
+    return read
+
+
+def _followed(path: Any, value: Any, words: str, *, is_single: bool) -> Any:
+    try:
+        found = [match.obj for match in path.finditer(value)]
+    except (JSONPathError, RecursionError) as exc:
+        return Missing(f"the path cannot be followed: {exc}")
+    if not is_single:
+        return found
+    return found[0] if found else Missing(f"nothing there; {words} is {_shown(value)}")
 
 
 def _step(value: Any, part: str, at: str) -> Any:
@@ -167,7 +190,7 @@ def _phase(name: str) -> Read:
 
 
 def _error(name: str) -> Read:
-    raise ValueError(unknown("subject", f"error.{name}", ["error.class"]))
+    raise ValueError(unknown("subject", f"error.{name}", ["error.class", "error.code"]))
 
 
 def _names(value: Mapping[str, Any]) -> str:
@@ -187,6 +210,7 @@ PLAIN: dict[str, Read] = {
     "size": _size,
     "latency": lambda seen: seen.latency_ms,
     "error.class": _error_class,
+    "error.code": _error_code,
     "rows": _attribute("rows", "rows"),
     "messages": _attribute("messages", "messages"),
     "events": _attribute("events", "events"),
@@ -198,8 +222,9 @@ BELOW: dict[str, tuple[str, Callable[[str], Read]]] = {
     "messages": ("path", _below("messages")),
     "events": ("path", _below("events")),
     "tls": ("field", _below("tls")),
+    "close": ("field", _below("close")),
     "latency": ("phase", _phase),
-    "error": ("class", _error),
+    "error": ("class or code", _error),
 }
 DURATIONS = ("latency",)  # subjects whose operands are durations, in milliseconds once read
 SIZES = ("size",)

@@ -245,6 +245,12 @@ def choice(*choices: str, fixed: bool = True) -> Scalar:
     return Scalar(parse, {"enum": list(choices)}, fixed)
 
 
+def _text_or_null(value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or len(value) > 1000):
+        raise ValueError(f"must be a text or null, not {named(value)}")
+    return value
+
+
 def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"must be true or false, not {value!r:.60}")
@@ -264,6 +270,7 @@ def _quoted(value: Any) -> str:
 ANYTHING = Kind()
 BOOLEAN = Scalar(_boolean, {"type": "boolean"})
 FIXED_BOOLEAN = Scalar(_boolean, {"type": "boolean"}, fixed=True)
+TEXT_OR_NULL = Scalar(_text_or_null, {"type": ["string", "null"]})
 VALUE = Scalar(_plain_value, {"type": ["string", "number", "boolean", "null"]})
 _DURATION = {"type": "string", "pattern": f"^{DURATION.pattern}$"}
 DURATION_S = Scalar(duration_s, _DURATION)

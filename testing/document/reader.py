@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from testing.document import references
+from testing.document.calls import check_own_calls
 from testing.document.json_text import read_json
 from testing.document.nodes import Faults, Node, refuse, unknown
 from testing.document.references import ROOTS, Names
@@ -35,7 +36,9 @@ def read_suite(source: bytes | str, name: str = "") -> Suite:
     faults.stop()
     _check(root, values, faults)
     faults.stop()
-    return _suite(values, text)
+    suite = _suite(values, text)
+    check_own_calls(suite)
+    return suite
 
 
 def _parse(text: str, name: str) -> Node:
@@ -130,7 +133,7 @@ def _check_steps(steps: Node, place: str, names: Names, faults: Faults) -> None:
                 _check_steps(inner, f"{at}.group.steps", names, faults)
             elif key in STEPS or key == "assert":
                 references.check(child, f"{at}.{key}", names, faults)
-            if key in STEPS and isinstance(child.value, dict):
+            if key in STEPS:
                 _check_aliases(key, child, f"{at}.{key}", names, faults)
         if "capture" in step.value:
             names.captures |= set(step.value["capture"].value)
@@ -139,8 +142,10 @@ def _check_steps(steps: Node, place: str, names: Names, faults: Faults) -> None:
 
 
 def _check_aliases(kind: str, params: Node, place: str, names: Names, faults: Faults) -> None:
-    for name in step_class(kind).ALIASES:
-        alias = params.value.get(name)
+    found = step_class(kind)
+    given = params.value if isinstance(params.value, dict) else {getattr(found.SHAPE, "short", ""): params}
+    for name in found.ALIASES:
+        alias = given.get(name)
         if alias is None or not isinstance(alias.value, str) or "${{" in alias.value:
             continue
         if alias.value not in names.aliases:

@@ -147,7 +147,7 @@ class StepKind(Kind):
                 if name in node.value:
                     faults.add(node.keys[name], place, f"a {kind} step has nothing to look at, so no {name}")
             return
-        if "assert" not in node.value and not self.is_cleanup:
+        if "assert" not in node.value and not self.is_cleanup and not step_class(kind).JUDGES:
             faults.add(node, place, "asserts nothing; add assert, or say `assert: none`")
         if "poll" in node.value and not values["assert"]:
             faults.add(node.keys["poll"], f"{place}.poll", "needs assertions to wait for")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from typing import Any
 from testing.document.references import REFERENCE, Scope, Unresolved
 from testing.document.suite import Step
 from testing.models import Phase, Verdict
+from testing.runner.frames import FRAME, Frame, enter
 from testing.runner.plan import Instance
 from testing.runner.results import CaseResult, StepResult
 from testing.runner.scope import Values, fill_vars
@@ -30,10 +31,11 @@ class CaseRunner:
         self.values = replace(
             values, matrix=instance.matrix, data=instance.row, iteration=instance.iteration, captures=dict(self._before)
         )
-        self.tools = CaseTools(tools, self._run_inner)
+        self.tools = CaseTools(tools, self._run_inner, self._run_called)
+        self._library = tools.library
         self.allow_production = tools.allow_production
         self.result = CaseResult(instance)
-        self._cleanups: list[tuple[Step, StepResult]] = []
+        self._cleanups: list[tuple[Step, StepResult, Frame | None]] = []
         self._round = 1
         self._work: asyncio.Future[None] | None = None
         self._stopped = ""
@@ -42,10 +44,15 @@ class CaseRunner:
     # --- what a step asks for
 
     def scope(self) -> Scope:
-        return self.values.scope()
+        return self._here().scope()
 
     def capture(self, found: dict[str, Any]) -> None:
-        self.values.captures.update(found)
+        self._here().captures.update(found)
+
+    def _here(self) -> Values:
+        """Return what there is to read where the step stands: here, or in the case that was called."""
+        frame = FRAME.get()
+        return self.values if frame is None else frame.values
 
     # --- the whole
 
@@ -59,6 +66,7 @@ class CaseRunner:
         else:
             result.verdict, result.reason = self._stopped_as, self._stopped
         await self._clean_up()
+        await self.tools.aclose()
         result.took_ms = (time.perf_counter() - started) * 1000
         result.captures = dict(self.values.captures)
         return result
@@ -108,6 +116,7 @@ class CaseRunner:
             if self._round > retry.max or not any(map(retry.covers, failed.reasons or {""})):
                 return
             await self._clean_up()
+            await self.tools.aclose()
             await asyncio.sleep(retry.wait_s(self._round))
             self._round += 1
             self.result.rounds = self._round
@@ -135,9 +144,11 @@ class CaseRunner:
         )
         self.result.steps.append(result)
         # Even one that was cut off may have done what there is to clean up.
-        self._cleanups += [(cleanup, result) for cleanup in step.cleanup]
+        self._cleanups += [(cleanup, result, FRAME.get()) for cleanup in step.cleanup]
         AT.set(path)
-        return await run_step(step, self, result)
+        done = await run_step(step, self, result)
+        self.result.dirty |= any(attempt.seen.dirty for attempt in done.attempts)
+        return done
 
     async def _run_inner(self, steps: Sequence[Step], *, at_once: bool) -> None:
         """Run the steps of a group; raises InnerFailed for the first that did not pass."""
@@ -155,13 +166,28 @@ class CaseRunner:
         if failed is not None:
             raise InnerFailed(failed)
 
+    async def _run_called(
+        self, slug: str, case: str, given: Mapping[str, Any], systems: Mapping[str, str]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Run the steps of a called case in a frame of their own; return what they captured, and what to record."""
+        frame = enter(self._library, slug, given, systems, self._here())
+        called = next(found for found in frame.suite.cases if found.name == case)
+        entered = FRAME.set(frame)
+        try:
+            await self._run_inner(called.steps, at_once=False)
+        finally:
+            FRAME.reset(entered)
+        version = self._library.versions.get(frame.suite.slug)
+        return frame.values.captures, {"suite": frame.suite.slug, "case": case, "version": version}
+
     # --- cleaning up
 
     async def _clean_up(self) -> None:
         """Run the cleanups, last first; one that fails makes the case dirty and changes nothing else."""
         cleanups, self._cleanups = self._cleanups[::-1], []
-        for step, of in cleanups:
-            if missing := _not_captured(step, self.values):
+        for step, of, frame in cleanups:
+            FRAME.set(frame)
+            if missing := _not_captured(step, self._here()):
                 self._skip(step, of, missing)
                 continue
             try:
@@ -170,6 +196,7 @@ class CaseRunner:
                 self.result.dirty |= done.verdict != Verdict.PASSED
             except TimeoutError:
                 self.result.dirty = True
+        FRAME.set(None)
 
     def _skip(self, step: Step, of: StepResult, missing: str) -> None:
         """Note a cleanup that cannot know what to clean: that leaves dirt if the step may have done something."""

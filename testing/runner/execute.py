@@ -11,6 +11,7 @@ import structlog
 
 from endpoints.access.principal import Principal
 from endpoints.edge.database_threads import DatabaseThreads
+from testing.document.picking import pick
 from testing.document.reader import read_suite
 from testing.document.references import Unresolved
 from testing.document.suite import Suite
@@ -18,6 +19,7 @@ from testing.errors import BadDocument
 from testing.models import Part, Run, Verdict
 from testing.runner import leases
 from testing.runner.casing import CaseRunner
+from testing.runner.frames import find_called
 from testing.runner.graph import run_graph
 from testing.runner.judging import judge_run
 from testing.runner.masking import Masker
@@ -81,16 +83,17 @@ class Execution:
                 runner.stop(reason, verdict)
 
     async def _work(self) -> RunResult:
-        run, suite = self.run, read_suite(self.run.document.text)
+        run, suite = self.run, pick(read_suite(self.run.document.text), self.run.only)
         principal = principal_of(run)
-        targets = await self._database.run(find_targets, run.systems, principal)
-        named = await self._database.run(find_secrets, secrets_named(run.document.text), principal)
+        library = await self._database.run(find_called, suite, principal)
+        targets = await self._database.run(find_targets, {**library.systems, **run.systems}, principal)
+        named = await self._database.run(find_secrets, secrets_named(library.texts), principal)
         masker = Masker(texts_to_mask(targets.values(), named))
         planned = instances(suite, run.rows)
         at_once = min(run.parallel or suite.execution.at_once, len(planned))
         self.progress.total = len(planned)
         await self._database.run(leases.plan, run.pk, len(planned))
-        tools = RunTools(targets, principal, at_once=at_once, allow_production=run.allow_production)
+        tools = RunTools(targets, principal, library, at_once=at_once, allow_production=run.allow_production)
         recorder = Recorder(run, masker)
         watching = asyncio.ensure_future(self._watch(Telling(run.pk, self.token, masker)))
         limit = asyncio.get_running_loop().call_later(

@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from endpoints.errors import ControlPlaneError
+from testing.document.picking import pick
 from testing.document.reader import read_suite
 from testing.models import CaseRun, Part, Run, RunState, Verdict
 from testing.runner.plan import Instance, instances
@@ -130,6 +131,6 @@ def _end_lost(run: Run, now: datetime) -> bool:
 def _planned(run: Run) -> list[Instance]:
     """Return the case runs there should have been; none of a document that is no longer understood."""
     try:
-        return instances(read_suite(run.document.text), run.rows)
+        return instances(pick(read_suite(run.document.text), run.only), run.rows)
     except ControlPlaneError:
         return []

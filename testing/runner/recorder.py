@@ -158,8 +158,11 @@ class Recorder:
             text = self._masker.text(seen.body.decode("utf-8", "replace").replace("\x00", "\ufffd"))
             found["body"] = text[:KEPT_BODY]
             found["truncated"] = seen.truncated or len(text) > KEPT_BODY
-        if seen.rows is not None:
-            found["rows"] = self._value(list(seen.rows))
+        for name, several in (("rows", seen.rows), ("messages", seen.messages), ("events", seen.events)):
+            if several is not None:
+                found[name] = self._value(list(several))
+        if seen.close is not None:
+            found["close"] = self._value(dict(seen.close))
         return found
 
     def _text(self, text: str) -> str:

@@ -132,14 +132,14 @@ async def _within(step: Step, action: StepAction, params: Any, tools: Tools) -> 
 
 
 def _judge(step: Step, attempt: AttemptResult, scope: Scope, phase: Phase) -> None:
-    """Give the verdict: of what did not answer only an assertion about the error can speak."""
+    """Give the verdict: of what did not answer only assertions about what ended it can speak."""
     seen = attempt.seen
     attempt.error_class = seen.error_class
     attempt.checks = [judge(assertion, seen, scope) for assertion in step.assertions]
     wrong = next((check for check in attempt.checks if not check.ok), None)
-    if seen.no_answer and not any(root_of(assertion.subject) == "error" for assertion in step.assertions):
+    if seen.no_answer and not any(root_of(assertion.subject) in seen.speaks for assertion in step.assertions):
         attempt.verdict = Verdict.ERRORED if step.asserts_nothing else Verdict.FAILED
-        attempt.reason = f"no answer: {seen.error_class}, {seen.error}"
+        attempt.reason = f"{'refused' if seen.error_code else 'no answer'}: {seen.error_class}, {seen.error}"
     elif wrong is not None:
         attempt.verdict, attempt.reason = Verdict.FAILED, wrong.detail
     elif phase == Phase.CLEANUP and not step.assertions and not step.asserts_nothing:

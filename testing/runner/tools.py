@@ -9,6 +9,7 @@ from endpoints.access.principal import Principal
 from endpoints.edge.database_threads import DatabaseThreads
 from endpoints.transports import make_transport
 from endpoints.transports.base import Transport
+from testing.runner.frames import Library, target_name
 from testing.runner.targets import Target
 from testing.steps.base import CannotRun, Party
 
@@ -20,9 +21,15 @@ class RunTools:
     """Shared by all cases of a run; `aclose` when it is over."""
 
     def __init__(
-        self, targets: Mapping[str, Target], principal: Principal, *, at_once: int, allow_production: bool
+        self,
+        targets: Mapping[str, Target],
+        principal: Principal,
+        library: Library,
+        *,
+        at_once: int,
+        allow_production: bool,
     ) -> None:
-        self.principal, self.allow_production = principal, allow_production
+        self.principal, self.library, self.allow_production = principal, library, allow_production
         self._targets, self._at_once = targets, at_once
         self._transports: dict[tuple[str, bool], asyncio.Future[Transport]] = {}
         self._database = DatabaseThreads("steps", DATABASE_THREADS)
@@ -68,18 +75,34 @@ class RunTools:
 class CaseTools:
     """The same for one case, which alone can run steps within a step."""
 
-    def __init__(self, tools: RunTools, run_inner: Callable[..., Coroutine[Any, Any, None]]) -> None:
-        self._tools, self._run_inner = tools, run_inner
+    def __init__(
+        self,
+        tools: RunTools,
+        run_inner: Callable[..., Coroutine[Any, Any, None]],
+        run_called: Callable[..., Coroutine[Any, Any, tuple[Mapping[str, Any], Mapping[str, Any]]]],
+    ) -> None:
+        self._tools, self._run_inner, self._run_called = tools, run_inner, run_called
         self.principal = tools.principal
+        self.sessions: dict[tuple[str, ...], Any] = {}
 
     def party(self, alias: str) -> Party:
-        return self._tools.party(alias)
+        return self._tools.party(target_name(alias))
 
     async def transport(self, alias: str, *, with_credential: bool = True) -> Transport:
-        return await self._tools.transport(alias, with_credential=with_credential)
+        return await self._tools.transport(target_name(alias), with_credential=with_credential)
 
     async def ask_database(self, call: Callable[..., T], *arguments: Any) -> T:
         return await self._tools.ask_database(call, *arguments)
 
     async def run_steps(self, steps: Sequence[Any], *, at_once: bool) -> None:
         await self._run_inner(steps, at_once=at_once)
+
+    async def aclose(self) -> None:
+        """Close what the case kept open."""
+        kept, self.sessions = list(self.sessions.values()), {}
+        await asyncio.gather(*(session.aclose() for session in kept))
+
+    async def run_called(
+        self, suite: str, case: str, given: Mapping[str, Any], systems: Mapping[str, str]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        return await self._run_called(suite, case, given, systems)

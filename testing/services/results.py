@@ -38,6 +38,7 @@ def summary(run: Run) -> dict[str, Any]:
         "reason": run.reason,
         "flaky": run.flaky,
         "dirty": run.dirty,
+        "only": run.only,
         "counts": run.counts,
         "total": run.total,
         "created_by": run.created_by,

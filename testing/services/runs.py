@@ -32,6 +32,7 @@ class Wish:
     parallel: int | None = None
     allow_production: bool = False
     rows: Sequence[Mapping[str, Any]] = ()  # of a file beside the suite's
+    cases: Sequence[str] = ()  # these only, and what they need
 
 
 def start(suite: Suite, wish: Wish, *, by: Principal) -> Run:
@@ -42,6 +43,11 @@ def start(suite: Suite, wish: Wish, *, by: Principal) -> Run:
 def start_text(text: str, wish: Wish, *, by: Principal) -> Run:
     """Make a run of a document that is not stored as a suite, for whoever asks to work it."""
     return _make(text, None, wish, by)
+
+
+def check_systems(document: Document, *, by: Principal) -> None:
+    """Raise Refused for a system that the document names and the caller does not see."""
+    _systems(document, Wish(), by)
 
 
 def cancel(run: Run, *, by: Principal) -> Run:
@@ -71,6 +77,7 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal) -> Run:
         systems=systems,
         vars=dict(wish.vars),
         rows=[dict(row) for row in wish.rows],
+        only=list(wish.cases),
         parallel=wish.parallel,
         allow_production=wish.allow_production,
         created_by=by.label[:200],
@@ -109,6 +116,9 @@ def _check(document: Document, wish: Wish, by: Principal) -> None:
             raise Refused(unknown("variable", name, list(document.vars)), code="unknown_variable")
         if has_references(value):
             raise Refused(f"variable '{name}' holds a reference; only the document may", code="bad_variable")
+    names = [case.name for case in document.cases]
+    if missing := next((name for name in wish.cases if name not in names), None):
+        raise Refused(unknown("case", missing, names), code="unknown_case")
     if wish.parallel is not None and not 1 <= wish.parallel <= MOST_PARALLEL:
         raise Refused(f"parallel must be 1 to {MOST_PARALLEL}", code="bad_parallel")
     if document.data is not None and document.data.csv and not wish.rows:

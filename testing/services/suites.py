@@ -5,13 +5,16 @@ from typing import Any
 
 from django.contrib.auth.models import Group
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
-from endpoints.errors import Conflict, Forbidden, Malformed
+from endpoints.errors import Conflict, Forbidden, Malformed, Refused
 from testing.document.reader import read_suite
 from testing.document.suite import Suite as Document
 from testing.models import Suite, SuiteVersion
+
+RESERVED = frozenset({"check", "draft", "export", "import", "new"})  # what stands in their place in addresses
 
 
 def check(text: str) -> Document:
@@ -23,6 +26,8 @@ def create(text: str, *, by: Principal, owner: Group | None = None) -> Suite:
     """Store a new suite; its slug is the document's. Raises BadDocument, Forbidden, or Conflict for a taken slug."""
     roles.require(by, "suites", "create")
     document = read_suite(text)
+    if document.slug in RESERVED:
+        raise Refused(f"a suite cannot be called '{document.slug}', which is an address of ours", code="reserved")
     suite = Suite(slug=document.slug, owner=_owner(owner, by))
     _fill(suite, document, text)
     try:
@@ -75,6 +80,12 @@ def _keep(suite: Suite, text: str, by: Principal) -> None:
 def digest(text: str) -> str:
     """Return what tells one document from another."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def owners(by: Principal) -> QuerySet[Group]:
+    """Return the teams that a new suite of the caller's may belong to."""
+    rows = Group.objects.order_by("name")
+    return rows if by.team_ids is None else rows.filter(pk__in=by.team_ids)
 
 
 def _owner(owner: Group | None, by: Principal) -> Group | None:

@@ -8,9 +8,20 @@ from testing.steps.base import StepAction
 
 STEPS = {
     "http": "testing.steps.http.HttpStep",
+    "graphql": "testing.steps.graphql.GraphqlStep",
     "message": "testing.steps.message.MessageStep",
     "dns": "testing.steps.dns.DnsStep",
     "tls": "testing.steps.tls.TlsStep",
+    "websocket": "testing.steps.websocket.WebsocketStep",
+    "tcp": "testing.steps.tcp.TcpStep",
+    "udp": "testing.steps.udp.UdpStep",
+    "stream": "testing.steps.stream.StreamStep",
+    "probe": "testing.steps.probe.ProbeStep",
+    "sql": "testing.steps.sql.SqlStep",
+    "redis": "testing.steps.redis.RedisStep",
+    "promql": "testing.steps.promql.PromqlStep",
+    "grafana": "testing.steps.grafana.GrafanaStep",
+    "call": "testing.steps.call.CallStep",
     "wait": "testing.steps.wait.WaitStep",
     "group": "testing.steps.group.GroupStep",
 }

@@ -39,6 +39,8 @@ class Tools(Protocol):
     """What the runner lends to a step."""
 
     principal: Principal
+    # What a step keeps open for later ones, by kind, alias and name; closed when the case ends, or runs again.
+    sessions: dict[tuple[str, ...], Any]
 
     def party(self, alias: str) -> Party:
         """Return the system behind an alias; raises CannotRun."""
@@ -52,19 +54,26 @@ class Tools(Protocol):
     async def run_steps(self, steps: Sequence[Any], *, at_once: bool) -> None:
         """Run steps within a step; what comes of them is theirs."""
 
+    async def run_called(
+        self, suite: str, case: str, given: Mapping[str, Any], systems: Mapping[str, str]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Run the steps of another case; return what they captured, and what to record; raises CannotRun."""
+
 
 class StepAction(ABC):
     """One kind of step; it keeps nothing between two of them.
 
     `SHAPE` is what stands in the document. `SUBJECTS` are the first words of what can be
     asserted of it; with none there is nothing to assert. `ALIASES` are params that name a
-    system. With `FILLS` false, params are handed over with their references unread.
+    system. With `FILLS` false, params are handed over with their references unread. One that
+    `JUDGES` tells by itself whether it went well, and so needs no assertion.
     """
 
     SHAPE: ClassVar[Kind]
     SUBJECTS: ClassVar[tuple[str, ...]] = ()
     ALIASES: ClassVar[tuple[str, ...]] = ()
     FILLS: ClassVar[bool] = True
+    JUDGES: ClassVar[bool] = False
 
     def writes(self, params: Any) -> bool:
         """Say whether it may change something at the systems it names: production asks for leave first."""

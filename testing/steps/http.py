@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 import orjson
 
-from endpoints.transports.base import ErrorClass, Reply, TransportError
-from endpoints.transports.http import HttpTransport
 from testing.assertions.observation import Observation
 from testing.document.kinds import ANYTHING, VALUE, Field, Kind, MapOf, Shape, choice, text
 from testing.document.references import as_text
+from testing.steps.asking import Question, ask
 from testing.steps.base import CannotRun, StepAction, Tools
 
 NOT_GIVEN = object()
@@ -18,9 +17,6 @@ HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
 ANY_NAME = re.compile(r"[^\x00-\x1f]{1,200}")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-MAX_REPLY_BYTES = 1024 * 1024
-# Of these we are the cause: nothing was asked, so nothing is said of the other side.
-OURS = frozenset({ErrorClass.BLOCKED_ADDRESS, ErrorClass.TRANSFORM, ErrorClass.INTERNAL})
 
 
 class HttpStep(StepAction):
@@ -47,20 +43,15 @@ class HttpStep(StepAction):
         return _method(params) not in SAFE
 
     async def run(self, params: Any, tools: Tools) -> Observation:
-        transport = await tools.transport(params["system"], with_credential=params["auth"] != "none")
-        if not isinstance(transport, HttpTransport):
-            raise CannotRun(f"'{params['system']}' does not speak http")
         headers, body = _content(params)
-        query = {name: as_text(value) for name, value in params["query"].items()}
-        try:
-            reply = await transport.ask(
-                _method(params), params["path"] or "", query, headers, body, max_bytes=MAX_REPLY_BYTES
-            )
-        except TransportError as exc:
-            if exc.error_class in OURS:
-                raise CannotRun(exc.detail, exc.error_class.value) from exc
-            return _failed(exc)
-        return _seen(reply)
+        question = Question(
+            _method(params),
+            params["path"] or "",
+            {name: as_text(value) for name, value in params["query"].items()},
+            headers,
+            body,
+        )
+        return await ask(tools, params["system"], question, with_credential=params["auth"] != "none")
 
 
 def _method(params: Mapping[str, Any]) -> str:
@@ -78,26 +69,3 @@ def _content(params: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
     if params["body"] is not NOT_GIVEN:
         return {"content-type": "text/plain; charset=utf-8", **headers}, str(params["body"]).encode()
     return headers, b""
-
-
-def _seen(reply: Reply) -> Observation:
-    return Observation(
-        latency_ms=reply.took_ms,
-        status=reply.status_code,
-        headers=reply.headers,
-        body=reply.body,
-        truncated=reply.truncated,
-        phases_ms=reply.phases_ms,
-        request=reply.request,
-    )
-
-
-def _failed(exc: TransportError) -> Observation:
-    return Observation(
-        latency_ms=sum(exc.phases_ms.values()),
-        phases_ms=exc.phases_ms,
-        error_class=exc.error_class.value,
-        error=exc.detail,
-        request=exc.request,
-        no_answer=True,
-    )

@@ -7,16 +7,20 @@ from typing import Any, ClassVar
 
 from endpoints.access.principal import Principal
 from endpoints.errors import ControlPlaneError
-from messaging.models import OPEN_STATES, Delivery, Message, State
+from messaging.models import OPEN_STATES, Attempt, Delivery, Message, State
 from messaging.services.sending import send
 from testing.assertions.observation import Observation
-from testing.document.kinds import ANYTHING, DURATION_S, VALUE, Field, Kind, ListOf, MapOf, Shape, choice, text
+from testing.document.kinds import ANYTHING, DURATION_S, VALUE, Field, Kind, ListOf, MapOf, Shape, choice, integer, text
 from testing.document.references import as_text
 from testing.steps.base import CannotRun, StepAction, Tools
 
 SOONEST_S, LATEST_S = 0.02, 0.5
 TYPES = ("request", "event", "command", "query", "notification", "heartbeat", "error")
-PASSED_ON = ("event_type", "priority", "ordering_key", "correlation_id", "recipient")
+PASSED_ON = (
+    *("event_type", "priority", "ordering_key", "correlation_id", "recipient"),
+    *("payload_base64", "content_type", "max_retries"),
+)
+NO_PAYLOAD: dict[str, Any] = {}
 
 
 class MessageStep(StepAction):
@@ -29,7 +33,9 @@ class MessageStep(StepAction):
         {
             "from": Field(text(63), "The alias of the system that sends.", required=True),
             "to": Field(ListOf(text(63), at_least=1, or_one=True), "Aliases that get it; routes decide without."),
-            "payload": Field(ANYTHING, "The payload, as JSON.", default={}),
+            "payload": Field(ANYTHING, "The payload, as JSON.", default=NO_PAYLOAD),
+            "payload_base64": Field(text(1024 * 1024), "The payload, as bytes, instead."),
+            "content_type": Field(text(200), "Of the payload; JSON unless said."),
             "type": Field(choice(*TYPES, fixed=False), default="event"),
             "event_type": Field(text(200)),
             "priority": Field(choice("low", "normal", "high", "critical", "emergency", fixed=False)),
@@ -37,6 +43,8 @@ class MessageStep(StepAction):
             "correlation_id": Field(text(200)),
             "recipient": Field(text(200)),
             "headers": Field(MapOf(VALUE), default={}),
+            "max_retries": Field(integer(0, 99), "How often a delivery is tried again: 0 has the outcome at once."),
+            "ttl": Field(DURATION_S, "What is not delivered by then expires."),
             "within": Field(DURATION_S, "How long to wait for the outcome.", default=20.0),
         }
     )
@@ -77,10 +85,15 @@ def _message(params: Mapping[str, Any], tools: Tools) -> dict[str, Any]:
     message = {
         "source_system": tools.party(params["from"]).slug,
         "message_type": params["type"],
-        "payload": params["payload"],
         "headers": {name: as_text(value) for name, value in params["headers"].items()},
         **{name: params[name] for name in PASSED_ON if params[name] is not None},
     }
+    if params["payload_base64"] is None:
+        message["payload"] = params["payload"]
+    elif params["payload"] is not NO_PAYLOAD:
+        raise CannotRun("payload and payload_base64 are both given")
+    if params["ttl"] is not None:
+        message["ttl"] = params["ttl"]
     if params["to"]:
         message["target_system"] = [tools.party(alias).target for alias in params["to"]]
     return message
@@ -105,6 +118,7 @@ def _outcome(source: str, message_id: str) -> tuple[list[dict[str, Any]], bytes 
     """Return how each delivery stands, and the payload of the answer if there is one."""
     message = Message.objects.get(source__slug=source, message_id=message_id)
     deliveries = Delivery.objects.filter(message=message).select_related("system").order_by("id")
+    codes = _status_codes(message)
     rows = [
         {
             "system": delivery.system.slug,
@@ -115,6 +129,7 @@ def _outcome(source: str, message_id: str) -> tuple[list[dict[str, Any]], bytes 
             "error": delivery.error,
             "ack_level": delivery.ack_level,
             "attempts": delivery.attempts,
+            "status_code": codes.get(delivery.pk),
         }
         for delivery in deliveries
     ]
@@ -122,3 +137,9 @@ def _outcome(source: str, message_id: str) -> tuple[list[dict[str, Any]], bytes 
     ids = [str(delivery.pk) for delivery in deliveries]
     answer = Message.objects.filter(message_id__in=ids, message_type="response").order_by("position").first()
     return rows, None if answer is None or answer.payload is None else bytes(answer.payload)
+
+
+def _status_codes(message: Message) -> dict[Any, int | None]:
+    """Return what the last try of each delivery was answered."""
+    tries = Attempt.objects.filter(delivery__message=message).order_by("number", "id")
+    return dict(tries.values_list("delivery_id", "status_code"))

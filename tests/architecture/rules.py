@@ -44,11 +44,13 @@ ROOT_MAY = {
     "jobs",
     "api_jobs",
     "history_api",
+    "api_packs",
     "document",
     "runner",
     "gateway",
     "pulling",
     "pull_api",
+    "documents_api",
 }
 
 LAYERS = (
@@ -73,9 +75,11 @@ LAYERS = (
         "filters",
         "jobs",
         "document",
+        "drafting",
         "assertions",
         "steps",
         "reports",
+        "packs",
         "pulling",
     },
     {"services"},
@@ -86,8 +90,14 @@ LAYERS = (
         "views",
         "registry_views",
         "api_jobs",
+        "api_packs",
+        "serializers_packs",
+        "documents_api",
+        "serializers_documents",
         "views_jobs",
         "views_runs",
+        "views_suites",
+        "views_editor",
         "views_history",
         "history_api",
         "serializers_history",
@@ -145,6 +155,7 @@ def imports_across_layers(module: Module) -> Iterator[str]:
 SQL_HOMES = {
     "messaging.store": "all statements of the app",
     "messaging.seed.make": "history for size tests, made in bulk",
+    "endpoints.transports.postgresql": "statements that suites bring, to databases that are not ours",
 }
 SQL_ALWAYS = {"RunSQL", "RawSQL"}
 SQL_CALLS = {"cursor", "execute", "executemany", "raw", "extra"}

@@ -16,7 +16,8 @@ from tests.stack import Stack
 READY_S = 60
 STOP_S = 10
 # The secure ones are the same with a certificate, which an example should not ask anybody to trust.
-NOT_IN_IT = {"memory", "https", "wss", "tls"}
+# Databases are asked by suites, and take no messages.
+NOT_IN_IT = {"memory", "https", "wss", "tls", "postgresql", "redis"}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from endpoints.access.principal import COMMAND, Principal
 from endpoints.errors import Overloaded
 from messaging.intake.counter import Intake
 from messaging.intake.writer import Writer
+from messaging.listening.connection import ITEM_BYTES
 from messaging.listening.devices import Device, DeviceConnection
 from messaging.listening.limits import Held, Limits
 from messaging.listening.tally import Tally
@@ -123,7 +124,7 @@ async def test_a_server_that_closes_holds_nothing_of_what_it_could_not_store() -
     async with serving(Waiting) as server:
         reader = await server.send(b"one\ntwo\n")
         await Waiting.asked.wait()
-        assert server.held.bytes == 6
+        assert server.held.bytes == 6 + 2 * ITEM_BYTES
 
     assert server.held.bytes == 0
     assert await to_end(reader) == b""

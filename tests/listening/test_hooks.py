@@ -76,6 +76,19 @@ def test_a_signed_hook_is_stored_and_a_forged_one_is_not(ways: Ways, scheme: str
     assert ways.payloads(slug) == [BODY]
 
 
+@pytest.mark.parametrize("scheme", TIMED)
+def test_a_call_that_comes_again_is_stored_once(ways: Ways, scheme: str) -> None:
+    """A copy that somebody else sends, or a sender that saw no answer: what is signed the same is a duplicate."""
+    slug = f"twice-{scheme.replace('_', '-')}"
+    hook(ways, slug, scheme)
+    sign, now = SIGNED[scheme], int(time.time())
+    told = [post(ways, slug, **sign(BODY, SECRET, now)).json() for _ in range(3)]
+
+    assert [answer["status"] for answer in told] == ["accepted", "duplicate", "duplicate"]
+    assert len({answer["message_id"] for answer in told}) == 1
+    assert ways.payloads(slug) == [BODY]
+
+
 def test_a_secret_that_cannot_be_read_lets_nobody_in(ways: Ways) -> None:
     """`whsec_` of something that is no base64 is no key: signing with an empty one must not do."""
     hook(ways, "hook-unreadable", "standard_webhooks", secret_text="whsec_not base64!")

@@ -15,8 +15,9 @@ from endpoints.access.principal import COMMAND
 from tests.endpoints.conftest import Caller
 from tests.servers.fixtures import authority, http_receiver, tls_receiver
 from tests.servers.http import Answer, HttpReceiver
+from tests.testing.targets import cache, database, grafana, metrics, prometheus
 
-__all__ = ["authority", "http_receiver", "tls_receiver"]
+__all__ = ["authority", "cache", "database", "grafana", "http_receiver", "metrics", "prometheus", "tls_receiver"]
 
 JSON = {"Content-Type": "application/json"}
 
@@ -46,6 +47,10 @@ class Outcome:
     @property
     def verdicts(self) -> dict[str, str]:
         return {name: case["verdict"] for name, case in self.cases.items()}
+
+    @property
+    def not_passed(self) -> dict[str, str]:
+        return {name: verdict for name, verdict in self.verdicts.items() if verdict != "passed"}
 
 
 @pytest.fixture
@@ -83,9 +88,14 @@ def run(tmp_path: Path, transactional_db: None, capsys: pytest.CaptureFixture[st
             path.unlink(missing_ok=True)
         with pytest.raises((SystemExit, CommandError)) as ended:
             call_command("run_suite", str(file), f"--report=json={paths[0]},junit={paths[1]}", *args)
-        raw, junit = (path.read_text() if path.exists() else "" for path in paths)
-        said = capsys.readouterr()
-        code = getattr(ended.value, "code", None) or getattr(ended.value, "returncode", 0)
-        return Outcome(code, json.loads(raw or "{}"), raw, junit, f"{said.out}{said.err}{ended.value}")
+        return outcome_of(ended.value, paths, capsys)
 
     return go
+
+
+def outcome_of(ended: BaseException, paths: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> Outcome:
+    """Return what the command left behind: its exit code, the reports at `paths`, what it said."""
+    raw, junit = (path.read_text() if path.exists() else "" for path in paths)
+    said = capsys.readouterr()
+    code = getattr(ended, "code", None) or getattr(ended, "returncode", 0)
+    return Outcome(code, json.loads(raw or "{}"), raw, junit, f"{said.out}{said.err}{ended}")

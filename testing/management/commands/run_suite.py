@@ -21,10 +21,12 @@ from testing.document.reader import MAX_BYTES, read_suite
 from testing.document.suite import Suite as Document
 from testing.errors import BadDocument
 from testing.models import Part, Run, RunState, Suite, Verdict
+from testing.packs import documents as packs
 from testing.reports import FORMATS
 from testing.runner import leases
 from testing.runner.execute import Execution
 from testing.runner.results import CaseResult
+from testing.services import packs as pack_runs
 from testing.services import results, runs
 from testing.services.runs import Wish
 
@@ -42,9 +44,12 @@ class Command(BaseCommand):
         return super().create_parser(prog_name, subcommand, epilog=EXIT_CODES, **kwargs)
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("suites", nargs="+", metavar="NAME|FILE", help="a stored suite, or a file of one")
+        parser.add_argument(
+            "suites", nargs="+", metavar="NAME|FILE|pack:NAME", help="a stored suite, a file of one, or a pack"
+        )
         parser.add_argument("--system", action="append", default=[], metavar="ALIAS=SLUG", help="replace a system")
         parser.add_argument("--var", action="append", default=[], metavar="K=V", help="replace a variable")
+        parser.add_argument("--case", action="append", default=[], metavar="NAME", help="this one only, and its needs")
         parser.add_argument("--parallel", type=int, metavar="N", help="so many cases at once")
         parser.add_argument("--allow-production", action="store_true", help="let steps write to production systems")
         parser.add_argument("--report", action="append", default=[], metavar="FORMAT=PATH[,...]", help="json, junit")
@@ -53,11 +58,12 @@ class Command(BaseCommand):
         self.console = Console(stderr=False, highlight=False, soft_wrap=True)
         reports = _reports(options["report"])
         wish = {
-            "systems": _pairs(options["system"], "--system"),
+            "systems": pairs(options["system"], "--system"),
             "parallel": options["parallel"],
+            "cases": options["case"],
             "allow_production": options["allow_production"],
         }
-        given = _pairs(options["var"], "--var")
+        given = pairs(options["var"], "--var")
         codes = [
             self._one(name, wish, given, reports if len(options["suites"]) == 1 else _of(reports, name))
             for name in options["suites"]
@@ -70,7 +76,7 @@ class Command(BaseCommand):
             suite, text, rows = _find(name)
             document = read_suite(text, name)
             options = Wish(**wish, vars=_typed(given, document), rows=rows)
-            run = runs.start(suite, options, by=COMMAND) if suite else runs.start_text(text, options, by=COMMAND)
+            run = _start(name, suite, text, options)
         except BadDocument as exc:
             return self._refused(name, [str(fault) for fault in exc.faults])
         except ControlPlaneError as exc:
@@ -143,8 +149,18 @@ def _line(result: CaseResult) -> str:
     return f"[{color}]{result.verdict}[/]{flags} {escape(result.instance.label)}{escape(reason)}"
 
 
+def _start(name: str, suite: Suite | None, text: str, options: Wish) -> Run:
+    if suite is not None:
+        return runs.start(suite, options, by=COMMAND)
+    if name.startswith(packs.PREFIX):
+        return pack_runs.start(name.removeprefix(packs.PREFIX), options, by=COMMAND)
+    return runs.start_text(text, options, by=COMMAND)
+
+
 def _find(name: str) -> tuple[Suite | None, str, list[dict[str, Any]]]:
-    """Return a stored suite, or the text of a file with the rows beside it; raises CommandError."""
+    """Return a stored suite, or the text of a pack or a file, with the rows beside it; raises CommandError."""
+    if name.startswith(packs.PREFIX):
+        return None, packs.find(name.removeprefix(packs.PREFIX)).suite.text, []
     path = Path(name)
     if not path.is_file():
         suite = Suite.objects.filter(slug=name).first()
@@ -201,7 +217,7 @@ def _as(example: Any, value: str, name: str) -> Any:
     return value
 
 
-def _pairs(given: list[str], option: str) -> dict[str, str]:
+def pairs(given: list[str], option: str) -> dict[str, str]:
     found = {}
     for pair in given:
         name, equals, value = pair.partition("=")

@@ -1,0 +1,59 @@
+"""A suite from a system: each of its doors is there, and whoever stands behind it is alive."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from testing.drafting.cleaning import Cleaner
+from testing.drafting.draft import Draft, finish, slug_of
+from testing.drafting.writing import Line
+
+SOONEST_DAYS = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One interface of a system, as the first endpoint that serves it says."""
+
+    interface: str
+    protocol: str
+    is_tls: bool
+    verifies: bool
+
+
+def draft_system(slug: str, system: str, title: str, doors: Sequence[Door], cleaner: Cleaner) -> Draft | None:
+    """Return a suite that looks at every door a step can look at, None when there is none."""
+    systems: dict[str, str] = {}
+    cases: list[dict[str, Any]] = []
+    left: list[str] = []
+    for door in doors:
+        alias = door.interface if door.interface != "main" else "system"
+        found = _cases(door, alias)
+        if found:
+            systems[alias] = system if door.interface == "main" else f"{system}/{door.interface}"
+            cases += [
+                {"case": slug_of(name, "" if alias == "system" else alias), "steps": [step]} for name, step in found
+            ]
+        else:
+            left.append(
+                f"Left out: {door.interface}, no draft looks at {door.protocol} by itself; make one from a message."
+            )
+    if not cases:
+        return None
+    remarks = [f"Made from what is registered of {system}: each door is there, whatever it answers.", *left]
+    return finish(slug, f"{title} can be reached", {"systems": systems, "cases": cases}, remarks, cleaner)
+
+
+def slug_for(system: str) -> str:
+    return slug_of(system, "reachable")
+
+
+def _cases(door: Door, alias: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the cases of one door; a certificate that lasts is asked by itself."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    if door.is_tls and door.verifies:
+        found.append(("certificate", {"tls": alias, "assert": [Line({"tls.days_left": Line(gt=SOONEST_DAYS)})]}))
+    if door.protocol in ("http", "https"):
+        # Whatever it says of a GET, short of a fault of its own, says that it is there.
+        found.append(("answers", {"http": {"system": alias, "method": "GET"}, "assert": [Line(status=Line(lt=500))]}))
+    return found

@@ -1,0 +1,124 @@
+"""The mutation table of a pack: each row breaks its target in one stated way and names the cases that must tell.
+
+MUTATIONS = (
+    Mutation("http-unhealthy", ("http-is-healthy",), "status: expected 200, got 503"),
+)
+
+def test_...(run_pack, admin):
+    with Served(CommunicationServer(free_port())) as served:
+        register(admin, "communication", f"http://127.0.0.1:{served.server.port}")
+        hold_to_table(run_pack, "communication", served, SWITCHES, MUTATIONS)
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from examples.serving import Server
+from testing.packs.documents import find
+from tests.testing.conftest import Outcome
+
+RunPack = Callable[..., Outcome]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`breaks` is a switch of the target; exactly `fails` must end as failed, and one of them says `says`."""
+
+    breaks: str
+    fails: tuple[str, ...]
+    says: str
+
+
+class Target(Protocol):
+    """What can be broken: from `break_by(switch)` on it is so, and sound again after `break_by("")`."""
+
+    def break_by(self, switch: str) -> None: ...
+
+
+class Served:
+    """An example server in a thread with a loop of its own; a new start for every switch."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def break_by(self, switch: str) -> None:
+        self.stop()
+        self.server.broken = {switch} - {""}
+        self.start()
+
+    def start(self) -> Self:
+        started = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(started),), daemon=True)
+        self._thread.start()
+        if not started.wait(30):
+            raise TimeoutError("the server did not start")
+        return self
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(30)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    async def _serve(self, started: threading.Event) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        await self.server.start()
+        started.set()
+        await self._stopping.wait()
+        await self.server.stop()
+
+
+def hold_to_table(
+    run_pack: RunPack,
+    name: str,
+    target: Target,
+    switches: Mapping[str, str],
+    mutations: Sequence[Mutation],
+    *args: str,
+    quick: Mapping[str, str] | None = None,
+) -> None:
+    """Assert that the sound target passes, and that each broken one fails in its cases and in no other.
+
+    A case that waits for a failed one may be blocked. Every case must be failed by some
+    row, and every switch be in some row: what cannot fail shows nothing. `args` go to
+    `run_suite`. `quick` are variables for less waiting; a row that does not come out with
+    them is tried once more without, since a busy machine may be late.
+    """
+    cases = {case.name for case in find(name).suite.cases}
+    hurry = [f"--var={variable}={value}" for variable, value in (quick or {}).items()]
+    target.break_by("")
+    sound = run_pack(name, *args)
+    assert (sound.code, sound.verdict, sound.not_passed) == (0, "passed", {}), sound.out
+    assert set(sound.verdicts) - {"setup", "teardown"} == cases
+    wrong = []
+    for row in mutations:
+        target.break_by(row.breaks)
+        came = _differs(row, run_pack(name, *args, *hurry))
+        if came and hurry:
+            target.break_by(row.breaks)
+            came = _differs(row, run_pack(name, *args))
+        if came:
+            wrong.append(f"{row.breaks}: stated {sorted(row.fails)}, '{row.says}'; came {came}")
+    target.break_by("")
+    assert not wrong, "\n".join(wrong)
+    assert {case for row in mutations for case in row.fails} == cases, "a case that nothing fails shows nothing"
+    assert {row.breaks for row in mutations} == set(switches), "a switch that is in no row"
+
+
+def _differs(row: Mutation, done: Outcome) -> str:
+    """Return what came otherwise than stated, "" when nothing did."""
+    failed = sorted(case for case, verdict in done.verdicts.items() if verdict == "failed")
+    others = {case: verdict for case, verdict in done.not_passed.items() if verdict not in ("failed", "blocked")}
+    said = {case: done.cases[case]["reason"] for case in failed}
+    is_said = any(row.says in each for each in said.values())
+    if (failed, others, is_said, done.code) == (sorted(row.fails), {}, True, 1):
+        return ""
+    return f"exit code {done.code}, {said}, {others or done.out[-300:]}"

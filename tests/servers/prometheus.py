@@ -1,0 +1,79 @@
+"""A Prometheus server of a test's own; Debian's package."""
+
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from tests.servers.ports import free_port
+
+START_S = 30
+CONFIG = """
+global: {{scrape_interval: 200ms, evaluation_interval: 200ms}}
+rule_files: [rules.yml]
+scrape_configs:
+  - job_name: targets
+    static_configs: [{{targets: [{targets}]}}]
+"""
+RULES = """
+groups:
+  - name: test
+    rules:
+      - alert: TargetDown
+        expr: up == 0
+        labels: {severity: critical}
+"""
+
+
+class Prometheus:
+    """Scrapes `targets` (host:port) five times a second; use as a context manager."""
+
+    def __init__(self, folder: Path, targets: Iterable[str]) -> None:
+        self._folder, self._targets = folder, list(targets)
+
+    @staticmethod
+    def installed() -> bool:
+        return shutil.which("prometheus") is not None
+
+    def __enter__(self) -> Self:
+        self.port = free_port()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        config = self._folder / "prometheus.yml"
+        # It scrapes itself, too: so there is one target that is always up.
+        targets = ", ".join(f"'{target}'" for target in [f"127.0.0.1:{self.port}", *self._targets])
+        config.write_text(CONFIG.format(targets=targets))
+        (self._folder / "rules.yml").write_text(RULES)
+        words = [f"--config.file={config}", f"--storage.tsdb.path={self._folder / 'data'}"]
+        words += [f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=error"]
+        with (self._folder / "log").open("w") as log:
+            self._process = subprocess.Popen(["prometheus", *words], stdout=log, stderr=log)
+        self._wait_for(lambda: self.ask("query", "up") or None, "its first scrape")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.terminate()
+        self._process.wait(START_S)
+
+    def ask(self, path: str, query: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{path}?query={query}", timeout=5) as answer:
+            return json.load(answer)["data"]["result"]
+
+    def wait_until(self, query: str) -> None:
+        """Wait until a query has a result."""
+        self._wait_for(lambda: self.ask("query", urllib.request.quote(query)) or None, query)
+
+    def _wait_for(self, ask: Any, what: str) -> None:
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            try:
+                if ask():
+                    return
+            except OSError:
+                pass
+            assert self._process.poll() is None, (self._folder / "log").read_text()
+            time.sleep(0.05)
+        raise AssertionError(f"waited {START_S} s for {what}")
