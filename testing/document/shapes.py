@@ -20,6 +20,7 @@ from testing.document.kinds import (
     number,
     text,
 )
+from testing.document.load import LOAD
 from testing.document.steps import STEP
 
 MAX_CASES = 2000
@@ -78,6 +79,7 @@ CASE = Shape(
         "locks": Field(LOCKS, "Names that one case of all runs holds at a time.", default=[]),
         "timeout": Field(FIXED_DURATION_S, "The longest it may take, its cleanups apart.", default=60.0),
         "retry": Field(RETRY, "Run the case again when it did not pass; a rescue marks it flaky."),
+        "load": Field(LOAD, "Run the steps many times; each time is an iteration."),
         "steps": Field(ListOf(STEP, at_least=1, at_most=MAX_STEPS), "One after the other.", required=True),
     }
 )

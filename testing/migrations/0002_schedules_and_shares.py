@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('auth', '0012_alter_user_first_name_max_length'),
-        ('testing', '0007_run_only'),
+        ('testing', '0003_load'),
     ]
 
     operations = [

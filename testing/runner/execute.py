@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
@@ -15,6 +16,7 @@ from testing.document.reader import read_suite
 from testing.document.references import Unresolved, has_references
 from testing.document.suite import Suite
 from testing.errors import BadDocument
+from testing.load.runner import LoadRunner
 from testing.models import Part, Run, Verdict
 from testing.runner import leases, locking, resuming
 from testing.runner.casing import CaseRunner
@@ -24,9 +26,9 @@ from testing.runner.holding import Hold, RunHold
 from testing.runner.judging import judge_run
 from testing.runner.locking import Locks
 from testing.runner.masking import Masker
-from testing.runner.plan import Instance, frame, instances
+from testing.runner.plan import Instance, frame, of_run
 from testing.runner.recorder import Recorder
-from testing.runner.results import CaseResult, RunResult
+from testing.runner.results import CaseResult, InHand, RunResult
 from testing.runner.resuming import Earlier
 from testing.runner.rounds import Listener, Progress, Round, blocked, principal_of, told
 from testing.runner.scope import Values, fill_vars, is_of_a_case, secrets_named
@@ -55,8 +57,8 @@ class Execution:
         self.progress = Progress()
         self.listener = listener or (lambda _: None)
         self._results: list[CaseResult] = []
-        self._running: dict[int, CaseRunner] = {}
-        self._in_hand: dict[int, CaseRunner] = {}  # those and what nothing stops
+        self._running: dict[int, CaseRunner | LoadRunner] = {}
+        self._in_hand: dict[int, CaseRunner | LoadRunner] = {}  # those and what nothing stops
         self._stopped, self._stopped_as = "", ""
         self._database = DatabaseThreads("run")
         self._locks = Locks(run, self._database.run)
@@ -94,6 +96,10 @@ class Execution:
     async def ask(self, call: Callable[..., T], *arguments: Any) -> T:
         return await self._database.run(call, *arguments)
 
+    def in_hand(self) -> list[InHand]:
+        """Return what runs right now, for whoever watches."""
+        return [runner.in_hand() for runner in list(self._running.values())]
+
     async def _work(self) -> RunResult:
         run, suite = self.run, pick(read_suite(self.run.document.text), self.run.only)
         principal = principal_of(run)
@@ -101,7 +107,7 @@ class Execution:
         targets = await self._database.run(find_targets, {**library.systems, **run.systems}, principal)
         named = await self._database.run(find_secrets, secrets_named(library.texts), principal)
         masker = Masker(texts_to_mask(targets.values(), named))
-        planned = instances(suite, run.rows, str(run.pk))
+        planned = of_run(suite, run)
         at_once = min(run.parallel or suite.execution.at_once, len(planned))
         self.progress.total = len(planned)
         self._earlier = await self._database.run(self._before_us, len(planned))
@@ -120,7 +126,9 @@ class Execution:
             await asyncio.wait({watching})
             await tools.aclose()
             await recorder.aclose()
-        found = judge_run(self._results, suite.gate, self._stopped, self._stopped_as)
+        # Of a part of the cases no more can be asked for than it has.
+        gate = replace(suite.gate, min_cases=min(suite.gate.min_cases, len(planned))) if run.is_part else suite.gate
+        found = judge_run(self._results, gate, self._stopped, self._stopped_as)
         return RunResult(found.verdict, masker.text(found.reason), found.flaky, found.dirty)
 
     def _before_us(self, total: int) -> Earlier:
@@ -174,7 +182,7 @@ class Execution:
                 await lead(self, planned, around)
             else:
                 await self._cases(planned, around, late, fail_fast=suite.execution.fail_fast)
-        teardown = frame(suite, Part.TEARDOWN, len(planned) + 1)
+        teardown = frame(suite, Part.TEARDOWN, planned[-1].number + 1)
         if suite.teardown and not self._earlier.stands(teardown):
             await self._one(teardown, around, {}, always=True)
 
@@ -231,7 +239,7 @@ class Execution:
             await self._locks.give_back(locks or ())
 
     async def _holding(self, instance: Instance, around: "Round", late: dict[str, Any], *, always: bool) -> CaseResult:
-        runner = CaseRunner(instance, around.values, late, around.tools)
+        runner = self._runner(instance, around, late)
         if self._stopped and not always:
             runner.stop(self._stopped, Verdict(self._stopped_as))
         elif not always:
@@ -246,6 +254,12 @@ class Execution:
             self._in_hand.pop(instance.number, None)
         self.note(result, around)
         return result
+
+    def _runner(self, instance: Instance, around: "Round", late: dict[str, Any]) -> CaseRunner | LoadRunner:
+        if instance.case.load is None:
+            return CaseRunner(instance, around.values, late, around.tools)
+
+        return LoadRunner(self.run, instance, around.values, late, around.tools)
 
     def note(self, result: CaseResult, around: "Round") -> None:
         self.progress.done += result.part == Part.CASE

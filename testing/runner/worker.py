@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
+import uvloop
 from django.db import Error as DatabaseError
 from django.db import connection
 
@@ -60,7 +61,7 @@ class Worker:
             self._loop.call_soon_threadsafe(self._listener.hint)
 
     def _run(self) -> None:
-        asyncio.run(self._work())
+        uvloop.run(self._work())
         connection.close()
 
     async def _work(self) -> None:

@@ -35,6 +35,8 @@ class Wish:
     allow_production: bool = False
     rows: Sequence[Mapping[str, Any]] = ()  # of a file beside the suite's
     cases: Sequence[str] = ()  # these only, and what they need
+    numbers: Sequence[int] | None = None  # of those, the ones with these places in the run, and what they need
+    rerun_of: Run | None = None
     location: str | None = None
     during_maintenance: bool = False
     is_quiet: bool = False  # whoever asks works it: no worker is told
@@ -77,6 +79,11 @@ def start_text(text: str, wish: Wish, *, by: Principal) -> Run:
     return _make(text, None, wish, by)
 
 
+def repeat(run: Run, wish: Wish, *, by: Principal) -> Run:
+    """Make a run of the very document that another one ran."""
+    return _make(run.document.text, run.suite, wish, by)
+
+
 def check_systems(document: Document, *, by: Principal) -> None:
     """Raise Refused for a system that the document names and the caller does not see."""
     _systems(document, Wish(), by)
@@ -109,6 +116,8 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal, origin: Ori
     obstacle = obstacle or obstacles.unmet_need(document, by)
     with transaction.atomic():
         run.document = _version(text, suite, by)
+        if wish.rerun_of is not None:
+            run.order = wish.rerun_of.order
         if obstacle is not None:
             _ended(run, *obstacle)
         run.save(force_insert=True)
@@ -133,6 +142,8 @@ def _row(
         only=list(wish.cases),
         parallel=wish.parallel,
         allow_production=wish.allow_production,
+        numbers=None if wish.numbers is None else list(wish.numbers),
+        rerun_of=wish.rerun_of,
         created_by=by.label[:200],
         role=by.role,
         team_ids=None if by.team_ids is None else sorted(by.team_ids),
