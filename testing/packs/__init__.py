@@ -46,4 +46,9 @@ PACKS: dict[str, Pack] = {
         },
         example="python -m examples.communication",
     ),
+    "websocket": Pack(
+        about="A hub of users: who may come in, who hears what, what outlives a cut, and how quick it is.",
+        targets={"hub": PackTarget(("ws", "wss"), "speaks the frames of docs/packs/websocket.md")},
+        example="python -m examples.websocket",
+    ),
 }
