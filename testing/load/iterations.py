@@ -12,7 +12,7 @@ from testing.assertions.observation import Missing, Observation
 from testing.assertions.operators import apply
 from testing.assertions.subjects import root_of
 from testing.document.nodes import Faults, placed
-from testing.document.references import Unresolved, compiled
+from testing.document.references import Unresolved, compiled, roots_read
 from testing.document.suite import Case, Step
 from testing.load.generator import Stopped
 from testing.load.tally import Latencies
@@ -29,6 +29,7 @@ MOST_SAMPLES = 5
 # Of these we are the cause: nothing is said of the other side.
 OURS = frozenset({ErrorClass.BLOCKED_ADDRESS, ErrorClass.TRANSFORM, ErrorClass.INTERNAL})
 THEIRS = frozenset(kind.value for kind in ErrorClass if kind not in OURS)
+STEADY = frozenset({"vars", "run", "secret", "matrix", "captures"})  # the same in all iterations of a load
 BY_STATUS = ("throttled", "server_error", "client_error")
 
 
@@ -98,6 +99,9 @@ class CaseIteration:
         wrong = next((step for step in reversed(result.steps) if _is_wrong(step)), None)
         return self.samples.failed(result.verdict, result.reason, result.steps, wrong), result.judged_at
 
+    async def aclose(self) -> None:
+        """Close nothing: each case closed what it kept open."""
+
     def stop(self, reason: str) -> bool:
         for runner in self._running:
             runner.stop(reason)
@@ -124,6 +128,8 @@ class StepIteration:
         self._before = self._values.vars
         self._late = compiled(dict(late_vars)) if late_vars else None
         self._params = compiled(self._step.params) if self._step.ready is None else None
+        steady = STEADY - ({"vars"} if late_vars else set())
+        self._varies = self._params is not None and not roots_read(self._step.params) <= steady
         checks = [(assertion.read, assertion.operators) for assertion in self._step.assertions]
         self._checks = checks if all(operators is not None for _, operators in checks) else None
         self._reads = self._late is not None or self._params is not None or self._checks is None
@@ -143,7 +149,7 @@ class StepIteration:
     async def run(self, number: int) -> tuple[str, float]:
         known = self._set(number) if self._reads else None
         try:
-            if self._again is None or self._params is not None:
+            if self._again is None or self._varies:
                 self._again = await self._prepared()
             seen = await self._again()
         except TimeoutError:
@@ -159,6 +165,10 @@ class StepIteration:
             return ("" if is_good else self._failed(seen)), ended
         except (Unresolved, ValueError) as exc:  # an operand
             return self._cannot(exc), ended
+
+    async def aclose(self) -> None:
+        """Close what iterations kept open for those after them."""
+        await self._tools.aclose()
 
     def stop(self, reason: str) -> bool:
         return False
