@@ -58,16 +58,6 @@ def fill(value: Any, scope: Scope) -> Any:
     return [fill(child, scope) for child in value] if isinstance(value, list) else value
 
 
-def roots_read(value: Any) -> set[str]:
-    """Return the first words of all references within a plain value."""
-    if isinstance(value, dict):
-        return set().union(*(roots_read(child) for child in value.values()))
-    if isinstance(value, list):
-        return set().union(*(roots_read(child) for child in value))
-    found = REFERENCE.findall(value) if isinstance(value, str) else ()
-    return {inner.strip().partition(".")[0] for inner in found}
-
-
 def compiled(value: Any) -> Callable[[Scope], Any]:
     """Return what does the same as `fill` for this value, with all that does not change worked out."""
     if isinstance(value, str) and "${{" in value:

@@ -11,12 +11,13 @@ from testing.document.load import Load
 from testing.load.baseline import before, compare
 from testing.load.figures import figures_of
 from testing.load.generator import MODELS, Generator
-from testing.load.iterations import CaseIteration, StepIteration, systems_of
+from testing.load.iterations import CaseIteration, systems_of
 from testing.load.judging import Facts, in_unit, judge_load, judge_threshold
 from testing.load.meter import Meter
+from testing.load.plain import PlainIteration
 from testing.models import Run, Verdict
 from testing.runner.plan import Instance
-from testing.runner.results import CaseResult
+from testing.runner.results import CaseResult, InHand
 from testing.runner.scope import Values
 from testing.runner.tools import RunTools
 from testing.steps.base import CannotRun
@@ -46,6 +47,10 @@ class LoadRunner:
             if self._generator is not None:
                 self._generator.stop(reason)
 
+    def in_hand(self) -> InHand:
+        """Return how far it is."""
+        return InHand(self.instance.label, self.how_far, self._meter.started or time.perf_counter())
+
     async def run(self) -> CaseResult:
         """Run the load to its end and judge it; everything that goes wrong is in the result."""
         result, started = self.result, time.perf_counter()
@@ -68,7 +73,7 @@ class LoadRunner:
     async def _measure(self, tools: RunTools) -> None:
         instance, result = self.instance, self.result
         allow_files(self._load.most_at_once + SPARE_FILES)
-        kind = StepIteration if StepIteration.fits(instance.case) else CaseIteration
+        kind = PlainIteration if PlainIteration.fits(instance.case) else CaseIteration
         iteration = kind(instance, replace(self._values), self._late_vars, tools)
         model = MODELS[self._load.model]
         self._generator = model(self._load, instance.case.timeout_s, iteration, self._meter)
@@ -93,7 +98,7 @@ class LoadRunner:
             result.error_class = meter.whole.errors.most_common(1)[0][0]
         result.load = figures_of(self._load, meter, facts, judgement, iteration.steps)
 
-    def _look(self, iteration: StepIteration | CaseIteration) -> None:
+    def _look(self, iteration: PlainIteration | CaseIteration) -> None:
         """Say how far it is, and end it when there is no use in going on."""
         meter = self._meter
         for rule in self._load.abort_if:

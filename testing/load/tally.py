@@ -21,9 +21,11 @@ class Latencies:
         return int(self._hdr.get_total_count())
 
     def take(self, values_us: Iterable[int]) -> None:
-        record = self._hdr.record_value
         for value, count in Counter(values_us).items():
-            record(1 if value < 1 else value if value < LONGEST_US else LONGEST_US, count)
+            self.take_one(value, count)
+
+    def take_one(self, value_us: int, count: int = 1) -> None:
+        self._hdr.record_value(1 if value_us < 1 else value_us if value_us < LONGEST_US else LONGEST_US, count)
 
     def add(self, other: "Latencies") -> None:
         if other.count:

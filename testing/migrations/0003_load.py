@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('testing', '0007_run_only'),
+        ('testing', '0008_reruns_and_imports'),
     ]
 
     operations = [

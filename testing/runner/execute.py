@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -24,9 +24,9 @@ from testing.runner.frames import find_called
 from testing.runner.graph import run_graph
 from testing.runner.judging import judge_run
 from testing.runner.masking import Masker
-from testing.runner.plan import Instance, frame, instances
+from testing.runner.plan import Instance, frame, of_run
 from testing.runner.recorder import Recorder
-from testing.runner.results import CaseResult, RunResult
+from testing.runner.results import CaseResult, InHand, RunResult
 from testing.runner.scope import Values, fill_vars, is_of_a_case, secrets_named
 from testing.runner.targets import find_secrets, find_targets, texts_to_mask
 from testing.runner.tools import RunTools
@@ -83,6 +83,10 @@ class Execution:
             for runner in list(self._running.values()):
                 runner.stop(reason, verdict)
 
+    def in_hand(self) -> list[InHand]:
+        """Return what runs right now, for whoever watches."""
+        return [runner.in_hand() for runner in list(self._running.values())]
+
     async def _work(self) -> RunResult:
         run, suite = self.run, pick(read_suite(self.run.document.text), self.run.only)
         principal = principal_of(run)
@@ -90,7 +94,7 @@ class Execution:
         targets = await self._database.run(find_targets, {**library.systems, **run.systems}, principal)
         named = await self._database.run(find_secrets, secrets_named(library.texts), principal)
         masker = Masker(texts_to_mask(targets.values(), named))
-        planned = instances(suite, run.rows)
+        planned = of_run(suite, run)
         at_once = min(run.parallel or suite.execution.at_once, len(planned))
         self.progress.total = len(planned)
         await self._database.run(leases.plan, run.pk, len(planned))
@@ -109,7 +113,9 @@ class Execution:
             await asyncio.wait({watching})
             await tools.aclose()
             await recorder.aclose()
-        found = judge_run(self._results, suite.gate, self._stopped, self._stopped_as)
+        # Of a part of the cases no more can be asked for than it has.
+        gate = replace(suite.gate, min_cases=min(suite.gate.min_cases, len(planned))) if run.is_part else suite.gate
+        found = judge_run(self._results, gate, self._stopped, self._stopped_as)
         return RunResult(found.verdict, masker.text(found.reason), found.flaky, found.dirty)
 
     def _values(self, suite: Suite, named: dict[tuple[str, ...], str]) -> Values:
@@ -133,7 +139,7 @@ class Execution:
         else:
             await self._cases(planned, around, late, fail_fast=suite.execution.fail_fast)
         if suite.teardown:
-            await self._one(frame(suite, Part.TEARDOWN, len(planned) + 1), around, {}, always=True)
+            await self._one(frame(suite, Part.TEARDOWN, planned[-1].number + 1), around, {}, always=True)
 
     async def _cases(
         self, planned: Sequence[Instance], around: "Round", late: dict[str, Any], *, fail_fast: bool

@@ -88,6 +88,15 @@ class CaseResult:
 
 
 @dataclass(frozen=True, slots=True)
+class InHand:
+    """A case that runs, the step it is in, and since when (`time.perf_counter`)."""
+
+    case: str
+    step: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     verdict: Verdict
     reason: str

@@ -16,7 +16,7 @@ EVERY_S = 1.0
 MOST_SHOWN = 20
 
 
-class InHand(Protocol):
+class Worked(Protocol):
     """A case run, of whatever make; `how_far` is what a load says of itself."""
 
     @property
@@ -37,7 +37,7 @@ class Telling:
         self._told: list[dict[str, Any]] = []
         self._next_at = 0.0
 
-    def news(self, running: Mapping[int, InHand]) -> list[dict[str, Any]] | None:
+    def news(self, running: Mapping[int, Worked]) -> list[dict[str, Any]] | None:
         """Return what there is to tell, None when nothing is new or something was told only just now."""
         if time.monotonic() < self._next_at:
             return None
@@ -58,7 +58,7 @@ def forget(run_id: uuid.UUID, holder: uuid.UUID) -> None:
     Underway.objects.filter(run_id=run_id, holder=holder).delete()
 
 
-def _step(runner: InHand) -> dict[str, Any]:
+def _step(runner: Worked) -> dict[str, Any]:
     steps, started = runner.result.steps, runner.result.started_at
     told: dict[str, Any] = {"case": runner.instance.label, "since": started.isoformat() if started else None}
     if runner.how_far:

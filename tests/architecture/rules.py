@@ -44,7 +44,9 @@ ROOT_MAY = {
     "jobs",
     "api_jobs",
     "api_packs",
+    "history_api",
     "document",
+    "reports",
     "runner",
     "gateway",
     "pulling",
@@ -76,9 +78,11 @@ LAYERS = (
         "document",
         "drafting",
         "assertions",
+        "fuzzing",
         "steps",
         "load",
         "reports",
+        "outside",
         "packs",
         "pulling",
     },
@@ -100,6 +104,8 @@ LAYERS = (
         "views_suites",
         "views_editor",
         "views_history",
+        "history_api",
+        "serializers_history",
         "charts",
         "panels",
         "templatetags",
@@ -109,6 +115,7 @@ LAYERS = (
         "management",
         "consumers",
         "serializers",
+        "parsers",
         "forms",
         "serializers_jobs",
         "forms_edit",
@@ -243,7 +250,9 @@ BROAD = {
     "messaging.gateway.tail": "the loop that reads for all who follow",
     "messaging.gateway.delivering": "the loop that keeps a worker while clients are connected",
     "messaging.consumers": "the loop that feeds the live pages",
+    "testing.packs.added": "whatever a package of others raises when it is imported",
     "testing.runner.execute": "a bug of ours costs one run, not the worker",
+    "testing.steps.python_child": "whatever the hooks of others raise",
     "messaging.gateway.streams": "what breaks one stream leaves its connection and the others be",
 }
 
@@ -268,6 +277,7 @@ LONG_MODULES = {
     "messaging.store": "one function is one statement; they are read side by side",
     "messaging.models": "the tables of one app, read side by side",
     "endpoints.models": "the tables of one app, read side by side",
+    "testing.models": "the tables of one app, read side by side",
 }
 
 

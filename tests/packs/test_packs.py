@@ -3,6 +3,7 @@
 import re
 import socket
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def test_each_pack_is_described(name: str) -> None:
     words = set(re.findall(r"`([^`\n]+)`", page))
     assert {*found.suite.systems, *found.suite.vars, *(case.name for case in found.suite.cases)} <= words
     assert f"({name}.md)" in (DOCS / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(PACKS))
+def test_each_case_of_a_pack_can_fail(name: str) -> None:
+    """Its table says by what: a case that no row fails would show nothing."""
+    table = import_module(f"tests.packs.test_{name.replace('-', '_')}").MUTATIONS
+
+    assert {case for row in table for case in row.fails} == {case.name for case in find(name).suite.cases}
 
 
 def test_no_folder_is_left_out_of_the_table() -> None:

@@ -1,13 +1,19 @@
 """Load: paced as asked, measured from the intended start, judged as a whole."""
 
+import json
+import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 from xml.etree.ElementTree import fromstring
 
+import jsonschema_rs
 import pytest
+import yaml
 
+from testing.document.reader import read_suite
+from testing.document.schema import suite_schema
 from tests.endpoints.conftest import Caller
 from tests.servers.answers import HANG
 from tests.servers.http import Answer, HttpReceiver, Received
@@ -50,32 +56,47 @@ def test_an_open_load_starts_as_many_as_its_stages_say(run: Run, orders: HttpRec
         assert said.partition(">")[0].partition("<")[0] in done.junit
 
 
+def stalled(run: Run, target: HttpReceiver, *, rate: int, for_s: int, stall_s: float, at_once: int) -> dict[str, Any]:
+    """Return the latencies of a load whose target stands still for a while, a third into it."""
+    lock, begun = threading.Lock(), [0.0]
+
+    def answer(_: Received) -> Answer:
+        with lock:
+            begun[0] = begun[0] or time.monotonic()
+        since = time.monotonic() - begun[0] - for_s / 3
+        return Answer(200, delay_s=stall_s - since if 0.0 <= since < stall_s else 0.0)
+
+    target.answer(answer)
+    target.is_keeping = False
+    more = f"stages: [{{for: {for_s}s, at: {rate}/s}}], at_once: {at_once}, max_in_flight: 20000"
+    found: dict[str, Any] = of(run(load(more)))["figures"]["latency"]
+    assert found["response"]["count"] == found["service"]["count"] == rate * for_s
+    print({name: {p: found[name][f"{p}_ms"] for p in ("p50", "p99", "max")} for name in ("response", "service")})
+    return found
+
+
 def test_a_stall_shows_in_the_response_and_not_in_the_service(run: Run, orders: HttpReceiver) -> None:
     """What could not be sent while the target stood still is late all the same: nothing is omitted.
 
     900 arrivals, two at a time; the target stands still for a second. Two of them feel that
     in their service, a third of them in their response.
     """
-    first = threading.Event()
-    begun = [0.0]
+    found = stalled(run, orders, rate=300, for_s=3, stall_s=1.0, at_once=2)
 
-    def stall(_: Received) -> Answer:
-        if not first.is_set():
-            first.set()
-            begun[0] = time.monotonic()
-        at = time.monotonic() - begun[0]
-        return Answer(200, delay_s=2.0 - at if 1.0 <= at < 2.0 else 0.0)
+    assert found["response"]["p99_ms"] > 700
+    assert found["service"]["p99_ms"] < 400
+    assert found["service"]["max_ms"] > 700
 
-    orders.answer(stall)
-    done = run(
-        load("stages: [{for: 3s, at: 300/s}], at_once: 2, thresholds: [{metric: latency.response, p: 99, lt: 10s}]")
-    )
 
-    latency = of(done)["figures"]["latency"]
-    assert latency["response"]["count"] == latency["service"]["count"] == 900
-    assert latency["response"]["p99_ms"] > 700
-    assert latency["service"]["p99_ms"] < 400
-    assert latency["service"]["max_ms"] > 700
+@pytest.mark.long
+def test_a_stall_of_five_seconds_at_a_thousand_a_second_shows_in_the_response(run: Run, orders: HttpReceiver) -> None:
+    """The same at size; LONG_LOAD_RATE a second."""
+    rate = int(os.environ.get("LONG_LOAD_RATE", "1000"))
+    found = stalled(run, orders, rate=rate, for_s=30, stall_s=5.0, at_once=rate // 20)
+
+    assert found["response"]["p99_ms"] > 4000
+    assert found["service"]["p99_ms"] < 1000
+    assert found["service"]["max_ms"] > 4000
 
 
 def test_arrivals_beyond_the_cap_are_dropped_and_counted(run: Run, orders: HttpReceiver) -> None:
@@ -170,11 +191,12 @@ def test_a_load_that_goes_wrong_is_aborted(run: Run, orders: HttpReceiver) -> No
 
 
 def test_a_generator_that_cannot_keep_up_has_shown_nothing(run: Run, orders: HttpReceiver) -> None:
-    """Whatever the thresholds say: this is not the load that was asked for."""
+    """Whatever the thresholds say: this is not the load that was asked for. Here its assertions cost too much."""
+    orders.answer(Answer(200, json.dumps(list(range(20_000))).encode(), {"Content-Type": "application/json"}))
     done = run(
         load(
-            "stages: [{for: 1s, at: 100000/s}], max_in_flight: 50000, at_once: 20, "
-            "thresholds: [{metric: errors, rate: {lte: 1}}, {metric: dropped, rate: {lte: 1}}]",
+            "stages: [{for: 1s, at: 300/s}], at_once: 4, thresholds: [{metric: errors, rate: {lte: 1}}]",
+            step="{http: {system: api}, assert: [{'body.$[*]': {each: {gte: 0}}}]}",
             case=", timeout: 300ms",
         )
     )
@@ -276,6 +298,26 @@ def test_what_cannot_run_at_all_is_errored_at_once(run: Run, admin: Caller) -> N
 
     assert (done.code, done.verdict) == (2, "errored")
     assert done.report["took_s"] < 20
+
+
+def test_what_the_format_takes_its_schema_takes() -> None:
+    """Editors and the runner agree on what a load is."""
+    schema = jsonschema_rs.validator_for(suite_schema())
+    full = (
+        "model: open, stages: [{for: 10s, to: 200/s}, {for: 1m, at: 200/s}], max_in_flight: 400, at_once: 64,"
+        " warmup: 5s, abort_if: [{metric: errors, rate: {gt: 0.2}, over: 10s}], min_samples: 1000,"
+        " thresholds: [{metric: latency.response, p: 99, lt: 400ms}, {metric: throughput, value: {gte: 190/s}}],"
+        " baseline: {against: last 5 passed, tolerance: 15%}"
+    )
+    for more in (full, "model: closed, stages: [{for: 1s, at: 5}], think: 10ms"):
+        assert read_suite(load(more)).cases[0].load is not None
+        assert schema.is_valid(yaml.safe_load(load(more)))
+    for more in (
+        "stages: []",
+        "stages: [{for: 1s, at: 2/x}]",
+        "stages: [{for: 1s, at: 2/s}], thresholds: [{metric: a}]",
+    ):
+        assert not schema.is_valid(yaml.safe_load(load(more)))
 
 
 @pytest.mark.parametrize(
