@@ -42,4 +42,16 @@ PACKS: dict[str, Pack] = {
         },
         example="python -m examples.communication",
     ),
+    "metrics": Pack(
+        about="Prometheus scrapes, answers and alerts; Grafana is well, and shows what it should.",
+        targets={
+            "prometheus": PackTarget(("http", "https"), "speaks Prometheus' HTTP API"),
+            "grafana": PackTarget(("http", "https"), "speaks Grafana's, with a token that may read"),
+        },
+    ),
+    "postgresql": Pack(
+        about="A PostgreSQL database can be reached, asked, written to and trusted.",
+        targets={"db": PackTarget(("postgresql",), "has the tables that the variables name")},
+        example="psql -f examples/postgresql/shop.sql",
+    ),
 }
