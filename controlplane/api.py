@@ -12,8 +12,10 @@ from messaging import api_jobs, dead_letters, pull_api, registry_api
 from messaging.incident_api import IncidentViewSet
 from messaging.listener_api import ListenerViewSet
 from testing import api as testing
+from testing import history_api
 from testing.api_packs import PackViewSet
 from testing.documents_api import SuiteVersionViewSet
+from testing.reports import FORMATS
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -37,6 +39,8 @@ router.register("suites", testing.SuiteViewSet)
 router.register("suites/<slug:slug>/versions", SuiteVersionViewSet)
 router.register("runs", testing.RunViewSet)
 router.register("packs", PackViewSet, basename="pack")
+router.register("runs/<uuid:run>/cases", history_api.RunCaseViewSet, basename="run-case")
+router.register("history", history_api.HistoryViewSet, basename="history")
 router.register("ledger", messaging.LedgerView, basename="ledger")
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -46,9 +50,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
         for action in ("retire", "unretire")
     ),
     *(
-        path(f"runs/<uuid:pk>/report.{ending}", testing.RunViewSet.as_view({"get": "report"}), {"form": form})
-        for form, ending in (("json", "json"), ("junit", "xml"))
+        path(f"runs/<uuid:pk>/report.{found.ending}", testing.RunViewSet.as_view({"get": "report"}), {"form": form})
+        for form, found in FORMATS.items()
     ),
+    path("runs/<uuid:pk>/failure/", history_api.RunFailureView.as_view({"get": "failure"})),
     path("systems/<slug:slug>/inbox/", pull_api.InboxViewSet.as_view({"get": "inbox"})),
     *(path(f"deliveries/<uuid:pk>/{word}/", pull_api.InboxViewSet.as_view({"post": word})) for word in ("ack", "nack")),
     path("schema/", SpectacularJSONAPIView.as_view(permission_classes=[]), name="schema"),

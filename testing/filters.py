@@ -11,7 +11,7 @@ from endpoints.edge.filters import Filter, boolean, choice, custom, member, mome
 from endpoints.ids import first_id_at
 from endpoints.models import SLUG
 from testing.document.shapes import TYPES
-from testing.models import RunState, Verdict
+from testing.models import Part, RunState, Verdict
 
 
 def by_system(slug: str) -> Q:
@@ -46,4 +46,12 @@ SUITES: dict[str, Filter] = {
     "type": choice("type", list(TYPES), "What kind of test it is."),
     "label": member("labels", "One of its labels."),
     "q": words("slug", "title"),
+}
+
+CASES: dict[str, Filter] = {
+    "verdict": choice("verdict", Verdict.values, "How it ended."),
+    "case": one_of("case", "The case's name."),
+    "part": choice("part", Part.values, "Cases, or the setup or teardown around them."),
+    "flaky": boolean("flaky", "Those that a retry rescued, or the others."),
+    "dirty": boolean("dirty", "Those whose cleanup failed, or the others."),
 }

@@ -1,6 +1,7 @@
 """Two runs side by side: which cases broke, healed, came, went or took longer, and what was different."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,32 +49,49 @@ class Comparison:
 
 def compare(before: Run, after: Run, principal: Principal) -> Comparison:
     """Return what differs between two runs."""
-    old, new = _cases(before), _cases(after)
-    pairs = [_pair(old.get(key), new.get(key)) for key in dict.fromkeys([*new, *old])]
-    counts = {kind: sum(pair.kind == kind for pair in pairs) for kind in KINDS}
-    shown = sorted((pair for pair in pairs if pair.kind != "same"), key=lambda pair: KINDS.index(pair.kind))
+    old, new = _ends(before), _ends(after)
+    kinds = {key: kind_of(old.get(key), new.get(key)) for key in dict.fromkeys([*new, *old])}
+    differing = sorted((key for key in kinds if kinds[key] != "same"), key=lambda key: KINDS.index(kinds[key]))
+    shown = [(kinds[key], old.get(key), new.get(key)) for key in differing[:MOST_SHOWN]]
+    wanted = [end.pk for _, *ends in shown for end in ends if end is not None]
+    rows = CaseRun.objects.in_bulk(wanted)
     return Comparison(
         before,
         after,
-        shown[:MOST_SHOWN],
-        counts,
+        [_pair(kind, _row(rows, was), _row(rows, now)) for kind, was, now in shown],
+        dict.fromkeys(KINDS, 0) | Counter(kinds.values()),
         changes.between(before, after, principal),
         is_whole=max(len(old), len(new)) < MOST_CASES,
     )
 
 
-def _cases(run: Run) -> dict[tuple[Any, ...], CaseRun]:
-    rows = CaseRun.objects.filter(run=run).order_by("number")[:MOST_CASES]
+@dataclass(frozen=True, slots=True)
+class End:
+    """As much of a case run as tells how it differs."""
+
+    pk: Any
+    verdict: str
+    took_ms: float
+
+
+def _row(rows: Mapping[Any, CaseRun], end: End | None) -> CaseRun | None:
+    return None if end is None else rows.get(end.pk)
+
+
+def _ends(run: Run) -> dict[tuple[Any, ...], End]:
+    rows = CaseRun.objects.filter(run=run).order_by("number")
+    told = rows.values_list("part", "case", "matrix", "iteration", "pk", "verdict", "took_ms")[:MOST_CASES]
     return {
-        (row.part, row.case, orjson.dumps(row.matrix, option=orjson.OPT_SORT_KEYS), row.iteration): row for row in rows
+        (part, case, orjson.dumps(matrix, option=orjson.OPT_SORT_KEYS), iteration): End(pk, verdict, took_ms)
+        for part, case, matrix, iteration, pk, verdict, took_ms in told
     }
 
 
-def _pair(before: CaseRun | None, after: CaseRun | None) -> Pair:
-    return Pair(kind_of(before, after), str(after or before), before, after)
+def _pair(kind: str, before: CaseRun | None, after: CaseRun | None) -> Pair:
+    return Pair(kind, str(after or before), before, after)
 
 
-def kind_of(before: CaseRun | None, after: CaseRun | None) -> str:
+def kind_of(before: End | None, after: End | None) -> str:
     """Return how a case differs: pure."""
     if before is None or after is None:
         return "new" if before is None else "gone"

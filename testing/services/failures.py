@@ -117,6 +117,7 @@ class Others:
     """What else did not pass, up to `MOST_SHOWN`; those that were only blocked are counted by what blocked them."""
 
     rows: Sequence[CaseRun] = ()
+    alike: Sequence[CaseRun] = ()  # those that ended for the very reason of the one shown
     blocked: Sequence[tuple[str, int]] = field(default=())
     more: bool = False
 
@@ -160,7 +161,15 @@ def others(run: Run, shown: CaseRun | None) -> Others:
     found = list(rows.exclude(verdict=Verdict.BLOCKED).order_by("number")[: MOST_SHOWN + 1])
     found.sort(key=lambda row: (RANK.index(Verdict(row.verdict)) if row.verdict in RANK else len(RANK), row.number))
     by_most = sorted(blocked, key=lambda pair: (-pair[1], pair[0]))[:MOST_SHOWN]
-    return Others(found[:MOST_SHOWN], by_most, len(found) > MOST_SHOWN)
+    alike = [row for row in found[:MOST_SHOWN] if shown is not None and _is_alike(row, shown)]
+    rest = [row for row in found[:MOST_SHOWN] if row not in alike]
+    return Others(rest, alike, by_most, len(found) > MOST_SHOWN)
+
+
+def _is_alike(row: CaseRun, shown: CaseRun) -> bool:
+    """Say whether both ended for one reason, whatever their steps are called."""
+    told, others = (case.reason.partition(": ")[2] for case in (row, shown))
+    return bool(told) and told == others and row.verdict == shown.verdict
 
 
 def seen(row: CaseRun, run: Run) -> CaseSeen:

@@ -4,7 +4,7 @@
 passed and not passed at least twice although neither its suite nor the systems were others.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,17 +12,20 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from django.db.models import Q
 
 from endpoints.access.principal import Principal
-from testing.models import JUDGED, TELLING, CaseRun, Part, Run, RunState, Verdict
+from testing.models import BAD, JUDGED, TELLING, CaseRun, Part, Run, RunState, Verdict
 from testing.services.trends import ended_runs
 
 RUNS = 30  # of each suite
 LEAST_FLIPS = 2
-LOOK = 3_000  # of what did not pass or was rescued, the latest
-MOST_SUITES = 25
-MOST_ROWS = 10_000
+LATEST_RUNS = 1_000  # are looked through for those that had trouble
+TELLING_RUNS = 200  # of those are looked into
+LOOK = 2_000  # of their cases, those that did not pass or were rescued
+OUTAGE = 100  # more bad cases in one run are no sign of unsteadiness
+MOST_SUITES = 15
+MOST_CASES = 20  # of each suite
+MOST_ROWS = 3_000
 MOST_SHOWN = 50
 RULES = {
     "rescued": "a retry rescued it",
@@ -101,22 +104,20 @@ def flips_in(rows: Iterable[Seen]) -> int:
 
 def _suspects(principal: Principal, suite: str) -> dict[str, list[str]]:
     """Return, by suite, the cases that lately did not pass or were rescued; those of most trouble first."""
-    rows = CaseRun.objects.filter(TELLING, part=Part.CASE)
-    if suite:
-        rows = rows.filter(run_id__in=_runs(suite, principal))
-    latest = list(rows.order_by("-run_id", "-number").values_list("run_id", "case", "verdict")[:LOOK])
-    ids = {run_id for run_id, _, verdict in latest if verdict in JUDGED}
-    slugs = dict(Run.objects.visible_to(principal).filter(pk__in=ids, state=RunState.ENDED).values_list("pk", "slug"))
-    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for run_id, case, verdict in latest:
-        if verdict in JUDGED and run_id in slugs:
-            counts[slugs[run_id]][case] += 1
-    by_trouble = sorted(counts, key=lambda slug: -sum(counts[slug].values()))
-    return {slug: sorted(counts[slug], key=lambda name: -counts[slug][name])[:MOST_SHOWN] for slug in by_trouble}
+    runs = Run.objects.visible_to(principal).filter(state=RunState.ENDED, **({"slug": suite} if suite else {}))
+    told = runs.order_by("-pk").values_list("pk", "slug", "flaky", "counts")[: RUNS if suite else LATEST_RUNS]
+    slugs = {pk: slug for pk, slug, is_flaky, counts in told if is_flaky or 0 < _bad(counts) <= OUTAGE}
+    wanted = list(slugs)[:TELLING_RUNS]
+    rows = CaseRun.objects.filter(TELLING, part=Part.CASE, verdict__in=JUDGED, run_id__in=wanted)
+    counts_of: dict[str, Counter[str]] = defaultdict(Counter)
+    for run_id, case in rows.order_by("-run_id", "number").values_list("run_id", "case")[:LOOK]:
+        counts_of[slugs[run_id]][case] += 1
+    by_trouble = sorted(counts_of, key=lambda slug: -counts_of[slug].total())
+    return {slug: [case for case, _ in counts_of[slug].most_common(MOST_CASES)] for slug in by_trouble}
 
 
-def _runs(slug: str, principal: Principal) -> list[UUID]:
-    return list(ended_runs(slug, principal).values_list("pk", flat=True)[:RUNS])
+def _bad(counts: Mapping[str, int]) -> int:
+    return sum(counts.get(verdict, 0) for verdict in BAD)
 
 
 def _histories(slug: str, names: Sequence[str], principal: Principal) -> Mapping[tuple[str, str], list[Seen]]:
@@ -125,10 +126,10 @@ def _histories(slug: str, names: Sequence[str], principal: Principal) -> Mapping
         pk: (document, orjson.dumps(systems, option=orjson.OPT_SORT_KEYS))
         for pk, document, systems in ended_runs(slug, principal).values_list("pk", "document__digest", "systems")[:RUNS]
     }
-    rows = CaseRun.objects.filter(Q(part=Part.CASE), case__in=names, run_id__in=list(runs))
+    rows = CaseRun.objects.filter(part=Part.CASE, case__in=names, run_id__in=list(runs)).order_by("-run_id", "number")
     histories: dict[tuple[str, str], list[Seen]] = defaultdict(list)
-    for row in rows.order_by("run_id", "number")[:MOST_ROWS]:
-        same = runs[row.run_id]
-        seen = Seen(row.run_id, row.number, row.started_at, row.verdict, row.flaky, same)
-        histories[row.case, str(row)].append(seen)
-    return histories
+    told = rows.values_list("run_id", "number", "case", "matrix", "iteration", "started_at", "verdict", "flaky")
+    for run_id, number, case, matrix, iteration, at, verdict, flaky in told[:MOST_ROWS]:
+        label = str(CaseRun(case=case, matrix=matrix, iteration=iteration)) if matrix or iteration else case
+        histories[case, label].append(Seen(run_id, number, at, verdict, flaky, runs[run_id]))
+    return {key: seen[::-1] for key, seen in histories.items()}

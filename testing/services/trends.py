@@ -130,7 +130,7 @@ def of_suite(slug: str, principal: Principal, most: int = SHOWN_RUNS) -> Trend:
             row.pk,
             row.created_at,
             row.verdict,
-            (row.took_s or 0.0) * 1000,
+            round((row.took_s or 0.0) * 1000, 3),
             flaky=row.flaky,
             version=row.document.number,
         )

@@ -99,7 +99,8 @@ def body_text(value: Any) -> str:
 @register.filter
 def as_value(value: Any) -> str:
     """Return an expected or actual value in the notation of the document: texts are quoted, so that 1 is not "1"."""
-    return orjson.dumps(value).decode() if isinstance(value, str | int | float | bool | None) else pretty(value)
+    short = orjson.dumps(value).decode()
+    return short if isinstance(value, str) or len(short) <= SHORT else pretty(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class Sides:
     more: Sequence[tuple[str, str]] = ()
 
 
+SHORT = 80  # characters that stay in one line
 OWN_PARTS = ("method", "url", "headers", "body", "truncated", "status")
 
 

@@ -109,7 +109,7 @@ def test_no_page_runs_inline_script(world: Any, sign_in: Signed) -> None:
     [
         ("/admin/messaging/delivery/", 12),
         ("/admin/messaging/message/", 12),
-        ("/admin/", 34),
+        ("/admin/", 37),
         ("/admin/systems/erp/", 22),
     ],
 )

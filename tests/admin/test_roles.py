@@ -38,6 +38,8 @@ PAGES = [
     ("/admin/endpoints/apikey/add/", "admin"),
     ("/admin/endpoints/signingkey/", "admin"),
     ("/admin/endpoints/signingkey/add/", "admin"),
+    ("/admin/runs/", "viewer"),
+    ("/admin/suite-health/", "viewer"),
     ("/admin/messaging/listener/", "viewer"),
     ("/admin/messaging/listener/add/", "editor"),
     ("/admin/endpoints/auditentry/", "admin"),

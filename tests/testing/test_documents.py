@@ -86,7 +86,7 @@ BAD = {
     "mode": (small(top="execution: {mode: distributed}"), 5, 19, "unknown value 'distributed'"),
     "load": (small(top="load: {}"), 5, 1, "unknown key 'load'"),
     # steps
-    "kind": (small("{sql: {}}"), 4, 24, "unknown step kind 'sql'; known are http"),
+    "kind": (small("{telnet: {}}"), 4, 24, "unknown step kind 'telnet'; known are http"),
     "two kinds": (small("{wait: 1s, http: {system: api}}"), 4, 23, "exactly one step kind"),
     "no assert": (http(), 4, 23, "asserts nothing; add assert, or say `assert: none`"),
     "nothing to assert": (small("{wait: 1s, assert: none}"), 4, 34, "nothing to look at"),
