@@ -242,6 +242,22 @@ class CaseRun(models.Model):
         return self.verdict in BAD
 
 
+class LoadResult(models.Model):
+    """What was measured of a case with load; its shape is in `testing.load.figures`."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    case_run = models.OneToOneField(CaseRun, on_delete=models.CASCADE, related_name="load")
+    model = models.CharField(max_length=10)
+    figures = models.JSONField(default=dict)
+    generator = models.JSONField(default=dict)
+    thresholds = models.JSONField(default=list)
+    chart = models.JSONField(default=dict)
+    histograms = models.JSONField(default=dict)
+
+    def __str__(self) -> str:
+        return f"load of {self.case_run_id}"
+
+
 class StepRun(models.Model):
     """One step of a case run; `path` tells those within a group apart (`3.1`)."""
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.markup import escape
@@ -61,7 +62,7 @@ class RunningCommand(BaseCommand):
         token = uuid.uuid4()
         taken = leases.take(run.pk, token)
         # When a worker was quicker, it is watched.
-        asyncio.run(self._watch(run) if taken is None else self._execute(taken, token))
+        uvloop.run(self._watch(run) if taken is None else self._execute(taken, token))
 
     async def _execute(self, run: Run, token: uuid.UUID) -> None:
         execution = Execution(run, token, lambda result: board.ended(result, execution.progress.total))

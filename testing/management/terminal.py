@@ -14,6 +14,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from testing.load.figures import lines_of
 from testing.models import Part, Verdict
 from testing.runner.results import CaseResult, InHand
 
@@ -50,8 +51,10 @@ class Board:
         """Count a case; one that did not simply pass is told for good."""
         if result.part == Part.CASE:
             self.so_far(total, self.counts + Counter([str(result.verdict)]))
-        if result.verdict != Verdict.PASSED or result.flaky or result.dirty:
+        if result.verdict != Verdict.PASSED or result.flaky or result.dirty or result.load:
             self._console.print(_line(result))
+        for line in lines_of(result.load) if result.load else ():
+            self._console.print(f"  {escape(line)}")
 
     def so_far(self, total: int | None, counts: Counter[str]) -> None:
         """Take how many cases there are, and how those that ended did."""

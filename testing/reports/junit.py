@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from testing.load.figures import lines_of
 from testing.reports.telling import details, name_of, shown_cases
 
 # What XML 1.0 cannot hold, in any spelling (section 2.2).
@@ -57,8 +58,9 @@ def _testcase(suite: Element, run: Mapping[str, Any], case: Mapping[str, Any]) -
         element = SubElement(found, tag, {"message": said, "type": case["error_class"] or case["verdict"]})
         element.text = _clean(details(case))
     flags = [flag for flag in ("flaky", "dirty") if case[flag]]
-    if flags:
-        SubElement(found, "system-out").text = ", ".join(flags)
+    said_more = ([", ".join(flags)] if flags else []) + (lines_of(case["load"]) if case["load"] else [])
+    if said_more:
+        SubElement(found, "system-out").text = _clean("\n".join(said_more))
 
 
 def _clean(text: str) -> str:

@@ -25,6 +25,8 @@ AT: ContextVar[str] = ContextVar("AT")  # the path of the step that runs; each o
 class CaseRunner:
     """Runs one instance; `stop` ends its steps, never its cleanups."""
 
+    how_far = ""  # a load has one
+
     def __init__(self, instance: Instance, values: Values, late_vars: dict[str, Any], tools: RunTools) -> None:
         self.instance, self._late_vars = instance, late_vars
         self._before = dict(values.captures)
@@ -67,6 +69,7 @@ class CaseRunner:
             await self._until_done(self._work)
         else:
             result.verdict, result.reason = self._stopped_as, self._stopped
+        result.judged_at = time.perf_counter()
         await self._clean_up()
         await self.tools.aclose()
         result.took_ms = (time.perf_counter() - self._begun) * 1000

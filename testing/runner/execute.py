@@ -16,6 +16,7 @@ from testing.document.reader import read_suite
 from testing.document.references import Unresolved
 from testing.document.suite import Suite
 from testing.errors import BadDocument
+from testing.load.runner import LoadRunner
 from testing.models import Part, Run, Verdict
 from testing.runner import leases
 from testing.runner.casing import CaseRunner
@@ -54,8 +55,8 @@ class Execution:
         self.progress = Progress()
         self._listener = listener or (lambda _: None)
         self._results: list[CaseResult] = []
-        self._running: dict[int, CaseRunner] = {}
-        self._in_hand: dict[int, CaseRunner] = {}  # those and what nothing stops
+        self._running: dict[int, CaseRunner | LoadRunner] = {}
+        self._in_hand: dict[int, CaseRunner | LoadRunner] = {}  # those and what nothing stops
         self._stopped, self._stopped_as = "", ""
         self._database = DatabaseThreads("run")
 
@@ -166,7 +167,7 @@ class Execution:
     async def _one(
         self, instance: Instance, around: "Round", late: dict[str, Any], *, always: bool = False
     ) -> CaseResult:
-        runner = CaseRunner(instance, around.values, late, around.tools)
+        runner = self._runner(instance, around, late)
         if self._stopped and not always:
             runner.stop(self._stopped, Verdict(self._stopped_as))
         elif not always:
@@ -181,6 +182,12 @@ class Execution:
             self._in_hand.pop(instance.number, None)
         self._note(result, around)
         return result
+
+    def _runner(self, instance: Instance, around: "Round", late: dict[str, Any]) -> CaseRunner | LoadRunner:
+        if instance.case.load is None:
+            return CaseRunner(instance, around.values, late, around.tools)
+
+        return LoadRunner(self.run, instance, around.values, late, around.tools)
 
     def _note(self, result: CaseResult, around: "Round") -> None:
         self.progress.done += result.part == Part.CASE
