@@ -1,6 +1,6 @@
 """What is tested, and what came of it: suites with their versions; runs down to every attempt."""
 
-from typing import Self
+from typing import Any, Self
 
 from django.contrib.auth.models import Group
 from django.db import models
@@ -162,6 +162,11 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"{self.slug} {self.id}"
+
+    @property
+    def in_hand(self) -> list[dict[str, Any]]:
+        """What its workers have under way; of one whose worker was lost, what that had when it was last heard of."""
+        return [step for row in self.underway.all() for step in row.steps]
 
     @property
     def took_s(self) -> float | None:

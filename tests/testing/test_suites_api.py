@@ -165,12 +165,16 @@ def test_a_killed_worker_leaves_no_run_behind(make_stack: Callable[..., Stack], 
     assert stack.api("POST", "suites/", json={"text": TEXT}).status_code == 201
     run = started(stack, "shop-orders")
     http_receiver.wait_for(1)
+    in_hand = {"case": "asked", "step": "", "kind": "http", "line": 9, "attempt": 1}
+    stack.wait_for(lambda: stack.api("GET", f"runs/{run['id']}/").json()["in_hand"], 30, "what is under way")
     stack.kill("worker")
     stack.start("worker")
 
     found = ended(stack, run)
     assert (found["verdict"], found["reason"], found["counts"]) == ("errored", "worker lost", {"errored": 1})
     assert [(case["verdict"], case["reason"]) for case in found["cases"]] == [("errored", "worker lost")]
+    [lost_in] = found["in_hand"]
+    assert {name: lost_in[name] for name in in_hand} == in_hand
 
 
 def test_messages_go_through_the_control_plane(stack: Stack, http_receiver: HttpReceiver) -> None:
