@@ -1,4 +1,4 @@
-"""A hundred thousand runs, a million cases, one run of twenty thousand: every page answers soon. Figures are printed."""
+"""A hundred thousand runs, a million cases, a run of twenty thousand: every page answers soon. Figures are printed."""
 
 import os
 import statistics
