@@ -109,6 +109,7 @@ class Bench:
             *processes,
             *sockets,
             *self._listeners(repeat),
+            *self._suites(repeat),
             *self._claims(),
         ]
 
@@ -120,6 +121,14 @@ class Bench:
         url, name = self._stack.database_url, "deliver over HTTP, beside a Celery task a message"
         peer = run("benchmarks.celery_task", receiver + "/in", url, str(self._messages // 4))["per_second"]
         return [Figure(name, self._database, rate, "/s", peer, floor=6.0)]
+
+    def _suites(self, repeat: int) -> list[Figure]:
+        """Return how much load a suite makes beside Locust; once, since it asks no database meanwhile."""
+        if self._database != "sqlite":
+            return []
+        found = run("benchmarks.suites_load", "--repeat", str(repeat))
+        name = "load of a suite over HTTP, beside Locust"
+        return [Figure(name, self._database, found["ours_per_second"], "/s", found["locust_per_second"], floor=0.6)]
 
     def _listeners(self, repeat: int) -> list[Figure]:
         """Return what TCP and UDP listeners take beside bare servers with group commit."""

@@ -15,6 +15,7 @@ from testing import api as testing
 from testing import history_api
 from testing.api_packs import PackViewSet
 from testing.documents_api import SuiteVersionViewSet
+from testing.reports import FORMATS
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -37,9 +38,9 @@ router.register("jobs", api_jobs.JobViewSet)
 router.register("suites", testing.SuiteViewSet)
 router.register("suites/<slug:slug>/versions", SuiteVersionViewSet)
 router.register("runs", testing.RunViewSet)
+router.register("packs", PackViewSet, basename="pack")
 router.register("runs/<uuid:run>/cases", history_api.RunCaseViewSet, basename="run-case")
 router.register("history", history_api.HistoryViewSet, basename="history")
-router.register("packs", PackViewSet, basename="pack")
 router.register("ledger", messaging.LedgerView, basename="ledger")
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -49,8 +50,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
         for action in ("retire", "unretire")
     ),
     *(
-        path(f"runs/<uuid:pk>/report.{ending}", testing.RunViewSet.as_view({"get": "report"}), {"form": form})
-        for form, ending in (("json", "json"), ("junit", "xml"))
+        path(f"runs/<uuid:pk>/report.{found.ending}", testing.RunViewSet.as_view({"get": "report"}), {"form": form})
+        for form, found in FORMATS.items()
     ),
     path("runs/<uuid:pk>/failure/", history_api.RunFailureView.as_view({"get": "failure"})),
     path("systems/<slug:slug>/inbox/", pull_api.InboxViewSet.as_view({"get": "inbox"})),

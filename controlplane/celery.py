@@ -28,8 +28,9 @@ app.conf.update(
     beat_max_loop_interval=60,
     beat_schedule={
         "prune": {"task": "messaging.tasks.prune", "schedule": PRUNE_EVERY_S},
+        "prune_runs": {"task": "testing.tasks.prune", "schedule": PRUNE_EVERY_S},
         "index_keys": {"task": "messaging.tasks.index_keys", "schedule": INDEX_EVERY_S, "options": {"expires": 60}},
         "measure": {"task": "messaging.tasks.measure", "schedule": MEASURE_EVERY_S, "options": {"expires": 60}},
     },
 )
-app.autodiscover_tasks(["messaging"])
+app.autodiscover_tasks(["messaging", "testing"])

@@ -13,7 +13,7 @@ from rest_framework import serializers
 from endpoints import services
 from endpoints.breakers import BreakerSerializer
 from endpoints.edge.strict_shape import Strict
-from endpoints.models import SLUG, ApiKey, AuditEntry, Credential, Endpoint, Role, System
+from endpoints.models import SLUG, ApiKey, AuditEntry, Credential, Endpoint, Role, Stage, System
 
 
 class VisibleSlugField(serializers.SlugRelatedField):
@@ -108,6 +108,12 @@ class SystemSerializer(RegistrySerializer):
             *("last_seen_at", "created_at", "updated_at"),
         )
         read_only_fields = fields[-8:]
+
+    def create(self, validated_data: dict[str, Any]) -> Any:
+        """Only what is there for development may be put under load without anybody saying so."""
+        stage = validated_data.get("environment", Stage.DEVELOPMENT)
+        validated_data.setdefault("allow_load", stage == Stage.DEVELOPMENT)
+        return super().create(validated_data)
 
 
 class EndpointSerializer(RegistrySerializer):

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, viewsets
 from rest_framework.decorators import action
@@ -14,13 +16,15 @@ from rest_framework.serializers import Serializer
 from endpoints.access.rest import principal_of
 from endpoints.edge import filters as by
 from endpoints.edge.walks import Order, Walk
+from endpoints.errors import Malformed
 from testing import serializers as shapes
 from testing import walks
 from testing.documents_api import DocumentActions
 from testing.filters import RUNS, SUITES
 from testing.models import Run, Suite
+from testing.parsers import RawReport
 from testing.reports import FORMATS
-from testing.services import results, runs, suites
+from testing.services import imports, reruns, results, runs, suites
 
 
 class SuiteViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, DocumentActions):
@@ -84,6 +88,12 @@ class SuiteViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, DocumentAct
         return dict(body.validated_data)
 
 
+IMPORT = {
+    "suite": by.text("slug", "What it is a run of; without it, the report's own name decides."),
+    "owner": by.text("owner", "Whose it is to be: one of your teams."),
+}
+
+
 class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]):
     """Runs of suites, newest first."""
 
@@ -109,9 +119,39 @@ class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
         """End it within a second; its cleanups still run."""
         return Response(shapes.RunSerializer(runs.cancel(self.get_object(), by=principal_of(request))).data)
 
-    @extend_schema(responses={(200, "application/json"): dict, (200, "application/xml"): bytes})
+    @extend_schema(request=shapes.RerunSerializer, responses={202: shapes.RunSerializer})
+    @action(detail=True, methods=["post"])
+    def rerun(self, request: Request, pk: str) -> Response:
+        """Run the same document on the same systems again: all of it, or only what did not pass."""
+        body = shapes.RerunSerializer(data=request.data or {})
+        body.is_valid(raise_exception=True)
+        made = reruns.rerun(self.get_object(), **body.validated_data, by=principal_of(request))
+        return Response(shapes.RunSerializer(made).data, status=202)
+
+    @extend_schema(
+        request=dict.fromkeys(RawReport.MEDIA, OpenApiTypes.BINARY),
+        parameters=by.documented(IMPORT),
+        responses={201: shapes.RunSerializer, 200: shapes.RunSerializer},
+    )
+    @action(detail=False, methods=["post"], url_path="import", parser_classes=[RawReport], filter_backends=[])
+    def import_results(self, request: Request) -> Response:
+        """Keep results of another tool as a run: JUnit XML or CTRF. The same report again is the same run (200)."""
+        given = by.values(IMPORT, request)
+        body = request.data if isinstance(request.data, bytes) else b""
+        owner = Group.objects.filter(name=given["owner"]).first() if "owner" in given else None
+        if "owner" in given and owner is None:
+            raise Malformed("owner: there is no such team")
+        run, is_new = imports.import_results(body, suite=given.get("suite", ""), owner=owner, by=principal_of(request))
+        return Response(shapes.RunSerializer(run).data, status=201 if is_new else 200)
+
+    @extend_schema(
+        responses={(200, "application/json"): dict, (200, "application/xml"): bytes, (200, "text/html"): bytes}
+    )
     def report(self, request: Request, pk: str, form: str) -> HttpResponse:
-        """The whole run: `.json` with every attempt, `.xml` as JUnit."""
+        """The whole run: `.json` with every attempt, `.xml` as JUnit, `.ctrf` as CTRF, `.html` for people."""
         found = FORMATS[form]
         body = found.write(results.complete(self.get_object()))
-        return HttpResponse(body, content_type=found.content_type)
+        response = HttpResponse(body, content_type=found.content_type)
+        if found.policy:
+            response["Content-Security-Policy"] = found.policy
+        return response

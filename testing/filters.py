@@ -41,16 +41,17 @@ RUNS: dict[str, Filter] = {
     "created_before": _along_ids("pk__lt", "Made before this time."),
 }
 
+
+SUITES: dict[str, Filter] = {
+    "type": choice("type", list(TYPES), "What kind of test it is."),
+    "label": member("labels", "One of its labels."),
+    "q": words("slug", "title"),
+}
+
 CASES: dict[str, Filter] = {
     "verdict": choice("verdict", Verdict.values, "How it ended."),
     "case": one_of("case", "The case's name."),
     "part": choice("part", Part.values, "Cases, or the setup or teardown around them."),
     "flaky": boolean("flaky", "Those that a retry rescued, or the others."),
     "dirty": boolean("dirty", "Those whose cleanup failed, or the others."),
-}
-
-SUITES: dict[str, Filter] = {
-    "type": choice("type", list(TYPES), "What kind of test it is."),
-    "label": member("labels", "One of its labels."),
-    "q": words("slug", "title"),
 }

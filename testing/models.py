@@ -107,6 +107,10 @@ class RunQuerySet(OwnedQuerySet):
         """Read which document each ran, and none of the texts: for everything that shows many."""
         return self.select_related("document").defer("document__text", "rows", "vars")
 
+    def whole(self) -> Self:
+        """Leave out those of which only some cases were asked for: their verdict is not the suite's."""
+        return self.filter(only=[], numbers__isnull=True)
+
 
 class Run(models.Model):
     """One execution of a suite. It remembers the version, who started it, and what was replaced.
@@ -142,6 +146,13 @@ class Run(models.Model):
     cancelled_at = models.DateTimeField(null=True)  # when it was asked to end
     lease_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
+    rerun_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="reruns")
+    numbers = models.JSONField(null=True)  # of those, the ones that are asked for by their place; null: all
+    order = models.UUIDField(default=new_id, null=True)  # rows picked at random are shuffled by it
+    bodies_removed_at = models.DateTimeField(null=True)  # by retention: requests, answers and captures
+    # The format its results came in, and what they are told by: the same twice is one run.
+    imported_as = models.CharField(max_length=10, blank=True, default="", db_default="")
+    import_digest = models.CharField(max_length=64, blank=True, default="", db_default="")
 
     objects = RunQuerySet.as_manager()
 
@@ -153,10 +164,13 @@ class Run(models.Model):
                 condition=Q(state="ended", verdict__in=Verdict.values) | (~Q(state="ended") & Q(verdict="")),
                 name="run_verdict_when_ended",
             ),
+            models.UniqueConstraint(fields=["import_digest"], name="run_imported_once", condition=~Q(import_digest="")),
         ]
         indexes = [
             models.Index(fields=["created_at"], name="run_open", condition=~Q(state="ended")),
             models.Index(fields=["slug", "-id"], name="run_by_suite"),
+            models.Index(fields=["created_at"], name="run_by_age"),
+            models.Index(fields=["created_at"], name="run_with_bodies", condition=Q(bodies_removed_at__isnull=True)),
             models.Index(fields=["verdict", "-id"], name="run_not_passed", condition=NOT_PASSED),
         ]
 
@@ -167,6 +181,11 @@ class Run(models.Model):
     def in_hand(self) -> list[dict[str, Any]]:
         """What its workers have under way; of one whose worker was lost, what that had when it was last heard of."""
         return [step for row in self.underway.all() for step in row.steps]
+
+    @property
+    def is_part(self) -> bool:
+        """Say whether only some of the suite's cases were asked for: then its verdict is not the suite's."""
+        return bool(self.only) or self.numbers is not None
 
     @property
     def took_s(self) -> float | None:
@@ -195,7 +214,7 @@ class CaseRun(models.Model):
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="cases")
     part = models.CharField(max_length=10, choices=Part, default=Part.CASE)
     number = models.PositiveIntegerField()  # its place in the run
-    case = models.CharField(max_length=63)
+    case = models.CharField(max_length=500)  # of ours 63; those of other tools carry their class
     matrix = models.JSONField(default=dict)
     iteration = models.PositiveIntegerField(default=0)
     verdict = models.CharField(max_length=20, choices=Verdict)
@@ -230,6 +249,22 @@ class CaseRun(models.Model):
     def is_bad(self) -> bool:
         """Say whether it was judged wrong, or could not be judged."""
         return self.verdict in BAD
+
+
+class LoadResult(models.Model):
+    """What was measured of a case with load; its shape is in `testing.load.figures`."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    case_run = models.OneToOneField(CaseRun, on_delete=models.CASCADE, related_name="load")
+    model = models.CharField(max_length=10)
+    figures = models.JSONField(default=dict)
+    generator = models.JSONField(default=dict)
+    thresholds = models.JSONField(default=list)
+    chart = models.JSONField(default=dict)
+    histograms = models.JSONField(default=dict)
+
+    def __str__(self) -> str:
+        return f"load of {self.case_run_id}"
 
 
 class StepRun(models.Model):

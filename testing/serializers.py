@@ -88,6 +88,14 @@ class WishSerializer(Strict):
         return Wish(**self.validated_data)
 
 
+class RerunSerializer(Strict):
+    """What of a run is to run again."""
+
+    only_failed = serializers.BooleanField(
+        required=False, default=False, help_text="Only what did not pass, and what that needs."
+    )
+
+
 class RunSerializer(serializers.ModelSerializer[Run]):
     """One run in lists. `verdict` is null until it has ended."""
 
@@ -96,18 +104,23 @@ class RunSerializer(serializers.ModelSerializer[Run]):
     state = serializers.ChoiceField(RunState.choices, read_only=True)
     verdict = serializers.SerializerMethodField()
     counts = serializers.DictField(child=serializers.IntegerField(), read_only=True)
+    is_part = serializers.SerializerMethodField(help_text="Only some of the suite's cases were asked for.")
 
     class Meta:
         model = Run
         fields = [
             *("id", "suite", "version", "title", "state", "verdict", "reason", "flaky", "dirty", "counts", "total"),
             *("created_by", "created_at", "started_at", "finished_at", "cancelled_at"),
+            *("rerun_of", "is_part", "imported_as"),
         ]
         read_only_fields = fields
 
     @extend_schema_field(serializers.ChoiceField(Verdict.choices, allow_null=True))
     def get_verdict(self, run: Run) -> str | None:
         return run.verdict or None
+
+    def get_is_part(self, run: Run) -> bool:
+        return run.is_part
 
 
 class CaseRunSerializer(serializers.ModelSerializer[CaseRun]):

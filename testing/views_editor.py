@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import path
@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from endpoints.access.principal import Principal
 from endpoints.edge.model_pages import may, require
-from endpoints.errors import ControlPlaneError
+from endpoints.errors import ControlPlaneError, NotFound
 from endpoints.models import System
 from messaging.admin.lists import page_context, system_slugs
 from testing.document.guide import guide
@@ -62,7 +62,10 @@ def edit_page(request: HttpRequest, slug: str) -> HttpResponse:
     number = request.GET.get("version", "")
     text = suite.text
     if number.isascii() and number.isdigit() and len(number) < 10:
-        text = documents.version(suite, int(number)).text
+        try:
+            text = documents.version(suite, int(number)).text
+        except NotFound as error:
+            raise Http404(error.detail) from error
     return _editor(request, suite, text)
 
 

@@ -17,7 +17,7 @@ from testing import walks
 from testing.filters import RUNS
 from testing.models import TELLING, CaseRun, Run, RunState, Verdict
 from testing.reports import FORMATS
-from testing.services import failures, parties, runs, trends
+from testing.services import failures, parties, reruns, runs, trends
 
 BROWSER = Browser("pk", RUNS, walks.runs)
 FOLDED = ("system", "flaky", "dirty", "created_after", "created_before")
@@ -106,6 +106,18 @@ def cancel_run(request: HttpRequest, pk: str) -> HttpResponse:
     return redirect("suites:run", run.pk)
 
 
+@require_POST
+def rerun(request: HttpRequest, pk: str) -> HttpResponse:
+    """Run it again, or only what did not pass, and show the new run."""
+    by = require(request, "runs", "rerun")
+    run, _ = _run(request, pk)
+    try:
+        return redirect("suites:run", reruns.rerun(run, only_failed="failed" in request.POST, by=by).pk)
+    except ControlPlaneError as error:
+        messages.error(request, error.detail)
+    return redirect("suites:run", run.pk)
+
+
 def _run(request: HttpRequest, pk: str) -> tuple[Run, Principal]:
     principal = require(request, "runs", "retrieve")
     rows: Any = Run.objects.visible_to(principal).select_related("document", "suite", "owner").defer("rows")
@@ -115,9 +127,9 @@ def _run(request: HttpRequest, pk: str) -> tuple[Run, Principal]:
 
 def _rights(request: HttpRequest) -> dict[str, bool]:
     return {
-        "may_run": may(request, "suites", "run"),
         "may_cancel": may(request, "runs", "cancel"),
         "may_read": may(request, "runs", "report"),
+        "may_rerun": may(request, "runs", "rerun"),
     }
 
 
@@ -158,4 +170,5 @@ urlpatterns = [
     path("runs/<uuid:pk>/panel/", _page(run_panel), name="run-panel"),
     path("runs/<uuid:pk>/cases/<int:number>/", _page(case_page), name="case"),
     path("runs/<uuid:pk>/cancel/", _page(cancel_run), name="run-cancel"),
+    path("runs/<uuid:pk>/again/", _page(rerun), name="run-again"),
 ]

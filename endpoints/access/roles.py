@@ -41,7 +41,11 @@ MAY: dict[str, dict[str, str]] = {
         **dict.fromkeys(("run", "draft"), "operator"),
     },
     "packs": {**_READ, "install": "editor", "run": "operator"},
-    "runs": {**_READ, "failure": "viewer", **dict.fromkeys(("cancel", "report"), "operator")},
+    "runs": {
+        **_READ,
+        **dict.fromkeys(("cases", "failure"), "viewer"),
+        **dict.fromkeys(("cancel", "report", "rerun", "import_results"), "operator"),
+    },
     "history": dict.fromkeys(("list", "trend", "compare", "flaky", "slowest", "uncovered"), "viewer"),
     "attempts": {**_READ, "curl": "operator", "read_payload": "operator"},
     "gateway": {"connect": "viewer", "receive": "operator"},

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -81,10 +82,27 @@ class HttpTransport(Transport):
 
         Raises TransportError when there is none, or the request cannot be made (see `RequestMaker.plain`).
         """
+        return await self.ask_planned(self.plan(method, path, query, headers, body), max_bytes=max_bytes)
+
+    def plan(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
+    ) -> Request:
+        """Return a request that carries no message, to be made any number of times; raises as `RequestMaker.plain`."""
+        self._require_pool()
+        return self._maker.plain(method, path, query, headers, body)
+
+    async def ask_planned(
+        self, request: Request, *, max_bytes: int = KEPT_BODY, timeout_s: float | None = None
+    ) -> Reply:
+        """Make a planned request and return the answer whatever its status; raises TransportError when there is none.
+
+        `timeout_s` may only shorten the endpoint's own.
+        """
         pool = self._require_pool()
-        request = self._maker.plain(method, path, query, headers, body)
+        if self._auth.secret is not None:  # which is added to the request: each gets its own
+            request = replace(request, headers=dict(request.headers))
         try:
-            return await self._exchange(pool, request, max_bytes, time.perf_counter())
+            return await self._exchange(pool, request, max_bytes, time.perf_counter(), timeout_s)
         except TransportError as exc:
             if exc.reply is None:
                 raise
@@ -116,11 +134,12 @@ class HttpTransport(Transport):
             raise TransportError(fault.detail, error_class=fault.error_class, advice=fault.advice)
         raise closed()
 
-    async def _exchange(self, pool: HttpPool, request: Request, cap: int, started: float) -> Reply:
+    async def _exchange(
+        self, pool: HttpPool, request: Request, cap: int, started: float, timeout_s: float | None = None
+    ) -> Reply:
         """Send one request; return the reply to a 2xx, raise what anything else means."""
-        exchange = Exchange(
-            cap + 1 + self._masking.longest, started + self.address.timeout_s, is_head=request.method == "HEAD"
-        )
+        limit_s = self.address.timeout_s if timeout_s is None else min(timeout_s, self.address.timeout_s)
+        exchange = Exchange(cap + 1 + self._masking.longest, started + limit_s, is_head=request.method == "HEAD")
         try:
             if self._auth.secret is not None:
                 await self._authorize(request, exchange.until)

@@ -7,6 +7,7 @@ from typing import Any
 from testing.document import references
 from testing.document.calls import check_own_calls
 from testing.document.json_text import read_json
+from testing.document.load import check_load, make_load
 from testing.document.nodes import Faults, Node, refuse, unknown
 from testing.document.references import ROOTS, Names
 from testing.document.shapes import SUITE
@@ -67,6 +68,8 @@ def _check(root: Node, values: Mapping[str, Any], faults: Faults) -> None:
                 place = f"cases.{index}.needs.{at}"
                 known = ", ".join(names[:20])
                 faults.add(node.value["needs"].value[at], place, f"there is no case '{need}'; there are {known}")
+        if case["load"]:
+            check_load(node, case, f"cases.{index}", faults)
     if cycle := find_cycle({case["case"]: case["needs"] for case in values["cases"]}):
         first = names.index(cycle[0])
         faults.add(cases[first].value["needs"], f"cases.{first}.needs", f"a cycle: {' -> '.join(cycle)}")
@@ -186,6 +189,7 @@ def _case(case: Mapping[str, Any]) -> Case:
         timeout_s=case["timeout"],
         retry=Retry(retry["max"], retry["every"], retry["backoff"], tuple(retry["if"])) if retry else Retry(),
         steps=_steps(case["steps"]),
+        load=make_load(case["load"]) if case["load"] else None,
     )
 
 

@@ -58,6 +58,28 @@ def fill(value: Any, scope: Scope) -> Any:
     return [fill(child, scope) for child in value] if isinstance(value, list) else value
 
 
+def compiled(value: Any) -> Callable[[Scope], Any]:
+    """Return what does the same as `fill` for this value, with all that does not change worked out."""
+    if isinstance(value, str) and "${{" in value:
+        return _compiled_text(value)
+    if not has_references(value):
+        return lambda _: value
+    if isinstance(value, dict):
+        below = {key: compiled(child) for key, child in value.items()}
+        return lambda scope: {key: read(scope) for key, read in below.items()}
+    items = [compiled(child) for child in value]
+    return lambda scope: [read(scope) for read in items]
+
+
+def _compiled_text(text: str) -> Callable[[Scope], Any]:
+    alone = REFERENCE.fullmatch(text.strip())
+    match = PATH.fullmatch(alone[1]) if alone else None
+    if match is not None:
+        root, path = match[1], tuple(match[2].split(".")[1:])
+        return lambda scope: scope[root](path)
+    return lambda scope: _filled(text, scope)
+
+
 def _filled(text: str, scope: Scope) -> Any:
     alone = REFERENCE.fullmatch(text.strip())
     if alone and "${{" not in alone[1]:

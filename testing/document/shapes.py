@@ -16,6 +16,7 @@ from testing.document.kinds import (
     number,
     text,
 )
+from testing.document.load import LOAD
 from testing.document.steps import STEP
 
 MAX_CASES = 2000
@@ -41,6 +42,7 @@ CASE = Shape(
         "needs": Field(ListOf(text(63, fixed=True)), "Cases that must have passed before.", default=[]),
         "timeout": Field(FIXED_DURATION_S, "The longest it may take, its cleanups apart.", default=60.0),
         "retry": Field(RETRY, "Run the case again when it did not pass; a rescue marks it flaky."),
+        "load": Field(LOAD, "Run the steps many times; each time is an iteration."),
         "steps": Field(ListOf(STEP, at_least=1, at_most=MAX_STEPS), "One after the other.", required=True),
     }
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from testing.assertions.judge import Assertion
 from testing.assertions.subjects import Read
+from testing.document.load import Load
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Case:
     timeout_s: float
     retry: Retry
     steps: tuple[Step, ...]
+    load: Load | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,5 +118,7 @@ class Suite:
 
     @property
     def case_runs(self) -> int:
-        """Return what it comes to: cases times combinations times rows."""
-        return len(self.cases) * prod(map(len, self.matrix.values())) * max(1, len(self.data.rows) if self.data else 0)
+        """Return what it comes to: cases times combinations times rows; a load has its rows within itself."""
+        loads = sum(case.load is not None for case in self.cases)
+        rows = max(1, len(self.data.rows) if self.data else 0)
+        return (loads + (len(self.cases) - loads) * rows) * prod(map(len, self.matrix.values()))

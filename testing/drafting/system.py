@@ -9,16 +9,21 @@ from testing.drafting.draft import Draft, finish, slug_of
 from testing.drafting.writing import Line
 
 SOONEST_DAYS = 14
+SLOWEST = "10s"
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One interface of a system, as the first endpoint that serves it says."""
+    """One interface of a system, as the first endpoint that serves it says.
+
+    `can_tell`: a probe of it says whether somebody is there, which the silence of a datagram does not.
+    """
 
     interface: str
     protocol: str
     is_tls: bool
     verifies: bool
+    can_tell: bool
 
 
 def draft_system(slug: str, system: str, title: str, doors: Sequence[Door], cleaner: Cleaner) -> Draft | None:
@@ -56,4 +61,7 @@ def _cases(door: Door, alias: str) -> list[tuple[str, dict[str, Any]]]:
     if door.protocol in ("http", "https"):
         # Whatever it says of a GET, short of a fault of its own, says that it is there.
         found.append(("answers", {"http": {"system": alias, "method": "GET"}, "assert": [Line(status=Line(lt=500))]}))
+    elif door.can_tell:
+        # Nobody there is no answer, and passes no assertion but one about the error.
+        found.append(("answers", {"probe": alias, "assert": [Line(latency=Line(lt=SLOWEST))]}))
     return found

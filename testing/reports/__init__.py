@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from testing.reports.ctrf import ctrf_report
+from testing.reports.html_report import html_report
 from testing.reports.json_report import json_report
 from testing.reports.junit import junit_report
 
@@ -17,9 +19,17 @@ class Format:
     write: Callable[[Report], bytes]
     ending: str
     content_type: str
+    policy: str = ""  # what a browser may do with it; without one, what it may do with any page
+    opens: bool = False  # a person reads it as it is
+
+
+# It holds what other systems said: no browser may run, load or send anything for it.
+INERT = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 FORMATS = {
     "json": Format(json_report, "json", "application/json"),
     "junit": Format(junit_report, "xml", "application/xml"),
+    "html": Format(html_report, "html", "text/html; charset=utf-8", INERT, opens=True),
+    "ctrf": Format(ctrf_report, "ctrf", "application/json"),
 }

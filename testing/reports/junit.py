@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from testing.load.figures import lines_of
+from testing.reports.telling import details, name_of, shown_cases
+
 # What XML 1.0 cannot hold, in any spelling (section 2.2).
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 TAGS = {
@@ -18,12 +21,11 @@ TAGS = {
     "skipped": "skipped",
     "cancelled": "skipped",
 }
-SHOWN_BODY = 2000
 
 
 def junit_report(run: Mapping[str, Any]) -> bytes:
     """Return the run as one testsuite within testsuites."""
-    cases = [case for case in run["cases"] if case["part"] == "case" or case["verdict"] != "passed"]
+    cases = shown_cases(run)
     tags = [TAGS.get(case["verdict"], "") for case in cases]
     figures = {
         "name": _clean(run["suite"]),
@@ -54,32 +56,11 @@ def _testcase(suite: Element, run: Mapping[str, Any], case: Mapping[str, Any]) -
     if tag := TAGS.get(case["verdict"]):
         said = _clean(case["reason"] or case["verdict"])
         element = SubElement(found, tag, {"message": said, "type": case["error_class"] or case["verdict"]})
-        element.text = _clean(_details(case))
+        element.text = _clean(details(case))
     flags = [flag for flag in ("flaky", "dirty") if case[flag]]
-    if flags:
-        SubElement(found, "system-out").text = ", ".join(flags)
-
-
-def name_of(case: Mapping[str, Any]) -> str:
-    """Return a case run's name with what tells it from its sisters."""
-    parts = [f"{name}={value}" for name, value in case["matrix"].items()]
-    parts += [f"row {case['iteration']}"] if case["iteration"] else []
-    return f"{case['case']} [{', '.join(parts)}]" if parts else str(case["case"])
-
-
-def _details(case: Mapping[str, Any]) -> str:
-    """Return what the last attempt of what went wrong said: expected, actual, where, request and answer."""
-    wrong = next((step for step in reversed(case["steps"]) if step["verdict"] in ("failed", "errored")), None)
-    if wrong is None or not wrong["attempts"]:
-        return str(case["reason"])
-    last = wrong["attempts"][-1]
-    lines = [f"step {wrong['id'] or wrong['path']} ({wrong['kind']}, line {wrong['line']})"]
-    lines += [check["detail"] for check in last["checks"] if not check["ok"]] or [last["error"] or wrong["reason"]]
-    if last["request"].get("url"):
-        lines.append(f"{last['request'].get('method', '')} {last['request']['url']}")
-    if "status" in last["response"]:
-        lines.append(f"answer: {last['response']['status']} {last['response'].get('body', '')[:SHOWN_BODY]}")
-    return "\n".join(lines)
+    said_more = ([", ".join(flags)] if flags else []) + (lines_of(case["load"]) if case["load"] else [])
+    if said_more:
+        SubElement(found, "system-out").text = _clean("\n".join(said_more))
 
 
 def _clean(text: str) -> str:

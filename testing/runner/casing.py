@@ -13,7 +13,7 @@ from testing.document.suite import Step
 from testing.models import Phase, Verdict
 from testing.runner.frames import FRAME, Frame, enter
 from testing.runner.plan import Instance
-from testing.runner.results import CaseResult, StepResult
+from testing.runner.results import CaseResult, InHand, StepResult
 from testing.runner.scope import Values, fill_vars
 from testing.runner.stepping import InnerFailed, run_step
 from testing.runner.tools import CaseTools, RunTools
@@ -24,6 +24,8 @@ AT: ContextVar[str] = ContextVar("AT")  # the path of the step that runs; each o
 
 class CaseRunner:
     """Runs one instance; `stop` ends its steps, never its cleanups."""
+
+    how_far = ""  # a load has one
 
     def __init__(self, instance: Instance, values: Values, late_vars: dict[str, Any], tools: RunTools) -> None:
         self.instance, self._late_vars = instance, late_vars
@@ -37,6 +39,7 @@ class CaseRunner:
         self.result = CaseResult(instance)
         self._cleanups: list[tuple[Step, StepResult, Frame | None]] = []
         self._round = 1
+        self._begun = 0.0
         self._work: asyncio.Future[None] | None = None
         self._stopped = ""
         self._stopped_as = Verdict.CANCELLED
@@ -58,16 +61,18 @@ class CaseRunner:
 
     async def run(self) -> CaseResult:
         """Run the case to its end; everything that goes wrong is in the result."""
-        result, started = self.result, time.perf_counter()
+        result = self.result
+        self._begun = time.perf_counter()
         result.started_at = datetime.now(UTC)
         if not self._stopped:
             self._work = asyncio.ensure_future(self._rounds())
             await self._until_done(self._work)
         else:
             result.verdict, result.reason = self._stopped_as, self._stopped
+        result.judged_at = time.perf_counter()
         await self._clean_up()
         await self.tools.aclose()
-        result.took_ms = (time.perf_counter() - started) * 1000
+        result.took_ms = (time.perf_counter() - self._begun) * 1000
         result.captures = dict(self.values.captures)
         return result
 
@@ -76,6 +81,11 @@ class CaseRunner:
         self._stopped, self._stopped_as = reason, verdict
         if self._work is not None:
             self._work.cancel()
+
+    def in_hand(self) -> InHand:
+        """Return how far it is."""
+        steps = self.result.steps
+        return InHand(self.instance.label, steps[-1].name if steps else "", self._begun)
 
     async def _until_done(self, work: "asyncio.Future[None]") -> None:
         limit = self.instance.case.timeout_s

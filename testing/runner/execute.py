@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from testing.document.reader import read_suite
 from testing.document.references import Unresolved
 from testing.document.suite import Suite
 from testing.errors import BadDocument
+from testing.load.runner import LoadRunner
 from testing.models import Part, Run, Verdict
 from testing.runner import leases
 from testing.runner.casing import CaseRunner
@@ -23,9 +24,9 @@ from testing.runner.frames import find_called
 from testing.runner.graph import run_graph
 from testing.runner.judging import judge_run
 from testing.runner.masking import Masker
-from testing.runner.plan import Instance, frame, instances
+from testing.runner.plan import Instance, frame, of_run
 from testing.runner.recorder import Recorder
-from testing.runner.results import CaseResult, RunResult
+from testing.runner.results import CaseResult, InHand, RunResult
 from testing.runner.scope import Values, fill_vars, is_of_a_case, secrets_named
 from testing.runner.targets import find_secrets, find_targets, texts_to_mask
 from testing.runner.tools import RunTools
@@ -54,8 +55,8 @@ class Execution:
         self.progress = Progress()
         self._listener = listener or (lambda _: None)
         self._results: list[CaseResult] = []
-        self._running: dict[int, CaseRunner] = {}
-        self._in_hand: dict[int, CaseRunner] = {}  # those and what nothing stops
+        self._running: dict[int, CaseRunner | LoadRunner] = {}
+        self._in_hand: dict[int, CaseRunner | LoadRunner] = {}  # those and what nothing stops
         self._stopped, self._stopped_as = "", ""
         self._database = DatabaseThreads("run")
 
@@ -82,6 +83,10 @@ class Execution:
             for runner in list(self._running.values()):
                 runner.stop(reason, verdict)
 
+    def in_hand(self) -> list[InHand]:
+        """Return what runs right now, for whoever watches."""
+        return [runner.in_hand() for runner in list(self._running.values())]
+
     async def _work(self) -> RunResult:
         run, suite = self.run, pick(read_suite(self.run.document.text), self.run.only)
         principal = principal_of(run)
@@ -89,7 +94,7 @@ class Execution:
         targets = await self._database.run(find_targets, {**library.systems, **run.systems}, principal)
         named = await self._database.run(find_secrets, secrets_named(library.texts), principal)
         masker = Masker(texts_to_mask(targets.values(), named))
-        planned = instances(suite, run.rows)
+        planned = of_run(suite, run)
         at_once = min(run.parallel or suite.execution.at_once, len(planned))
         self.progress.total = len(planned)
         await self._database.run(leases.plan, run.pk, len(planned))
@@ -108,7 +113,9 @@ class Execution:
             await asyncio.wait({watching})
             await tools.aclose()
             await recorder.aclose()
-        found = judge_run(self._results, suite.gate, self._stopped, self._stopped_as)
+        # Of a part of the cases no more can be asked for than it has.
+        gate = replace(suite.gate, min_cases=min(suite.gate.min_cases, len(planned))) if run.is_part else suite.gate
+        found = judge_run(self._results, gate, self._stopped, self._stopped_as)
         return RunResult(found.verdict, masker.text(found.reason), found.flaky, found.dirty)
 
     def _values(self, suite: Suite, named: dict[tuple[str, ...], str]) -> Values:
@@ -132,7 +139,7 @@ class Execution:
         else:
             await self._cases(planned, around, late, fail_fast=suite.execution.fail_fast)
         if suite.teardown:
-            await self._one(frame(suite, Part.TEARDOWN, len(planned) + 1), around, {}, always=True)
+            await self._one(frame(suite, Part.TEARDOWN, planned[-1].number + 1), around, {}, always=True)
 
     async def _cases(
         self, planned: Sequence[Instance], around: "Round", late: dict[str, Any], *, fail_fast: bool
@@ -160,7 +167,7 @@ class Execution:
     async def _one(
         self, instance: Instance, around: "Round", late: dict[str, Any], *, always: bool = False
     ) -> CaseResult:
-        runner = CaseRunner(instance, around.values, late, around.tools)
+        runner = self._runner(instance, around, late)
         if self._stopped and not always:
             runner.stop(self._stopped, Verdict(self._stopped_as))
         elif not always:
@@ -175,6 +182,12 @@ class Execution:
             self._in_hand.pop(instance.number, None)
         self._note(result, around)
         return result
+
+    def _runner(self, instance: Instance, around: "Round", late: dict[str, Any]) -> CaseRunner | LoadRunner:
+        if instance.case.load is None:
+            return CaseRunner(instance, around.values, late, around.tools)
+
+        return LoadRunner(self.run, instance, around.values, late, around.tools)
 
     def _note(self, result: CaseResult, around: "Round") -> None:
         self.progress.done += result.part == Part.CASE

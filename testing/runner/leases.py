@@ -14,7 +14,7 @@ from endpoints.errors import ControlPlaneError
 from testing.document.picking import pick
 from testing.document.reader import read_suite
 from testing.models import CaseRun, Part, Run, RunState, Verdict
-from testing.runner.plan import Instance, instances
+from testing.runner.plan import Instance, of_run
 from testing.runner.results import RunResult
 
 log = structlog.get_logger(__name__)
@@ -131,6 +131,6 @@ def _end_lost(run: Run, now: datetime) -> bool:
 def _planned(run: Run) -> list[Instance]:
     """Return the case runs there should have been; none of a document that is no longer understood."""
     try:
-        return instances(pick(read_suite(run.document.text), run.only), run.rows)
+        return of_run(pick(read_suite(run.document.text), run.only), run)
     except ControlPlaneError:
         return []

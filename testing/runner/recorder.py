@@ -9,7 +9,7 @@ from django.db import transaction
 
 from endpoints.edge.database_threads import DatabaseThreads
 from testing.assertions.observation import Observation
-from testing.models import Attempt, CaseRun, Part, Run, StepRun
+from testing.models import Attempt, CaseRun, LoadResult, Part, Run, StepRun
 from testing.runner.masking import Masker
 from testing.runner.results import AttemptResult, CaseResult, StepResult
 
@@ -70,8 +70,14 @@ class Recorder:
             for row, (_, step) in zip(steps, pairs, strict=True)
             for attempt in step.attempts
         ]
+        loads = [
+            LoadResult(case_run=row, **result.load)
+            for row, result in zip(cases, results, strict=True)
+            if result.load is not None
+        ]
         with transaction.atomic():
             CaseRun.objects.bulk_create(cases)
+            LoadResult.objects.bulk_create(loads)
             StepRun.objects.bulk_create(steps)
             Attempt.objects.bulk_create(attempts)
             Run.objects.filter(pk=self._run.pk).update(counts=counts)

@@ -79,10 +79,21 @@ class CaseResult:
     took_ms: float = 0.0
     steps: list[StepResult] = field(default_factory=list)
     captures: Mapping[str, Any] = field(default_factory=dict)
+    judged_at: float = 0.0  # of `time.perf_counter`: before its cleanups
+    load: Mapping[str, Any] | None = None  # of a case with load: see `testing.load.figures`
 
     @property
     def part(self) -> Part:
         return self.instance.part
+
+
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """A case that runs, the step it is in, and since when (`time.perf_counter`)."""
+
+    case: str
+    step: str
+    since: float
 
 
 @dataclass(frozen=True, slots=True)

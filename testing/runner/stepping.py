@@ -70,13 +70,13 @@ async def run_step(step: Step, around: Surroundings, result: StepResult) -> Step
 
 async def _attempt(step: Step, around: Surroundings, attempt: AttemptResult, phase: Phase) -> None:
     """Do it once, and judge what was seen."""
-    action = _action(step.kind)
+    action = action_of(step.kind)
     try:
-        params = step.ready if step.ready is not None else _read(step, action, around.scope())
+        params = step.ready if step.ready is not None else read_params(step, action, around.scope())
         _ask_leave(action, params, around)
         attempt.seen = await _within(step, action, params, around.tools)
         attempt.verdict = Verdict.PASSED
-        _judge(step, attempt, around.scope(), phase)
+        judge_attempt(step, attempt, around.scope(), phase)
     except CannotRun as exc:
         _cannot(attempt, exc.detail, exc.error_class)
     except (Unresolved, ValueError) as exc:
@@ -94,13 +94,13 @@ def _cannot(attempt: AttemptResult, detail: str, error_class: str) -> None:
 _ACTIONS: dict[str, StepAction] = {}
 
 
-def _action(kind: str) -> StepAction:
+def action_of(kind: str) -> StepAction:
     if kind not in _ACTIONS:
         _ACTIONS[kind] = step_class(kind)()
     return _ACTIONS[kind]
 
 
-def _read(step: Step, action: StepAction, scope: Scope) -> Any:
+def read_params(step: Step, action: StepAction, scope: Scope) -> Any:
     """Return the params with their references read, judged as if they had been written so."""
     faults = Faults()
     ready = action.SHAPE.read(placed(fill(step.params, scope), step.mark), step.kind, faults)
@@ -131,7 +131,7 @@ async def _within(step: Step, action: StepAction, params: Any, tools: Tools) -> 
         return Observation(latency_ms=took, error_class=ErrorClass.TIMEOUT.value, error=told, no_answer=True)
 
 
-def _judge(step: Step, attempt: AttemptResult, scope: Scope, phase: Phase) -> None:
+def judge_attempt(step: Step, attempt: AttemptResult, scope: Scope, phase: Phase) -> None:
     """Give the verdict: of what did not answer only assertions about what ended it can speak."""
     seen = attempt.seen
     attempt.error_class = seen.error_class

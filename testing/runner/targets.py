@@ -34,7 +34,8 @@ def _target(name: str, principal: Principal) -> Target | None:
     system = System.objects.visible_to(principal).filter(slug=slug).first()
     if system is None:
         return None
-    party = Party(system.slug, f"{slug}/{interface}" if interface else slug, system.environment == Stage.PRODUCTION)
+    target = f"{slug}/{interface}" if interface else slug
+    party = Party(system.slug, target, system.environment == Stage.PRODUCTION, system.allow_load)
     if system.state != SystemState.ACTIVE:
         return Target(party, None, f"system '{slug}' is {system.state}")
     rows = Endpoint.objects.filter(system=system, interface=interface or "main").select_related("system", "credential")

@@ -54,6 +54,11 @@ class RunTools:
             opening.cancel()
         await asyncio.to_thread(self._database.shutdown)
 
+    def for_load(self, at_once: int) -> "RunTools":
+        """Return the same for one load: connections of its own, as many as it asks for, to systems that allow it."""
+        leave = self.allow_production
+        return LoadTools(self._targets, self.principal, self.library, at_once=at_once, allow_production=leave)
+
     async def _open(self, alias: str, *, with_credential: bool) -> Transport:
         target = self._target(alias)
         if target.address is None:
@@ -70,6 +75,19 @@ class RunTools:
         if alias not in self._targets:
             raise CannotRun(f"there is no system '{alias}' in this suite; there are {', '.join(self._targets)}")
         return self._targets[alias]
+
+
+class LoadTools(RunTools):
+    """Those of a load, which goes past the caps that deliveries keep, and so needs leave whatever it does."""
+
+    def _target(self, alias: str) -> Target:
+        target = super()._target(alias)
+        party = target.party
+        if not party.allows_load:
+            raise CannotRun(f"'{party.slug}' does not allow load; set allow_load on the system")
+        if party.is_production and not self.allow_production:
+            raise CannotRun(f"'{party.slug}' is a production system; load there needs --allow-production")
+        return target
 
 
 class CaseTools:

@@ -3,16 +3,30 @@
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from django.utils import timezone
 
 from testing.models import Underway
-from testing.runner.casing import CaseRunner
 from testing.runner.masking import Masker
+from testing.runner.plan import Instance
+from testing.runner.results import CaseResult
 
 EVERY_S = 1.0
 MOST_SHOWN = 20
+
+
+class Worked(Protocol):
+    """A case run, of whatever make; `how_far` is what a load says of itself."""
+
+    @property
+    def instance(self) -> Instance: ...
+
+    @property
+    def result(self) -> CaseResult: ...
+
+    @property
+    def how_far(self) -> str: ...
 
 
 class Telling:
@@ -23,7 +37,7 @@ class Telling:
         self._told: list[dict[str, Any]] = []
         self._next_at = 0.0
 
-    def news(self, running: Mapping[int, CaseRunner]) -> list[dict[str, Any]] | None:
+    def news(self, running: Mapping[int, Worked]) -> list[dict[str, Any]] | None:
         """Return what there is to tell, None when nothing is new or something was told only just now."""
         if time.monotonic() < self._next_at:
             return None
@@ -44,9 +58,11 @@ def forget(run_id: uuid.UUID, holder: uuid.UUID) -> None:
     Underway.objects.filter(run_id=run_id, holder=holder).delete()
 
 
-def _step(runner: CaseRunner) -> dict[str, Any]:
+def _step(runner: Worked) -> dict[str, Any]:
     steps, started = runner.result.steps, runner.result.started_at
     told: dict[str, Any] = {"case": runner.instance.label, "since": started.isoformat() if started else None}
+    if runner.how_far:
+        told["how_far"] = runner.how_far
     if steps:
         step = steps[-1]
         told |= {"step": step.step, "kind": step.kind, "line": step.line, "attempt": len(step.attempts)}

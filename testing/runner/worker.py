@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
+import uvloop
 from django.db import Error as DatabaseError
 from django.db import connection
 
@@ -41,7 +42,7 @@ class Worker:
         self._thread.join(STOP_S)
 
     def _run(self) -> None:
-        asyncio.run(self._work())
+        uvloop.run(self._work())
         connection.close()
 
     async def _work(self) -> None:

@@ -12,7 +12,8 @@ from endpoints.access import roles, secrets
 from endpoints.access.principal import Principal
 from endpoints.errors import ControlPlaneError, NotFound, Refused
 from endpoints.models import Credential, Endpoint, System, SystemState
-from endpoints.transports.base import TransportError
+from endpoints.transports import claimer_of
+from endpoints.transports.base import Transport, TransportError
 from messaging.models import Attempt, Delivery, Message, Priority, State
 from messaging.services import lookup
 from testing.drafting import curl, message, openapi, system
@@ -23,6 +24,7 @@ from testing.models import Suite
 MOST_RECEIVERS = 20
 MOST_DOORS = 20
 FETCH_S = 15.0
+OVER_TLS = ("https", "wss", "tls")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # Of these nothing is expected: nobody was to get it.
 NOT_EXPECTED = (State.SKIPPED, State.CANCELLED)
@@ -139,8 +141,13 @@ def of_system(slug: str, *, by: Principal) -> Draft:
     for row in rows:
         if "test" in row.use and row.interface not in doors and len(doors) < MOST_DOORS:
             tls = row.config.get("tls") or {}
-            is_tls = row.protocol == "https"
-            doors[row.interface] = system.Door(row.interface, row.protocol, is_tls, tls.get("verify", True) is True)
+            doors[row.interface] = system.Door(
+                interface=row.interface,
+                protocol=row.protocol,
+                is_tls=row.protocol in OVER_TLS,
+                verifies=tls.get("verify", True) is True,
+                can_tell=row.protocol != "udp" and claimer_of(row.protocol) == Transport.CLAIMED_BY,
+            )
     wanted = _free_slug(system.slug_for(slug))
     found = system.draft_system(wanted, slug, party.name, list(doors.values()), Cleaner())
     if found is None:

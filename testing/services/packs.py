@@ -7,10 +7,13 @@ from django.contrib.auth.models import Group
 
 from endpoints.access.principal import Principal
 from endpoints.errors import Refused
+from endpoints.models import Endpoint, System
 from testing.models import Run, Suite
 from testing.packs.documents import PackSuite, everything, find, written_for
 from testing.services import runs, suites
 from testing.services.runs import Wish
+
+MOST_OFFERED = 500
 
 
 def listed(by: Principal) -> list[dict[str, Any]]:
@@ -37,6 +40,22 @@ def described(found: PackSuite, by: Principal) -> dict[str, Any]:
         "installed": [{"slug": suite.slug, "version": suite.version} for suite in made],
         "text": found.suite.text,
     }
+
+
+def offered(found: PackSuite, by: Principal) -> dict[str, list[str]]:
+    """Return, for each alias, the caller's systems that speak what it needs, as system or system/interface."""
+    return {
+        alias: _speaking(target.protocols, by)
+        for alias in found.suite.systems
+        for target in (found.pack.targets[alias],)
+    }
+
+
+def _speaking(protocols: tuple[str, ...], by: Principal) -> list[str]:
+    rows = Endpoint.objects.filter(system__in=System.objects.visible_to(by), protocol__in=protocols)
+    doors = rows.order_by("system__slug", "interface").values_list("system__slug", "interface", "use")[:MOST_OFFERED]
+    names = (slug if door == "main" else f"{slug}/{door}" for slug, door, use in doors if "test" in use)
+    return list(dict.fromkeys(names))
 
 
 def start(name: str, wish: Wish, *, by: Principal) -> Run:

@@ -3,11 +3,11 @@
 from collections import defaultdict
 from typing import Any
 
-from testing.models import Attempt, CaseRun, Run, StepRun
+from testing.models import Attempt, CaseRun, LoadResult, Run, StepRun
 
 
 def complete(run: Run) -> dict[str, Any]:
-    """Return a run with its cases, steps and attempts; three queries, however many there are."""
+    """Return a run with its cases, steps and attempts; four queries, however many there are."""
     cases = list(CaseRun.objects.filter(run=run).order_by("number"))
     steps: dict[Any, list[StepRun]] = defaultdict(list)
     for step in StepRun.objects.filter(case_run__run=run).order_by("number"):
@@ -15,12 +15,18 @@ def complete(run: Run) -> dict[str, Any]:
     attempts: dict[Any, list[Attempt]] = defaultdict(list)
     for attempt in Attempt.objects.filter(step_run__case_run__run=run).order_by("number"):
         attempts[attempt.step_run_id].append(attempt)
+    loads = {load.case_run_id: _load(load) for load in LoadResult.objects.filter(case_run__run=run)}
     return {
         **summary(run),
         "systems": run.systems,
         "document": {"version": run.document.number, "digest": run.document.digest},
         "cases": [
-            {**_case(case), "steps": [_step(step, attempts[step.pk]) for step in steps[case.pk]]} for case in cases
+            {
+                **_case(case),
+                "load": loads.get(case.pk),
+                "steps": [_step(step, attempts[step.pk]) for step in steps[case.pk]],
+            }
+            for case in cases
         ],
     }
 
@@ -41,6 +47,10 @@ def summary(run: Run) -> dict[str, Any]:
         "only": run.only,
         "counts": run.counts,
         "total": run.total,
+        "rerun_of": str(run.rerun_of_id) if run.rerun_of_id else None,
+        "is_part": run.is_part,
+        "bodies_removed_at": _time(run.bodies_removed_at),
+        "imported_as": run.imported_as or None,
         "created_by": run.created_by,
         "created_at": _time(run.created_at),
         "started_at": _time(run.started_at),
@@ -66,6 +76,12 @@ def _case(case: CaseRun) -> dict[str, Any]:
         "started_at": _time(case.started_at),
         "took_ms": case.took_ms,
     }
+
+
+def _load(load: LoadResult) -> dict[str, Any]:
+    """Return what was measured of a load, in the shape of `testing.load.figures`."""
+    names = ("model", "figures", "generator", "thresholds", "chart", "histograms")
+    return {name: getattr(load, name) for name in names}
 
 
 def _step(step: StepRun, attempts: list[Attempt]) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class Wish:
     allow_production: bool = False
     rows: Sequence[Mapping[str, Any]] = ()  # of a file beside the suite's
     cases: Sequence[str] = ()  # these only, and what they need
+    numbers: Sequence[int] | None = None  # of those, the ones with these places in the run, and what they need
+    rerun_of: Run | None = None
 
 
 def start(suite: Suite, wish: Wish, *, by: Principal) -> Run:
@@ -43,6 +45,11 @@ def start(suite: Suite, wish: Wish, *, by: Principal) -> Run:
 def start_text(text: str, wish: Wish, *, by: Principal) -> Run:
     """Make a run of a document that is not stored as a suite, for whoever asks to work it."""
     return _make(text, None, wish, by)
+
+
+def repeat(run: Run, wish: Wish, *, by: Principal) -> Run:
+    """Make a run of the very document that another one ran."""
+    return _make(run.document.text, run.suite, wish, by)
 
 
 def check_systems(document: Document, *, by: Principal) -> None:
@@ -80,6 +87,8 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal) -> Run:
         only=list(wish.cases),
         parallel=wish.parallel,
         allow_production=wish.allow_production,
+        numbers=None if wish.numbers is None else list(wish.numbers),
+        rerun_of=wish.rerun_of,
         created_by=by.label[:200],
         role=by.role,
         team_ids=None if by.team_ids is None else sorted(by.team_ids),
@@ -90,6 +99,8 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal) -> Run:
         if unmet:
             run.state, run.verdict, run.reason = RunState.ENDED, Verdict.BLOCKED, unmet
             run.finished_at = timezone.now()
+        if wish.rerun_of is not None:
+            run.order = wish.rerun_of.order
         run.save(force_insert=True)
         audit.record(by, "run", run, {"systems": [None, systems], "allow_production": [None, wish.allow_production]})
     return run
@@ -132,7 +143,8 @@ def _check(document: Document, wish: Wish, by: Principal) -> None:
 def _unmet_need(document: Document, by: Principal) -> str:
     """Return which other suite stands in the way, "" when none does."""
     for need in document.needs:
-        last = Run.objects.visible_to(by).filter(slug=need.suite, state=RunState.ENDED).order_by("-id").first()
+        ended_ones = Run.objects.visible_to(by).whole().filter(slug=need.suite, state=RunState.ENDED)
+        last = ended_ones.order_by("-id").first()
         if last is None:
             return f"needs suite '{need.suite}', which never ran"
         if need.condition == "passed" and last.verdict != Verdict.PASSED:

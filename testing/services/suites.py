@@ -28,7 +28,7 @@ def create(text: str, *, by: Principal, owner: Group | None = None) -> Suite:
     document = read_suite(text)
     if document.slug in RESERVED:
         raise Refused(f"a suite cannot be called '{document.slug}', which is an address of ours", code="reserved")
-    suite = Suite(slug=document.slug, owner=_owner(owner, by))
+    suite = Suite(slug=document.slug, owner=owner_of(owner, by))
     _fill(suite, document, text)
     try:
         with transaction.atomic():
@@ -88,8 +88,8 @@ def owners(by: Principal) -> QuerySet[Group]:
     return rows if by.team_ids is None else rows.filter(pk__in=by.team_ids)
 
 
-def _owner(owner: Group | None, by: Principal) -> Group | None:
-    """Return whose it is to be: a new row of a caller with teams goes to one of them."""
+def owner_of(owner: Group | None, by: Principal) -> Group | None:
+    """Return whose it is to be: a new row of a caller with teams goes to one of them. Raises Forbidden or Malformed."""
     if by.team_ids is None:
         return owner
     if owner is not None and owner.pk not in by.team_ids:

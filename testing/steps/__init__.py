@@ -21,6 +21,8 @@ STEPS = {
     "redis": "testing.steps.redis.RedisStep",
     "promql": "testing.steps.promql.PromqlStep",
     "grafana": "testing.steps.grafana.GrafanaStep",
+    "openapi": "testing.steps.openapi.OpenapiStep",
+    "python": "testing.steps.python.PythonStep",
     "call": "testing.steps.call.CallStep",
     "wait": "testing.steps.wait.WaitStep",
     "group": "testing.steps.group.GroupStep",

@@ -1,6 +1,6 @@
 """How steps ask over the transports that deliveries use, and what they make of the answer."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -50,6 +50,25 @@ async def ask(
     except TransportError as exc:
         return not_answered(exc)
     return _seen(reply)
+
+
+async def planned(
+    tools: Tools, alias: str, question: Question, timeout_s: float, *, with_credential: bool = True
+) -> Callable[[], Awaitable[Observation]]:
+    """Return what asks the same again and again, all worked out that does not change; raises CannotRun."""
+    transport = await speaker(tools, alias, HttpTransport, "http", with_credential=with_credential)
+    try:
+        request = transport.plan(question.method, question.path, question.query, question.headers, question.body)
+    except TransportError as exc:
+        raise CannotRun(exc.detail, exc.error_class.value) from exc
+
+    async def again() -> Observation:
+        try:
+            return _seen(await transport.ask_planned(request, max_bytes=MAX_REPLY_BYTES, timeout_s=timeout_s))
+        except TransportError as exc:
+            return not_answered(exc)
+
+    return again
 
 
 def not_answered(exc: TransportError) -> Observation:

@@ -6,7 +6,7 @@ timeouts are the runner's. What goes wrong at the other side is an Observation w
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -33,6 +33,7 @@ class Party:
     slug: str
     target: str
     is_production: bool
+    allows_load: bool = True
 
 
 class Tools(Protocol):
@@ -66,7 +67,8 @@ class StepAction(ABC):
     `SHAPE` is what stands in the document. `SUBJECTS` are the first words of what can be
     asserted of it; with none there is nothing to assert. `ALIASES` are params that name a
     system. With `FILLS` false, params are handed over with their references unread. One that
-    `JUDGES` tells by itself whether it went well, and so needs no assertion.
+    `JUDGES` tells by itself whether it went well, and so needs no assertion. One that `REPEATS`
+    can work out beforehand what stays the same in a load, and needs no case around it for that.
     """
 
     SHAPE: ClassVar[Kind]
@@ -74,6 +76,7 @@ class StepAction(ABC):
     ALIASES: ClassVar[tuple[str, ...]] = ()
     FILLS: ClassVar[bool] = True
     JUDGES: ClassVar[bool] = False
+    REPEATS: ClassVar[bool] = False
 
     def writes(self, params: Any) -> bool:
         """Say whether it may change something at the systems it names: production asks for leave first."""
@@ -86,3 +89,7 @@ class StepAction(ABC):
     @abstractmethod
     async def run(self, params: Any, tools: Tools) -> Observation:
         """Do it once, and return what was seen; raises CannotRun."""
+
+    async def repeated(self, params: Any, tools: Tools, timeout_s: float) -> Callable[[], Awaitable[Observation]]:
+        """Return what does the same as `run` again and again; asked only of a kind that `REPEATS`."""
+        raise NotImplementedError

@@ -1,7 +1,7 @@
 """`http:` one request over the transport that deliveries use, with the endpoint's address and credential."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
 import orjson
@@ -9,7 +9,7 @@ import orjson
 from testing.assertions.observation import Observation
 from testing.document.kinds import ANYTHING, VALUE, Field, Kind, MapOf, Shape, choice, text
 from testing.document.references import as_text
-from testing.steps.asking import Question, ask
+from testing.steps.asking import Question, ask, planned
 from testing.steps.base import CannotRun, StepAction, Tools
 
 NOT_GIVEN = object()
@@ -38,20 +38,25 @@ class HttpStep(StepAction):
     )
     SUBJECTS: ClassVar[tuple[str, ...]] = ("status", "headers", "body", "text", "bytes", "size", "latency", "error")
     ALIASES: ClassVar[tuple[str, ...]] = ("system",)
+    REPEATS: ClassVar[bool] = True
 
     def writes(self, params: Any) -> bool:
         return _method(params) not in SAFE
 
     async def run(self, params: Any, tools: Tools) -> Observation:
-        headers, body = _content(params)
-        question = Question(
-            _method(params),
-            params["path"] or "",
-            {name: as_text(value) for name, value in params["query"].items()},
-            headers,
-            body,
-        )
-        return await ask(tools, params["system"], question, with_credential=params["auth"] != "none")
+        with_credential = params["auth"] != "none"
+        return await ask(tools, params["system"], _question(params), with_credential=with_credential)
+
+    async def repeated(self, params: Any, tools: Tools, timeout_s: float) -> Callable[[], Awaitable[Observation]]:
+        """Return what makes the same request again; the connection holds the deadline, which costs nothing."""
+        with_credential = params["auth"] != "none"
+        return await planned(tools, params["system"], _question(params), timeout_s, with_credential=with_credential)
+
+
+def _question(params: Mapping[str, Any]) -> Question:
+    headers, body = _content(params)
+    query = {name: as_text(value) for name, value in params["query"].items()}
+    return Question(_method(params), params["path"] or "", query, headers, body)
 
 
 def _method(params: Mapping[str, Any]) -> str:

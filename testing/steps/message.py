@@ -21,6 +21,8 @@ PASSED_ON = (
     *("payload_base64", "content_type", "max_retries"),
 )
 NO_PAYLOAD: dict[str, Any] = {}
+MOST_SAID = 500
+NEVER_TRIED: dict[str, Any] = {"status_code": None, "answer": ""}
 
 
 class MessageStep(StepAction):
@@ -117,8 +119,8 @@ def _send(message: dict[str, Any], principal: Principal) -> str:
 def _outcome(source: str, message_id: str) -> tuple[list[dict[str, Any]], bytes | None]:
     """Return how each delivery stands, and the payload of the answer if there is one."""
     message = Message.objects.get(source__slug=source, message_id=message_id)
-    deliveries = Delivery.objects.filter(message=message).select_related("system").order_by("id")
-    codes = _status_codes(message)
+    deliveries = list(Delivery.objects.filter(message=message).select_related("system").order_by("id"))
+    last = _last_tries(message)  # after them: a delivery that has ended has its last try
     rows = [
         {
             "system": delivery.system.slug,
@@ -129,7 +131,7 @@ def _outcome(source: str, message_id: str) -> tuple[list[dict[str, Any]], bytes 
             "error": delivery.error,
             "ack_level": delivery.ack_level,
             "attempts": delivery.attempts,
-            "status_code": codes.get(delivery.pk),
+            **last.get(delivery.pk, NEVER_TRIED),
         }
         for delivery in deliveries
     ]
@@ -139,7 +141,10 @@ def _outcome(source: str, message_id: str) -> tuple[list[dict[str, Any]], bytes 
     return rows, None if answer is None or answer.payload is None else bytes(answer.payload)
 
 
-def _status_codes(message: Message) -> dict[Any, int | None]:
-    """Return what the last try of each delivery was answered."""
+def _last_tries(message: Message) -> dict[Any, dict[str, Any]]:
+    """Return what the last try of each delivery was answered: its status, and the beginning of what was said."""
     tries = Attempt.objects.filter(delivery__message=message).order_by("number", "id")
-    return dict(tries.values_list("delivery_id", "status_code"))
+    return {
+        key: {"status_code": code, "answer": bytes(said or b"")[:MOST_SAID].decode("utf-8", "replace")}
+        for key, code, said in tries.values_list("delivery_id", "status_code", "response_body")
+    }

@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -50,8 +50,7 @@ class _Greeting(asyncio.Protocol):
     transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by descent
 
 
 async def _handshake(address: Address) -> dict[str, Any]:

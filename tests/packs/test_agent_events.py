@@ -1,10 +1,11 @@
-"""The `agent-events` pack against its example server, sound and broken."""
+"""The `agent-events` pack against its example server, sound and broken, and against a foreign one."""
 
 from examples.agent_events.server import AgentEventsServer
 from examples.agent_events.switches import SWITCHES
 from testing.packs.documents import find
 from tests.endpoints.conftest import Caller
 from tests.packs.harness import Mutation, RunPack, Served, hold_to_table
+from tests.peers.foreign import node
 from tests.servers.ports import free_port
 from tests.testing.conftest import register
 
@@ -52,3 +53,12 @@ def test_the_pack_fails_in_the_right_case(run_pack: RunPack, admin: Caller) -> N
             f"--system={alias}=agents",
             quick={"patience": "700ms", "quiet": "100ms"},
         )
+
+
+def test_the_pack_passes_against_a_foreign_server(run_pack: RunPack, admin: Caller) -> None:
+    """Node.js and its `ws`, written from the page of the pack alone."""
+    with node("agent_events.js", "ws") as port:
+        register(admin, "agent-events", f"ws://127.0.0.1:{port}")
+        done = run_pack("agent-events")
+
+    assert (done.code, done.not_passed) == (0, {}), done.out

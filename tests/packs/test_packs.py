@@ -1,7 +1,9 @@
 """Packs as such: listed with what they need, run as they come, installed as suites of one's own."""
 
 import re
+import socket
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from testing.packs.documents import FOLDER, everything, find, written_for
 from testing.services import runs
 from tests.endpoints.conftest import Caller
 from tests.endpoints.conftest import caller as caller  # a fixture
+from tests.packs.doors import register_doors
 from tests.packs.harness import RunPack, Served
 from tests.servers.ports import free_port
 from tests.testing.conftest import register
@@ -43,6 +46,14 @@ def test_each_pack_is_described(name: str) -> None:
     words = set(re.findall(r"`([^`\n]+)`", page))
     assert {*found.suite.systems, *found.suite.vars, *(case.name for case in found.suite.cases)} <= words
     assert f"({name}.md)" in (DOCS / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(PACKS))
+def test_each_case_of_a_pack_can_fail(name: str) -> None:
+    """Its table says by what: a case that no row fails would show nothing."""
+    table = import_module(f"tests.packs.test_{name.replace('-', '_')}").MUTATIONS
+
+    assert {case for row in table for case in row.fails} == {case.name for case in find(name).suite.cases}
 
 
 def test_no_folder_is_left_out_of_the_table() -> None:
@@ -81,9 +92,11 @@ def test_an_unknown_pack_names_the_nearest(run_pack: RunPack) -> None:
 
 def test_a_pack_runs_against_another_system(run_pack: RunPack, admin: Caller) -> None:
     """`--system` puts one's own system in the place of the pack's; nothing is installed by that."""
-    with Served(CommunicationServer(free_port())) as served:
-        register(admin, "shop", f"http://127.0.0.1:{served.server.port}")
-        done = run_pack("communication", "--system", "http=shop")
+    server = CommunicationServer(free_port(), tcp_port=free_port(), udp_port=free_port(socket.SOCK_DGRAM))
+    with Served(server):
+        register_doors(admin, "shop", server)
+        doors = ("http=shop", "ws=shop/ws", "tcp=shop/tcp", "udp=shop/udp")
+        done = run_pack("communication", *(f"--system={door}" for door in doors))
 
     assert (done.code, done.report["systems"]["http"]) == (0, "shop")
     assert not Suite.objects.exists()
@@ -140,8 +153,8 @@ def test_packs_refuse_what_does_not_fit(admin: Caller, caller: Callable[..., Cal
 
 def test_the_command_lists_shows_and_installs(admin: Caller, capsys: pytest.CaptureFixture[str]) -> None:
     register(admin, "communication", "http://127.0.0.1:9")
-    for name in set(find("communication").suite.systems.values()) - {"communication"}:
-        register(admin, name.partition("/")[0], "http://127.0.0.1:9")
+    for name in {name.partition("/")[0] for name in find("communication").suite.systems.values()} - {"communication"}:
+        register(admin, name, "http://127.0.0.1:9")
     call_command("packs", "install", "communication", "--slug", "talks")
     call_command("packs", "list")
     call_command("packs", "show", "communication")

@@ -1,7 +1,7 @@
 """Suites run by the command, in this process, against real servers on loopback."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tests.testing.targets import cache, database, grafana, metrics, prometheus
 __all__ = ["authority", "cache", "database", "grafana", "http_receiver", "metrics", "prometheus", "tls_receiver"]
 
 JSON = {"Content-Type": "application/json"}
+FORMS = ("json", "junit", "ctrf", "html")
 
 
 def answer(status: int = 200, body: Any = None, **more: Any) -> Answer:
@@ -35,6 +36,8 @@ class Outcome:
     raw: str
     junit: str
     out: str
+    ctrf: str
+    html: str
 
     @property
     def verdict(self) -> str:
@@ -83,19 +86,21 @@ def run(tmp_path: Path, transactional_db: None, capsys: pytest.CaptureFixture[st
     def go(text: str, *args: str) -> Outcome:
         file = tmp_path / "suite.yaml"
         file.write_text(text)
-        paths = tmp_path / "r.json", tmp_path / "r.xml"
+        paths = [tmp_path / f"r.{ending}" for ending in ("json", "xml", "ctrf", "html")]
         for path in paths:
             path.unlink(missing_ok=True)
+        given = ",".join(f"{form}={path}" for form, path in zip(FORMS, paths, strict=True))
         with pytest.raises((SystemExit, CommandError)) as ended:
-            call_command("run_suite", str(file), f"--report=json={paths[0]},junit={paths[1]}", *args)
+            call_command("run_suite", str(file), f"--report={given}", *args)
         return outcome_of(ended.value, paths, capsys)
 
     return go
 
 
-def outcome_of(ended: BaseException, paths: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> Outcome:
+def outcome_of(ended: BaseException, paths: Iterable[Path], capsys: pytest.CaptureFixture[str]) -> Outcome:
     """Return what the command left behind: its exit code, the reports at `paths`, what it said."""
-    raw, junit = (path.read_text() if path.exists() else "" for path in paths)
+    found = {path.suffix: path.read_text() for path in paths if path.exists()}
     said = capsys.readouterr()
     code = getattr(ended, "code", None) or getattr(ended, "returncode", 0)
-    return Outcome(code, json.loads(raw or "{}"), raw, junit, f"{said.out}{said.err}{ended}")
+    raw, junit, ctrf, html = (found.get(ending, "") for ending in (".json", ".xml", ".ctrf", ".html"))
+    return Outcome(code, json.loads(raw or "{}"), raw, junit, f"{said.out}{said.err}{ended}", ctrf, html)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.contrib.auth.models import Group
@@ -16,6 +17,7 @@ from testing.drafting.writing import write
 from tests.endpoints.conftest import Caller
 from tests.servers.fixtures import http_receiver
 from tests.servers.http import Answer, HttpReceiver
+from tests.servers.ports import free_port
 from tests.stack import Stack
 from tests.testing.conftest import Outcome, answer, register
 from tests.testing.test_suites_api import ended, started
@@ -54,7 +56,11 @@ PETS: dict[str, Any] = {
             "Pet": {
                 "type": "object",
                 "required": ["id"],
-                "properties": {"id": {"type": "integer"}, "mother": {"$ref": "#/components/schemas/Pet"}},
+                "properties": {
+                    "id": {"type": "integer"},
+                    "kind": {"enum": ["${{ secret.a.b }}", 1, "password"]},
+                    "mother": {"$ref": "#/components/schemas/Pet"},
+                },
             },
         }
     },
@@ -202,6 +208,13 @@ def test_a_system_becomes_a_look_at_each_of_its_doors(run: Run, orders: HttpRece
     assert run(text).verdicts == {"answers": "failed"}
     assert admin("GET", "suites/orders-reachable/").json["text"] == text
     assert command("orders").splitlines()[1] == "suite: orders-reachable-2"
+    tcp = {"system": "line", "protocol": "tcp", "host": "127.0.0.1", "port": urlsplit(orders.url).port}
+    assert admin("POST", "systems/", {"slug": "line", "name": "Line"}).status == 201
+    endpoint = admin("POST", "endpoints/", {**tcp, "config": {"framing": "line"}}).json
+    line = command("line")
+    assert run(line).verdicts == {"answers": "passed"}
+    assert admin("PATCH", f"endpoints/{endpoint['id']}/", {"port": free_port()}).status == 200
+    assert "no answer: connect" in run(line).cases["answers"]["reason"]
     assert admin("POST", "systems/", {"slug": "mute", "name": "Mute"}).status == 201
     assert "make one from a message" in refused("mute")
     assert "no system 'nobody'" in refused("nobody")

@@ -287,7 +287,7 @@ def test_secrets_are_masked_in_every_report(run: Run, orders: HttpReceiver) -> N
 
     assert done.verdicts == {"one": "failed", "two": "passed"}
     assert "s3cret-token-of-orders" in orders.received[0].path
-    for kept in (done.raw, done.junit, done.out.replace(done.report["title"], "")):
+    for kept in (done.raw, done.junit, done.ctrf, done.html, done.out.replace(done.report["title"], "")):
         assert "s3cret-token-of-orders" not in kept
         assert "czNjcmV0" not in kept
 

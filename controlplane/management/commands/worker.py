@@ -63,7 +63,8 @@ def clock(app: Any, *, enabled: bool) -> Iterator[None]:
 
     beat = EmbeddedService(app, thread=True, scheduler_cls=Scheduler)
     beat.start()
-    app.send_task("messaging.tasks.prune", countdown=FIRST_PRUNE_S)
+    for task in ("messaging.tasks.prune", "testing.tasks.prune"):
+        app.send_task(task, countdown=FIRST_PRUNE_S)
     try:
         yield
     finally:

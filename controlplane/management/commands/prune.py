@@ -5,11 +5,12 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from messaging.services import retention
+from testing.services import retention as runs
 
 
 class Command(BaseCommand):
     help = (
-        "Delete bodies, attempts and messages older than the settings keep; what is open or dead stays. "
+        "Delete bodies, attempts, messages and runs older than the settings keep; what is open or dead stays. "
         "The worker does this every hour. Exit code 0."
     )
     requires_system_checks = []
@@ -29,6 +30,6 @@ class Command(BaseCommand):
                     tasks[kind] = bars.add_task(kind, total=None)
                 bars.update(tasks[kind], completed=count)
 
-            gone = retention.prune(show)
+            gone = retention.prune(show) | runs.prune(show)
         for kind, count in gone.items():
             self.stdout.write(f"{kind:<17} {count:,}")

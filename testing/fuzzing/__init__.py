@@ -1,0 +1,1 @@
+"""Requests made of an OpenAPI document, and what may be wrong with their answers; no network."""

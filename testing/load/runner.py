@@ -1,0 +1,133 @@
+"""One case with load, in the shape of a case run: the runner cannot tell them apart."""
+
+import asyncio
+import resource
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from testing.document.load import Load
+from testing.load.baseline import before, compare
+from testing.load.figures import figures_of
+from testing.load.generator import MODELS, Generator
+from testing.load.iterations import CaseIteration, systems_of
+from testing.load.judging import Facts, in_unit, judge_load, judge_threshold
+from testing.load.meter import Meter
+from testing.load.plain import PlainIteration
+from testing.models import Run, Verdict
+from testing.runner.plan import Instance
+from testing.runner.results import CaseResult, InHand
+from testing.runner.scope import Values
+from testing.runner.tools import RunTools
+from testing.steps.base import CannotRun
+
+SPARE_FILES = 256  # what a process has open besides the connections of a load
+
+
+class LoadRunner:
+    """Runs one instance with load; `stop` ends it, and what was measured until then is kept."""
+
+    def __init__(
+        self, run: Run, instance: Instance, values: Values, late_vars: dict[str, Any], tools: RunTools
+    ) -> None:
+        assert instance.case.load is not None
+        self._run, self._values, self._late_vars, self._tools = run, values, late_vars, tools
+        self._load: Load = instance.case.load
+        self.how_far = ""
+        self.instance, self.result = instance, CaseResult(instance)
+        self._meter = Meter(self._load)
+        self._generator: Generator | None = None
+        self._stopped, self._stopped_as, self._cannot = "", Verdict.CANCELLED, ""
+
+    def stop(self, reason: str, verdict: Verdict = Verdict.CANCELLED) -> None:
+        """Start no further iteration, and end those under way."""
+        if not self._stopped:
+            self._stopped, self._stopped_as = reason, verdict
+            if self._generator is not None:
+                self._generator.stop(reason)
+
+    def in_hand(self) -> InHand:
+        """Return how far it is."""
+        return InHand(self.instance.label, self.how_far, self._meter.started or time.perf_counter())
+
+    async def run(self) -> CaseResult:
+        """Run the load to its end and judge it; everything that goes wrong is in the result."""
+        result, started = self.result, time.perf_counter()
+        result.started_at = datetime.now(UTC)
+        tools = self._tools.for_load(self._load.most_at_once)
+        try:
+            if self._stopped:
+                result.verdict, result.reason = self._stopped_as, self._stopped
+            else:
+                for alias in sorted(systems_of(self.instance.case.steps)):
+                    tools.party(alias)
+                await self._measure(tools)
+        except CannotRun as exc:
+            result.verdict, result.reason, result.error_class = Verdict.ERRORED, exc.detail, exc.error_class
+        finally:
+            await tools.aclose()
+        result.took_ms = (time.perf_counter() - started) * 1000
+        return result
+
+    async def _measure(self, tools: RunTools) -> None:
+        instance, result = self.instance, self.result
+        allow_files(self._load.most_at_once + SPARE_FILES)
+        kind = PlainIteration if PlainIteration.fits(instance.case) else CaseIteration
+        iteration = kind(instance, replace(self._values), self._late_vars, tools)
+        model = MODELS[self._load.model]
+        self._generator = model(self._load, instance.case.timeout_s, iteration, self._meter)
+        await self._generator.run(lambda: self._look(iteration))
+        meter = self._meter
+        facts = Facts(meter.whole, meter.judged_s, meter.lag, self._stopped, self._stopped_as)
+        if not self._stopped and iteration.samples.cannot and iteration.samples.cannot >= _ended(meter):
+            facts.cannot = iteration.samples.why
+        if self._load.baseline is not None and not self._stopped:
+            rows = await tools.ask_database(before, self._run, instance, self._load.baseline)
+            facts.baseline = await asyncio.to_thread(compare, self._load, meter.whole, facts.judged_s, rows)
+        if self._cannot:
+            facts.stopped, facts.cannot = "", self._cannot
+        judgement = judge_load(self._load, facts)
+        result.verdict, result.reason = judgement.verdict, judgement.reason
+        result.dirty = iteration.is_dirty
+        result.steps = iteration.samples.results()
+        if meter.whole.errors and result.verdict != Verdict.PASSED:
+            result.error_class = meter.whole.errors.most_common(1)[0][0]
+        result.load = figures_of(self._load, meter, facts, judgement, iteration.steps)
+
+    def _look(self, iteration: PlainIteration | CaseIteration) -> None:
+        """Say how far it is, and end it when there is no use in going on."""
+        meter = self._meter
+        for rule in self._load.abort_if:
+            window = meter.window(rule.over_s)
+            found = judge_threshold(rule, window, rule.over_s) if window is not None else None
+            if found is not None and found.ok:
+                self.stop(f"aborted: {found.said}, {in_unit(found.actual, found.unit)}", Verdict.FAILED)
+        samples = iteration.samples
+        if samples.cannot and samples.cannot >= _ended(meter):
+            self._cannot = samples.why
+            self.stop(samples.why, Verdict.ERRORED)
+        self.how_far = self._progress()
+
+    def _progress(self) -> str:
+        meter, series = self._meter, self._meter.series
+        passed = time.perf_counter() - meter.started
+        rate = series["done"][-1] / meter.width_s if series["done"] else 0.0
+        p95 = series["p95_ms"][-1] if series["p95_ms"] else None
+        parts = [f"{min(passed, self._load.for_s):.0f} of {self._load.for_s:.0f} s", f"{rate:,.0f}/s"]
+        parts += [f"p95 {in_unit(p95, 'ms')}"] if p95 is not None else []
+        errors = meter.whole.failed + meter.warm.failed
+        parts += [f"{errors:,} errors"] if errors else []
+        return ", ".join(parts)
+
+
+def _ended(meter: Meter) -> int:
+    return meter.whole.done + meter.warm.done
+
+
+def allow_files(count: int) -> None:
+    """Raise the number of files this process may have open, as far as it may: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,1 @@
+"""Hooks as an operator writes them, for the tests of `python` steps."""

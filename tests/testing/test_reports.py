@@ -1,0 +1,220 @@
+"""Reports as their readers see them: CI servers, other tools, and people who have only the page."""
+
+import io
+import json
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import junitparser
+import pytest
+import xunitparser
+
+from tests.endpoints.conftest import Caller
+from tests.servers.http import Answer, HttpReceiver, Received
+from tests.servers.ports import free_port
+from tests.testing.conftest import Outcome, register
+from tests.testing.test_runs import CLEANUP, Run, ask, case, suite
+
+# The schema that the format's authors publish, with its licence beside it.
+CTRF = jsonschema_rs.Draft7Validator(
+    json.loads((Path(__file__).parent / "ctrf" / "schema.json").read_text()), validate_formats=True
+)
+# Elements that fetch or run something, or send something away.
+ACTIVE = {
+    "script",
+    "link",
+    "img",
+    "iframe",
+    "object",
+    "embed",
+    "form",
+    "base",
+    "audio",
+    "video",
+    "source",
+    "foreignobject",
+}
+HOSTILE = "</style></title><script>alert(1)</script><img src=x onerror=alert(1)>'\"`{{ 7*7 }}{% now 'Y' %}&lt;"
+FLIPPED = "invoice\u202egnp.exe\u0000\u001b[31m"
+
+
+class Page(HTMLParser):
+    """What a browser would make of a report: its elements, what they would do, and the text a person reads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.acts: list[tuple[str, str | None]] = []
+        self.text, self.policy = "", ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.add(tag)
+        self.acts += [
+            (name, value) for name, value in attrs if name.startswith("on") or name in ("src", "href", "action")
+        ]
+        if given.get("http-equiv") == "Content-Security-Policy":
+            self.policy = given["content"] or ""
+
+    def handle_data(self, data: str) -> None:
+        self.text += f"{data} " if self.lasttag != "style" else ""
+
+
+@pytest.fixture
+def mixed(run: Run, orders: HttpReceiver) -> Outcome:
+    """Run a suite with a case of every kind of end."""
+    tries: Counter[str] = Counter()
+
+    def at_second_try(request: Received) -> int:
+        tries[request.path] += 1
+        return 503 if tries[request.path] == 1 else 200
+
+    for region in ("eu", "us"):
+        orders.answer_at(f"/flaky/{region}", at_second_try)
+    orders.answer_at("/left", 500)
+    return run(
+        suite(
+            case("good", ask()),
+            case("bad", ask(more=CLEANUP % "ok"), ask(201)),
+            case("broken", "{http: {system: api, body: x, json: 1}, assert: [{status: {eq: 200}}]}"),
+            case("behind", ask(), more=", needs: [bad]"),
+            case("flaky", ask(path='"/flaky/${{ matrix.region }}"'), more=", retry: {max: 1, every: 10ms}"),
+            case("dirty", ask(more=CLEANUP % "left")),
+            top="matrix: {region: [eu, us]}",
+        )
+    )
+
+
+def test_junit_says_the_same_to_two_readers(mixed: Outcome) -> None:
+    """Both count what there is, and find the reason where they look for it."""
+    tree = junitparser.JUnitXml.fromstring(mixed.junit.encode())
+    cases, totals = xunitparser.parse(io.StringIO(mixed.junit))
+
+    assert (tree.tests, tree.failures, tree.errors, tree.skipped) == (12, 2, 2, 2)
+    assert (totals.testsRun, *map(len, (totals.failures, totals.errors, totals.skipped))) == (12, 2, 2, 2)
+    first = {found.name: found.result for found_suite in tree for found in found_suite}
+    second = {found.methodname: found for found in cases}
+    assert first.keys() == second.keys() == {f"{name} [region={region}]" for name in NAMES for region in ("eu", "us")}
+    assert first["bad [region=eu]"][0].message == second["bad [region=eu]"].message
+    assert "expected 201, got 200" in second["bad [region=eu]"].message
+    assert second["behind [region=us]"].message == "needs 'bad', which failed"
+    assert {name for name, found in second.items() if found.success} == {
+        f"{name} [region={region}]" for name in ("good", "flaky", "dirty") for region in ("eu", "us")
+    }
+
+
+NAMES = ("good", "bad", "broken", "behind", "flaky", "dirty")
+
+
+def test_ctrf_keeps_to_its_published_schema(mixed: Outcome) -> None:
+    """What could not be judged is no pass in a format that has no word for it; ours stands beside."""
+    document = json.loads(mixed.ctrf)
+    assert [error.message for error in CTRF.iter_errors(document)] == []
+
+    summary, tests = document["results"]["summary"], document["results"]["tests"]
+    assert {name: summary[name] for name in ("tests", "passed", "failed", "skipped", "pending", "other")} == {
+        "tests": 12,
+        "passed": 6,
+        "failed": 4,
+        "skipped": 2,
+        "pending": 0,
+        "other": 0,
+    }
+    found = {test["name"].split(" ")[0]: test for test in tests}
+    assert {name: test["rawStatus"] for name, test in found.items()} == dict(
+        zip(NAMES, ("passed", "failed", "errored", "blocked", "passed", "passed"), strict=True)
+    )
+    assert (found["flaky"]["flaky"], found["flaky"]["retries"]) == (True, 1)
+    assert "got 503" in found["flaky"]["retryAttempts"][0]["message"]
+    assert found["bad"]["trace"].startswith("step 2 (http")  # the step that failed, not the cleanup behind it
+    assert document["results"]["tests"][0]["parameters"] == {"region": "eu"}
+
+
+def test_the_page_says_the_verdict_first_and_why(mixed: Outcome) -> None:
+    """Somebody who has never seen the product reads what was expected, what came, and where."""
+    text = " ".join(Page(mixed.html).text.split())
+
+    said = [
+        "Failed",
+        "Of 12 cases, 2 failed, 2 could not be judged, 2 were blocked and 6 passed.",
+        "What went wrong first",
+    ]
+    said += ["bad [region=eu]", "At status", "Expected 201", "Actual 200", "What was asked GET http://", "Every case"]
+    places = [text.index(words) for words in said]
+    assert places == sorted(places)
+    assert "needs 'bad', which failed" in text
+    assert "tried again (flaky)" in text
+    assert "left behind" in text
+
+
+def test_the_page_stands_alone_and_does_nothing(mixed: Outcome) -> None:
+    """It may be mailed and opened anywhere: it loads nothing, runs nothing, and forbids both."""
+    page = Page(mixed.html)
+
+    assert (page.tags & ACTIVE, page.acts) == (set(), [])
+    assert "svg" in page.tags
+    assert page.policy.startswith("default-src 'none'")
+    assert "url(" not in mixed.html
+    assert "@import" not in mixed.html
+
+
+def test_what_other_systems_say_stays_text(run: Run, orders: HttpReceiver) -> None:
+    """Markup of theirs is shown as it is; what cannot be seen is written out."""
+    body = json.dumps({"name": HOSTILE, "file": FLIPPED}).encode()
+    orders.answer(Answer(200, body, {"X-Odd": HOSTILE, "Content-Type": "text/html"}))
+    quoted = json.dumps(HOSTILE)
+    wrong = f"[{{body.$.name: {{eq: x}}}}, {{text: {{eq: {quoted}}}}}]"
+    step = f"{{http: {{system: api, query: {{q: {quoted}}}}}, assert: {wrong}}}"
+    done = run(suite(case("one", step), top=f"title: {quoted}\nmatrix: {{markup: [{quoted}]}}"))
+    page = Page(done.html)
+
+    assert (done.code, page.tags & ACTIVE, page.acts) == (1, set(), [])
+    assert HOSTILE in page.text
+    assert done.html.count("<style") == done.html.count("<title>") == 1
+    assert not {"\u202e", "\u001b", "\u0000"} & set(done.html)
+    assert "\\u202e" in page.text
+    assert junitparser.JUnitXml.fromstring(done.junit.encode()).failures == 1
+    assert CTRF.is_valid(json.loads(done.ctrf))
+
+
+def test_a_peer_that_is_away_is_told_as_such(run: Run, admin: Caller) -> None:
+    register(admin, "orders", f"http://127.0.0.1:{free_port()}")
+    text = " ".join(Page(run(suite(case("one", ask()))).html).text.split())
+
+    assert "The one case failed." in text
+    assert "Nothing: there was no answer." in text
+
+
+def test_a_report_of_many_cases_stays_readable(run: Run, orders: HttpReceiver) -> None:
+    """The page holds the first of them and says how many it left out; the other reports hold all."""
+    rows = ", ".join(f"{{n: {n}}}" for n in range(2100))
+    done = run(
+        suite(case("one", "{wait: 0ms}"), top=f"data: {{rows: [{rows}]}}\nexecution: {{mode: parallel, max: 64}}")
+    )
+
+    assert "And 100 more; the JSON report holds every one." in done.html
+    assert len(done.html) < 2_000_000
+    assert len(json.loads(done.ctrf)["results"]["tests"]) == 2100
+
+
+def test_every_report_is_served_as_what_it_is(run: Run, orders: HttpReceiver, admin: Caller) -> None:
+    """A browser that opens the page from here may do no more than one that opens the file."""
+    done = run(suite(case("one", ask())))
+    served: dict[str, Any] = {
+        ending: admin("GET", f"runs/{done.report['id']}/report.{ending}") for ending in ("json", "xml", "html", "ctrf")
+    }
+
+    assert {ending: (found.status, found.headers["Content-Type"]) for ending, found in served.items()} == {
+        "json": (200, "application/json"),
+        "xml": (200, "application/xml"),
+        "html": (200, "text/html; charset=utf-8"),
+        "ctrf": (200, "application/json"),
+    }
+    assert served["html"].headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'unsafe-inline'")
+    assert served["html"].body.decode() == done.html
+    assert served["ctrf"].body.decode() == done.ctrf
+    assert admin("GET", f"runs/{done.report['id']}/report.pdf").status == 404
