@@ -56,6 +56,7 @@ def run_page(request: HttpRequest, pk: str) -> HttpResponse:
         failure=failure,
         others=None if is_open else failures.others(run, failure.case.row if failure else None),
         lost_in=[] if is_open else run.in_hand,
+        loads=[] if is_open else failures.loads(run),
         parties=parties.of_run(run, principal),
         trend=trends.of_suite(run.slug, principal),
         before=trends.before(run, principal),
