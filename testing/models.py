@@ -1,6 +1,6 @@
 """What is tested, and what came of it: suites with their versions; runs down to every attempt."""
 
-from typing import Self
+from typing import Any, Self
 
 from django.contrib.auth.models import Group
 from django.db import models
@@ -192,6 +192,10 @@ class RunQuerySet(OwnedQuerySet):
         """Read which document each ran, and none of the texts: for everything that shows many."""
         return self.select_related("document").defer("document__text", "rows", "vars")
 
+    def whole(self) -> Self:
+        """Leave out those of which only some cases were asked for: their verdict is not the suite's."""
+        return self.filter(only=[], numbers__isnull=True)
+
 
 class Run(models.Model):
     """One execution of a suite. It remembers the version, who started it, and what was replaced.
@@ -266,6 +270,11 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"{self.slug} {self.id}"
+
+    @property
+    def in_hand(self) -> list[dict[str, Any]]:
+        """What its workers have under way; of one whose worker was lost, what that had when it was last heard of."""
+        return [step for row in self.underway.all() for step in row.steps]
 
     @property
     def is_part(self) -> bool:

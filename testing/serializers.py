@@ -149,15 +149,31 @@ class CaseRunSerializer(serializers.ModelSerializer[CaseRun]):
         read_only_fields = fields
 
 
+class InHandSerializer(serializers.Serializer[Any]):
+    """What a worker has under way, told about once a second; of a run that was lost, what it was lost in."""
+
+    case = serializers.CharField()
+    step = serializers.CharField(required=False)
+    kind = serializers.CharField(required=False)
+    line = serializers.IntegerField(required=False)
+    attempt = serializers.IntegerField(required=False)
+    since = serializers.DateTimeField(allow_null=True)
+
+
 class RunDetailSerializer(RunSerializer):
     """One run with its first 500 cases."""
 
+    in_hand = serializers.SerializerMethodField()
     systems = serializers.DictField(child=serializers.CharField(), read_only=True)
     cases = serializers.SerializerMethodField()
 
     class Meta(RunSerializer.Meta):
-        fields = [*RunSerializer.Meta.fields, "systems", "cases"]
+        fields = [*RunSerializer.Meta.fields, "systems", "in_hand", "cases"]
         read_only_fields = fields
+
+    @extend_schema_field(InHandSerializer(many=True))
+    def get_in_hand(self, run: Run) -> list[dict[str, Any]]:
+        return run.in_hand
 
     @extend_schema_field(CaseRunSerializer(many=True))
     def get_cases(self, run: Run) -> Any:

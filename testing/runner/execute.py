@@ -98,7 +98,7 @@ class Execution:
 
     def in_hand(self) -> list[InHand]:
         """Return what runs right now, for whoever watches."""
-        return [runner.in_hand() for runner in list(self._running.values())]
+        return [runner.in_hand() for runner in list(self._in_hand.values())]
 
     async def _work(self) -> RunResult:
         run, suite = self.run, pick(read_suite(self.run.document.text), self.run.only)

@@ -109,6 +109,7 @@ LAYERS = (
         "history_api",
         "serializers_history",
         "charts",
+        "charts_load",
         "panels",
         "templatetags",
         "views_edit",

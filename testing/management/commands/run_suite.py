@@ -90,7 +90,8 @@ def _find(name: str) -> tuple[Suite | None, str, list[dict[str, Any]]]:
     if not path.is_file():
         suite = Suite.objects.filter(slug=name).first()
         if suite is None:
-            raise CommandError(f"there is no suite and no file '{name}'", returncode=2)
+            hint = f"; there is a pack: {packs.PREFIX}{name}" if name in packs.names() else ""
+            raise CommandError(f"there is no suite and no file '{name}'{hint}", returncode=2)
         return suite, suite.text, []
     with path.open("rb") as file:
         body = file.read(MAX_BYTES + 1)  # what is larger is refused without being read
@@ -153,5 +154,6 @@ def pairs(given: list[str], option: str) -> dict[str, str]:
 
 
 def _of(reports: dict[str, Path], name: str) -> dict[str, Path]:
-    """Return the paths of one of several suites: the suite's name before the ending."""
-    return {kind: path.with_name(f"{path.stem}-{Path(name).stem}{path.suffix}") for kind, path in reports.items()}
+    """Return the paths of one of several suites: the suite's name before the ending; a pack's without its colon."""
+    part = Path(name).stem.replace(":", "-")
+    return {kind: path.with_name(f"{path.stem}-{part}{path.suffix}") for kind, path in reports.items()}
