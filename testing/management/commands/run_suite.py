@@ -36,6 +36,10 @@ class Command(RunningCommand):
         parser.add_argument("--case", action="append", default=[], metavar="NAME", help="this one only, and its needs")
         parser.add_argument("--parallel", type=int, metavar="N", help="so many cases at once")
         parser.add_argument("--allow-production", action="store_true", help="let steps write to production systems")
+        parser.add_argument(
+            "--during-maintenance", action="store_true", help="run although a system is in maintenance; else: skipped"
+        )
+        parser.add_argument("--location", metavar="L", help="leave it to the workers of this location, and wait")
         self.add_report_argument(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -45,6 +49,9 @@ class Command(RunningCommand):
             "parallel": options["parallel"],
             "cases": options["case"],
             "allow_production": options["allow_production"],
+            "during_maintenance": options["during_maintenance"],
+            "location": options["location"],
+            "is_quiet": True,
         }
         given = pairs(options["var"], "--var")
         codes = [
