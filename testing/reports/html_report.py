@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 
 from testing.reports import charts, load_charts
 from testing.reports.shown import listed, literal, moment, pretty, span, visible
-from testing.reports.telling import BAD, name_of, shown_cases, step_name, wrong_step
+from testing.reports.telling import BAD, expected_of, name_of, shown_cases, step_name, wrong_step
 
 Found = Mapping[str, Any]
 
@@ -193,25 +193,11 @@ def _check(check: Found) -> dict[str, Any]:
     """Return expected beside actual; an assertion that could not be read at all has neither."""
     return {
         "where": check.get("where") or check["subject"],
-        "expected": _expected(check),
+        "expected": expected_of(check),
         "actual": literal(check.get("actual")) if check.get("actual") is not None else "",
         "detail": check.get("detail", ""),
         "line": check["line"],
     }
-
-
-def _expected(check: Found) -> str:
-    """Return what the assertion wanted: its operator with its operand, unless it is plain equality."""
-    operators = check["operators"]
-    if isinstance(operators, Mapping) and len(operators) == 1:
-        (operator, operand) = next(iter(operators.items()))
-        below = check.get("where") != check["subject"]
-        if below:
-            return literal(check.get("expected"))
-        if operator == "eq":
-            return literal(operand)
-        return f"{operator.replace('_', ' ')} {literal(operand)}"
-    return literal(operators)
 
 
 def _asked(request: Found) -> str:
