@@ -12,7 +12,8 @@ from django.db import DatabaseError, connection
 from django.utils.module_loading import import_string
 
 from controlplane import schema
-from controlplane.env import DEVELOPMENT, read
+from controlplane.env import read
+from controlplane.env_table import DEVELOPMENT
 from controlplane.runfile import Run
 from controlplane.safety import unsafe
 from messaging.services import status as installation

@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from controlplane.env import VARIABLES, Variable
+from controlplane.env_table import VARIABLES, Variable
 from endpoints.access.rest import principal_of
 from endpoints.edge import filters as edge_filters
 from endpoints.edge.exceptions import problem_response

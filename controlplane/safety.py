@@ -5,8 +5,9 @@ from ipaddress import ip_network
 from typing import NamedTuple
 
 from controlplane import env_types
-from controlplane.env import PRODUCTION, STAGING, Environment, read
+from controlplane.env import Environment, read
 from controlplane.env_problems import BadEnvironment, Problem
+from controlplane.env_table import PRODUCTION, STAGING
 
 LEAST_SECRET = 32
 LEAST_DIFFERENT = 10

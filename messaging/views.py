@@ -63,6 +63,7 @@ def system_page(request: HttpRequest, slug: str) -> HttpResponse:
         may_retire=may(request, "systems", "retire"),
         may_edit=may(request, "systems", "update"),
         may_send=may(request, "messages", "create"),
+        may_test=may(request, "suites", "draft"),
         opts=None,
     )
     return TemplateResponse(request, "controlplane/system.html", context)

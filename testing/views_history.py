@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from endpoints.access.principal import Principal
-from endpoints.edge.model_pages import require
+from endpoints.edge.model_pages import may, require
 from messaging.admin.lists import page_context
 from testing.models import Run
 from testing.services import comparing, figures, flaky, overview, trends
@@ -59,6 +59,7 @@ def health_page(request: HttpRequest) -> HttpResponse:
     context = page_context(
         request,
         "Suite health",
+        may_test=may(request, "suites", "draft"),
         seen=overview.overview(principal, timezone.now()),
         flaky=flaky.flaky(principal),
         rules=flaky.RULES,

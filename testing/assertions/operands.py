@@ -27,6 +27,17 @@ def needs(what: str, *types: type) -> Prepare:
     return prepare
 
 
+def telling(prepare: Prepare) -> Prepare:
+    """Refuse an operand of nothing: `contains: ""` holds whatever there is, and so has shown nothing."""
+
+    def ready(operand: Any) -> Any:
+        if operand is True or operand in ("", [], {}):
+            raise ValueError("needs something to look for: with nothing it always holds")
+        return prepare(operand)
+
+    return ready
+
+
 def ordered(operand: Any) -> Any:
     if not is_number(operand) and not isinstance(operand, str):
         raise ValueError(f"needs a number or a text, not {named(operand)}")
@@ -63,6 +74,8 @@ def json_operand(operand: Any) -> tuple[str, Any, list[str]]:
         raise ValueError(unknown("mode", str(mode), ["exact", "subset", "unordered"]))
     if not isinstance(ignore, list) or not all(isinstance(name, str) for name in ignore):
         raise ValueError("ignore needs a list of names, or of paths such as $.items[0].id")
+    if mode == "subset" and operand["value"] in ({}, []):
+        raise ValueError("needs something to look for: nothing is a subset of everything")
     return mode, operand["value"], [name.removeprefix("$") if name.startswith("$") else name for name in ignore]
 
 

@@ -123,6 +123,9 @@ def _none(actual: Any, operators: "Prepared") -> Difference | None:
     return _not_empty(actual, operators)
 
 
+OF_ITEMS = frozenset({"each", "any", "none"})
+
+
 def _not_empty(actual: Any, operators: "Prepared") -> Difference | None:
     """A statement about every item of nothing is no statement."""
     return None if actual or operators.allow_empty else Difference("", "at least one item (or allow_empty: true)", [])
@@ -139,6 +142,8 @@ def _any_of(actual: Any, several: list["Prepared"]) -> Difference | None:
 
 
 def _not(actual: Any, operators: "Prepared") -> Difference | None:
+    if actual in ([], ()) and OF_ITEMS & {name for name, _, _ in operators.tests}:
+        return _not_empty(actual, operators)
     return None if apply(operators, actual) else Difference("", f"not {operators.written}", actual)
 
 
@@ -182,13 +187,13 @@ OPERATORS: dict[str, Operator] = {
     "gte": _ordered(lambda actual, operand: actual >= operand),
     "between": simple(_between, operands.pair),
     "in": simple(lambda actual, choices: any(same(actual, item) for item in choices), _LIST),
-    "not_in": simple(lambda actual, choices: not any(same(actual, item) for item in choices), _LIST),
-    "contains": simple(_contains),
+    "not_in": simple(lambda actual, choices: not any(same(actual, item) for item in choices), operands.telling(_LIST)),
+    "contains": simple(_contains, operands.telling(lambda operand: operand)),
     "not_contains": simple(_may_contain),
-    "starts_with": simple(_texts(lambda actual, operand: actual.startswith(operand)), _TEXT),
-    "ends_with": simple(_texts(lambda actual, operand: actual.endswith(operand)), _TEXT),
+    "starts_with": simple(_texts(lambda actual, operand: actual.startswith(operand)), operands.telling(_TEXT)),
+    "ends_with": simple(_texts(lambda actual, operand: actual.endswith(operand)), operands.telling(_TEXT)),
     "matches": Operator(_matches("fullmatch"), operands.pattern),
-    "search": Operator(_matches("search"), operands.pattern),
+    "search": Operator(_matches("search"), operands.telling(operands.pattern)),
     "null": simple(lambda actual, operand: (actual is None) is operand, _TRUTH),
     "empty": simple(
         lambda actual, operand: isinstance(actual, (str, list, tuple, dict)) and (not actual) is operand, _TRUTH
@@ -202,7 +207,7 @@ OPERATORS: dict[str, Operator] = {
     "any_of": Operator(_any_of, _list_of_operators),
     "not": Operator(_not, lambda operand: prepare_operators(operand)),
     "json": Operator(_json, operands.json_operand),
-    "schema": Operator(_fits_schema, operands.schema),
+    "schema": Operator(_fits_schema, operands.telling(operands.schema)),
     "approx": simple(
         lambda actual, operand: is_number(actual) and abs(actual - operand[0]) <= operand[1], operands.approximately
     ),

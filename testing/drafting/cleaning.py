@@ -22,6 +22,16 @@ GIVEN = re.compile(rf"(?:{NAMES.pattern})[\w-]{{0,40}}[\"']?\s{{0,5}}[=:>]", re.
 FILLED = "left-out"
 MOST_VARS = 100
 MASK = "***"
+OPENS, SPACED = "${{", "$ {{"  # what opens a reference, and what reads as itself
+
+
+def unread(value: Any) -> Any:
+    """Return a value in which nothing reads as a reference; for what names secrets and holds none, such as a schema."""
+    if isinstance(value, dict):
+        return {unread(name): unread(child) for name, child in value.items()}
+    if isinstance(value, list):
+        return [unread(child) for child in value]
+    return value.replace(OPENS, SPACED) if isinstance(value, str) else value
 
 
 class Cleaner:
@@ -35,9 +45,7 @@ class Cleaner:
     def value(self, value: Any, place: str) -> Any:
         """Return a value of JSON as it may stand in a suite."""
         if isinstance(value, dict):
-            return {
-                self._key(name, place): self._named(name, child, f"{place}.{name}") for name, child in value.items()
-            }
+            return {self._key(name): self._named(name, child, f"{place}.{name}") for name, child in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.value(child, f"{place}.{index}") for index, child in enumerate(value)]
         return self.text(value, place) if isinstance(value, str) else value
@@ -57,8 +65,8 @@ class Cleaner:
         return self._variable(place) if self.is_secret(text) else self._unread(text, place)
 
     def said(self, text: str) -> str:
-        """Return what somebody said, for a remark."""
-        return LOOKS.sub(MASK, self._masker.text(text))
+        """Return what somebody said, to be read by people: in a remark, or in the title."""
+        return LOOKS.sub(MASK, self._masker.text(text)).replace(OPENS, SPACED)
 
     def is_secret(self, text: str) -> bool:
         return bool(LOOKS.search(text)) or self._masker.text(text) != text
@@ -72,14 +80,15 @@ class Cleaner:
             return self._variable(place)
         return self.value(value, place)
 
-    def _key(self, name: str, place: str) -> str:
-        return self._masker.text(name) if not LOOKS.search(name) else MASK
+    def _key(self, name: str) -> str:
+        """Return the name of a field: it stays what it is as far as may be, since the receiver looks for it."""
+        return self.said(name)
 
     def _unread(self, text: str, place: str) -> str:
-        if "${{" not in text:
+        if OPENS not in text:
             return text
         self.remarks.append(f"Changed: {place} held a dollar sign before two braces, which would read as a reference.")
-        return text.replace("${{", "$ {{")
+        return text.replace(OPENS, SPACED)
 
     def _variable(self, place: str) -> str:
         """Return a reference to a variable for the secret at `place`."""

@@ -32,7 +32,7 @@ def slug_of(*words: str) -> str:
 
 def finish(slug: str, title: str, body: Mapping[str, Any], remarks: Sequence[str], cleaner: Cleaner) -> Draft:
     """Return the draft of a document; raises Refused when what was copied cannot stand in one."""
-    document: dict[str, Any] = {"suite": slug, "title": cleaner.text(title, "title")[:200], "labels": Row([LABEL])}
+    document: dict[str, Any] = {"suite": slug, "title": cleaner.said(title)[:200], "labels": Row([LABEL])}
     document |= {name: part for name, part in body.items() if name != "cases"}
     if cleaner.vars:
         document["vars"] = cleaner.vars

@@ -10,7 +10,7 @@ from endpoints.errors import Malformed
 from testing.assertions.judge import compile_assertion
 from testing.document.nodes import plain
 from testing.document.yaml_text import read_yaml
-from testing.drafting.cleaning import NAMES, Cleaner
+from testing.drafting.cleaning import NAMES, Cleaner, unread
 from testing.drafting.draft import Draft, finish, slug_of
 from testing.drafting.writing import Line
 from testing.errors import BadDocument
@@ -114,7 +114,7 @@ def _case(
     expected = Line(eq=statuses[0]) if len(statuses) == 1 else Line({"in": statuses} if statuses else {"lt": 400})
     assertions: list[Any] = [Line(status=expected)]
     if schema and _can_be_asked(schema):
-        assertions.append({"body.$": {"schema": schema}})
+        assertions.append({"body.$": {"schema": unread(schema)}})
     return {"steps": [{"http": params, "assert": assertions}]}
 
 

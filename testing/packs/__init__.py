@@ -3,7 +3,8 @@
 A pack is a suite like any other. What it needs at the other side stands in its row:
 behind each alias of the suite, over which protocols, and what is there to answer how.
 `docs/packs/<name>.md` says it in full; `tests/packs/` shows that every case of a pack
-fails when its target is broken in the way that the case is there to see.
+fails when its target is broken in the way that the case is there to see. Other packages
+add rows by entry point (`added`).
 """
 
 from collections.abc import Mapping
@@ -44,5 +45,10 @@ PACKS: dict[str, Pack] = {
             "udp": PackTarget(("udp",), "echoes each datagram; answers {type: health}"),
         },
         example="python -m examples.communication",
+    ),
+    "websocket": Pack(
+        about="A hub of users: who may come in, who hears what, what outlives a cut, and how quick it is.",
+        targets={"hub": PackTarget(("ws", "wss"), "speaks the frames of docs/packs/websocket.md")},
+        example="python -m examples.websocket",
     ),
 }

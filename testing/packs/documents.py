@@ -5,17 +5,22 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import structlog
+
 from endpoints.errors import NotFound, Refused
 from testing.document.kinds import SLUG, TARGET
 from testing.document.nodes import Node, unknown
 from testing.document.reader import read_suite
 from testing.document.suite import Suite
 from testing.document.yaml_text import read_yaml
-from testing.packs import PACKS, Pack
+from testing.errors import BadDocument
+from testing.packs import PACKS, Pack, added
 
 FOLDER = Path(__file__).parent
 PREFIX = "pack:"  # before a pack's name, wherever a suite's could stand; no slug holds a colon
 LABEL = "pack:"  # every suite that was made of a pack is labelled so, with the pack's name
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +36,57 @@ class PackSuite:
         return f"{LABEL}{self.name}"
 
 
-@cache
 def find(name: str) -> PackSuite:
-    """Return a pack by its name; raises NotFound naming the nearest."""
-    if name not in PACKS:
-        raise NotFound(unknown("pack", name, sorted(PACKS)), code="unknown_pack")
-    path = FOLDER / name / "suite.yaml"
-    return PackSuite(name, PACKS[name], read_suite(path.read_bytes(), path.name))
+    """Return a pack by its name; raises NotFound naming the nearest, or saying why it cannot be used."""
+    found = _read(name)
+    if isinstance(found, PackSuite):
+        return found
+    raise NotFound(found or unknown("pack", name, names()), code="unknown_pack")
+
+
+def names() -> list[str]:
+    """Return the names of all packs there are: our own, and those of packages that can be used."""
+    return sorted({*PACKS, *(name for name in added.offered() if isinstance(_read(name), PackSuite))})
 
 
 def everything() -> Iterator[PackSuite]:
     """Yield all packs in the order of their names."""
-    return map(find, sorted(PACKS))
+    return map(find, names())
+
+
+def unusable() -> list[str]:
+    """Return what to say of each pack that a package offers and that cannot be used."""
+    return [found for name in added.offered() if isinstance(found := _read(name), str)]
+
+
+@cache
+def _read(name: str) -> PackSuite | str:
+    """Return a pack, or why there is none; "" when nobody offers it."""
+    if name in PACKS:
+        path = FOLDER / name / "suite.yaml"
+        return PackSuite(name, PACKS[name], read_suite(path.read_bytes(), path.name))
+    if name not in added.offered():
+        return ""
+    found = added.loaded(name)
+    whole = found if isinstance(found, str) else _whole(name, *found)
+    if isinstance(whole, PackSuite):
+        return whole
+    told = f"pack '{name[:60]}' of package '{added.package_of(added.offered()[name])}' {whole}"
+    log.error("pack_not_usable", pack=name, reason=told)
+    return told
+
+
+def _whole(name: str, pack: Pack, body: bytes) -> PackSuite | str:
+    """Return a pack of others, or in what its suite does not fit its row."""
+    try:
+        suite = read_suite(body, "suite.yaml")
+    except BadDocument as exc:
+        return f"has a bad suite: {exc.detail}"
+    if set(suite.systems) != set(pack.targets):
+        return f"names the systems {sorted(suite.systems)} in its suite, and {sorted(pack.targets)} in its row"
+    if f"{LABEL}{name}" not in suite.labels:
+        return f"lacks the label '{LABEL}{name}' in its suite"
+    return PackSuite(name, pack, suite)
 
 
 def written_for(found: PackSuite, systems: Mapping[str, str], slug: str = "") -> str:

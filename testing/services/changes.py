@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import unified_diff
 from typing import Any
 
 from django.db.models import Q
@@ -11,6 +10,7 @@ from django.db.models import Q
 from endpoints.access.principal import Principal
 from endpoints.models import AuditEntry, Endpoint, Incident, Maintenance, System
 from testing.models import Run, SuiteVersion
+from testing.services.documents import difference
 
 MOST_LINES = 200
 MOST_EACH = 30
@@ -38,7 +38,8 @@ OPERATOR = "operator"
 class Change:
     """One thing that was different: `kind` is document, replaced, registry, incident or maintenance.
 
-    `detail` says what of it; `lines` are those of a document that differ, with `+`, `-` or a space in front.
+    `detail` says what of it; `lines` are those of a document that differ, with `+`, `-`, a space
+    or, for a gap, `@` in front.
     """
 
     kind: str
@@ -99,10 +100,10 @@ def _document(before: Run, after: Run) -> Iterator[Change]:
 
 
 def differing(before: str, after: str) -> list[str]:
-    """Return the lines of two texts that differ, each with `+`, `-` or a space in front, and a few around them."""
-    found = list(unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=1))[2:]
+    """Return the lines of two texts that differ, each with its sign in front, and one around them."""
+    found = [f"{sign}{line}" for sign, line in difference(before, after, around=1)]
     more = len(found) - MOST_LINES
-    return found[:MOST_LINES] + ([f"@@ {more} more lines @@"] if more > 0 else [])
+    return found[:MOST_LINES] + ([f"@{more} more lines"] if more > 0 else [])
 
 
 def _named(run: Run) -> str:

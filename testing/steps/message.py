@@ -119,8 +119,8 @@ def _send(message: dict[str, Any], principal: Principal) -> str:
 def _outcome(source: str, message_id: str) -> tuple[list[dict[str, Any]], bytes | None]:
     """Return how each delivery stands, and the payload of the answer if there is one."""
     message = Message.objects.get(source__slug=source, message_id=message_id)
-    deliveries = Delivery.objects.filter(message=message).select_related("system").order_by("id")
-    last = _last_tries(message)
+    deliveries = list(Delivery.objects.filter(message=message).select_related("system").order_by("id"))
+    last = _last_tries(message)  # after them: a delivery that has ended has its last try
     rows = [
         {
             "system": delivery.system.slug,

@@ -13,6 +13,7 @@ from endpoints.errors import Malformed
 from testing.document.kinds import (
     ANYTHING,
     DURATION_S,
+    SIZE_BYTES,
     Field,
     Kind,
     ListOf,
@@ -26,6 +27,7 @@ from testing.document.kinds import (
 from testing.document.nodes import Faults, Node
 
 LONGEST = 1024 * 1024
+LARGEST_FILL = 16 * 1024 * 1024
 MOST = 10_000
 SHOWN = 100
 HEX = re.compile(r"(?:[0-9A-Fa-f]{2})*")
@@ -55,6 +57,7 @@ SAID: dict[str, Field] = {
     "text": Field(text(LONGEST), "A message of text.", default=NOT_GIVEN),
     "hex": Field(text(2 * LONGEST, HEX), "A message of bytes, as hexadecimal digits.", default=NOT_GIVEN),
     "base64": Field(Scalar(_base64, {"type": "string"}), "A message of bytes, as base64.", default=NOT_GIVEN),
+    "fill": Field(SIZE_BYTES, "A text of so many bytes.", default=NOT_GIVEN),
     "wait": Field(DURATION_S, "Let time pass before the next.", default=NOT_GIVEN),
 }
 
@@ -108,6 +111,8 @@ def body_of(item: Mapping[str, Any]) -> tuple[bytes, bool] | None:
         return bytes.fromhex(item["hex"]), False
     if item["base64"] is not NOT_GIVEN:
         return base64.b64decode(item["base64"]), False
+    if item["fill"] is not NOT_GIVEN:
+        return b"x" * min(item["fill"], LARGEST_FILL), True
     return None
 
 

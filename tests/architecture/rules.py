@@ -250,6 +250,7 @@ BROAD = {
     "messaging.gateway.tail": "the loop that reads for all who follow",
     "messaging.gateway.delivering": "the loop that keeps a worker while clients are connected",
     "messaging.consumers": "the loop that feeds the live pages",
+    "testing.packs.added": "whatever a package of others raises when it is imported",
     "testing.runner.execute": "a bug of ours costs one run, not the worker",
     "testing.steps.python_child": "whatever the hooks of others raise",
     "messaging.gateway.streams": "what breaks one stream leaves its connection and the others be",

@@ -33,9 +33,12 @@ class Mutation:
 
 
 class Target(Protocol):
-    """What can be broken: from `break_by(switch)` on it is so, and sound again after `break_by("")`."""
+    """What can be broken: from `break_by(switch)` on it is so, and sound again after `break_by("")`.
 
-    def break_by(self, switch: str) -> None: ...
+    Several switches are given only where rows are tried `at_once`.
+    """
+
+    def break_by(self, *switches: str) -> None: ...
 
 
 class Served:
@@ -44,9 +47,9 @@ class Served:
     def __init__(self, server: Server) -> None:
         self.server = server
 
-    def break_by(self, switch: str) -> None:
+    def break_by(self, *switches: str) -> None:
         self.stop()
-        self.server.broken = {switch} - {""}
+        self.server.broken = set(switches) - {""}
         self.start()
 
     def start(self) -> Self:
@@ -84,13 +87,15 @@ def hold_to_table(
     mutations: Sequence[Mutation],
     *args: str,
     quick: Mapping[str, str] | None = None,
+    at_once: bool = False,
 ) -> None:
     """Assert that the sound target passes, and that each broken one fails in its cases and in no other.
 
     A case that waits for a failed one may be blocked. Every case must be failed by some
     row, and every switch be in some row: what cannot fail shows nothing. `args` go to
     `run_suite`. `quick` are variables for less waiting; a row that does not come out with
-    them is tried once more without, since a busy machine may be late.
+    them is tried once more without, since a busy machine may be late. With `at_once` rows that
+    name different cases are tried in one run; when that does not come out, each by itself.
     """
     cases = {case.name for case in find(name).suite.cases}
     hurry = [f"--var={variable}={value}" for variable, value in (quick or {}).items()]
@@ -99,26 +104,40 @@ def hold_to_table(
     assert (sound.code, sound.verdict, sound.not_passed) == (0, "passed", {}), sound.out
     assert set(sound.verdicts) - {"setup", "teardown"} == cases
     wrong = []
-    for row in mutations:
-        target.break_by(row.breaks)
-        came = _differs(row, run_pack(name, *args, *hurry))
-        if came and hurry:
+    for rows in _apart(mutations) if at_once else [[row] for row in mutations]:
+        target.break_by(*(row.breaks for row in rows))
+        if not _differs(rows, run_pack(name, *args, *hurry)):
+            continue
+        for row in rows:
             target.break_by(row.breaks)
-            came = _differs(row, run_pack(name, *args))
-        if came:
-            wrong.append(f"{row.breaks}: stated {sorted(row.fails)}, '{row.says}'; came {came}")
+            if came := _differs([row], run_pack(name, *args)):
+                wrong.append(f"{row.breaks}: stated {sorted(row.fails)}, '{row.says}'; came {came}")
     target.break_by("")
     assert not wrong, "\n".join(wrong)
     assert {case for row in mutations for case in row.fails} == cases, "a case that nothing fails shows nothing"
     assert {row.breaks for row in mutations} == set(switches), "a switch that is in no row"
 
 
-def _differs(row: Mutation, done: Outcome) -> str:
+def _apart(mutations: Sequence[Mutation]) -> list[list[Mutation]]:
+    """Return the rows in as few groups as come by themselves, none of which names a case twice."""
+    groups: list[list[Mutation]] = []
+    for row in mutations:
+        taken = (group for group in groups if not any(set(row.fails) & set(other.fails) for other in group))
+        group = next(taken, None)
+        if group is None:
+            groups.append([row])
+        else:
+            group.append(row)
+    return groups
+
+
+def _differs(rows: Sequence[Mutation], done: Outcome) -> str:
     """Return what came otherwise than stated, "" when nothing did."""
     failed = sorted(case for case, verdict in done.verdicts.items() if verdict == "failed")
     others = {case: verdict for case, verdict in done.not_passed.items() if verdict not in ("failed", "blocked")}
     said = {case: done.cases[case]["reason"] for case in failed}
-    is_said = any(row.says in each for each in said.values())
-    if (failed, others, is_said, done.code) == (sorted(row.fails), {}, True, 1):
+    stated = sorted({case for row in rows for case in row.fails})
+    is_said = all(any(row.says in said.get(case, "") for case in row.fails) for row in rows)
+    if (failed, others, is_said, done.code) == (stated, {}, True, 1):
         return ""
     return f"exit code {done.code}, {said}, {others or done.out[-300:]}"

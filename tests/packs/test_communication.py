@@ -46,7 +46,7 @@ def test_the_pack_fails_in_the_right_case(run_pack: RunPack, admin: Caller) -> N
     server = CommunicationServer(free_port(), tcp_port=free_port(), udp_port=free_port(socket.SOCK_DGRAM))
     with Served(server) as served:
         register_doors(admin, "communication", server)
-        hold_to_table(run_pack, "communication", served, SWITCHES, MUTATIONS, quick={"patience": "700ms"})
+        hold_to_table(run_pack, "communication", served, SWITCHES, MUTATIONS, quick={"patience": "700ms"}, at_once=True)
 
 
 def test_the_pack_passes_against_a_foreign_server(run_pack: RunPack, admin: Caller) -> None:

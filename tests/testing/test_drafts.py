@@ -56,7 +56,11 @@ PETS: dict[str, Any] = {
             "Pet": {
                 "type": "object",
                 "required": ["id"],
-                "properties": {"id": {"type": "integer"}, "mother": {"$ref": "#/components/schemas/Pet"}},
+                "properties": {
+                    "id": {"type": "integer"},
+                    "kind": {"enum": ["${{ secret.a.b }}", 1, "password"]},
+                    "mother": {"$ref": "#/components/schemas/Pet"},
+                },
             },
         }
     },

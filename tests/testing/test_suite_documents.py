@@ -69,7 +69,7 @@ def test_a_fault_in_one_file_stores_none_and_names_all_places(transactional_db: 
         (tmp_path / name).write_text(text)
     told = refused("apply", str(tmp_path))
     assert "2.yaml: cases.0.steps.0.wait (line 4, column 20): must be a duration" in told
-    assert "3.yaml (line 1, column" in told
+    assert "3.yaml (line " in told
     assert "suite 'one' is in" in told
     assert stored() == {}
     assert "there is no file or folder" in refused("apply", str(tmp_path / "none"))

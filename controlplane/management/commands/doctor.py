@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from controlplane.checks import BAD, Finding, examine
-from controlplane.env import DEVELOPMENT, PRODUCTION, STAGING, VARIABLES
+from controlplane.env_table import DEVELOPMENT, PRODUCTION, STAGING, VARIABLES
 
 MARKS = {"good": "[green]ok  [/]", "warning": "[yellow]warn[/]", "bad": "[red]bad [/]"}
 

@@ -8,7 +8,7 @@ import orjson
 from endpoints.access.principal import COMMAND
 from endpoints.management.command import RegistryCommand, add_json, team_named
 from testing.management.commands.run_suite import pairs
-from testing.packs.documents import find
+from testing.packs.documents import find, unusable
 from testing.services import packs
 
 
@@ -36,6 +36,8 @@ class Command(RegistryCommand):
 
     def _list(self, options: dict[str, Any]) -> None:
         found = packs.listed(COMMAND)
+        for line in unusable():
+            self.stderr.write(line)
         if options["json"]:
             self._json([{name: value for name, value in pack.items() if name != "text"} for pack in found])
             return

@@ -1,0 +1,1 @@
+"""A hub to try the `websocket` pack against: `python -m examples.websocket [--break SWITCH]`."""

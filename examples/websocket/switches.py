@@ -1,0 +1,27 @@
+"""What can be broken of the hub: one row each, for one case of the pack to see."""
+
+SWITCHES = {
+    "down": "nothing listens",
+    "forgets-subprotocols": "the handshake names no subprotocol",
+    "drops-headers": "the handshake's `x-request-id` does not come back",
+    "lets-anyone-in": "any token will do",
+    "waits-for-ever": "who shows no token may stay as long as they like",
+    "mixes-tenants": "a message to everybody reaches eve of another tenant",
+    "leaks": "a message to one user reaches every user of the tenant",
+    "skips-somebody": "a message to everybody misses one of them",
+    "overtakes": "of two messages of a thread the later comes first",
+    "ignores-pings": "a ping in a frame is not answered",
+    "keeps-the-dead": "who answers no ping is kept",
+    "forgets-the-absent": "what comes for somebody who is away is dropped",
+    "never-retries": "a message that is not confirmed is not sent again",
+    "ignores-confirmations": "a message that was confirmed is sent again",
+    "never-gives-up": "a message that nobody confirms never dies",
+    "ignores-priority": "what waited is sent in the order it came, whatever its priority",
+    "forgets": "nothing is kept of what was said",
+    "finds-everything": "a search finds what is not asked for, other users' messages included",
+    "takes-offence": "a frame that makes no sense ends the connection",
+    "takes-anything": "no frame is too big",
+    "slow": "every frame takes 120 ms",
+    "one-at-a-time": "all clients together are served one frame in 8 ms",
+    "stumbles": "every tenth frame is answered 400 ms late",
+}
