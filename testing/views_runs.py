@@ -15,10 +15,9 @@ from endpoints.errors import ControlPlaneError
 from messaging.admin.lists import Browser, page_context, read_page
 from testing import walks
 from testing.filters import RUNS
-from testing.load.drawing import drawn
-from testing.models import TELLING, CaseRun, LoadResult, Run, RunState, Verdict
+from testing.models import TELLING, CaseRun, Run, RunState, Verdict
 from testing.reports import FORMATS
-from testing.services import failures, parties, reruns, results, runs, trends
+from testing.services import failures, parties, reruns, runs, trends
 
 BROWSER = Browser("pk", RUNS, walks.runs)
 FOLDED = ("system", "flaky", "dirty", "created_after", "created_before")
@@ -87,17 +86,11 @@ def case_page(request: HttpRequest, pk: str, number: int) -> HttpResponse:
         subtitle=f"{run.slug}, run of {run.created_at:%Y-%m-%d %H:%M} UTC",
         run=run,
         failure=failures.explained(row, run, principal),
-        load=_load(row),
         trend=trends.of_case(run.slug, row.case, principal, matrix=row.matrix, iteration=row.iteration, most=60),
         **_rights(request),
         opts=None,
     )
     return TemplateResponse(request, "controlplane/case.html", context)
-
-
-def _load(row: CaseRun) -> dict[str, Any] | None:
-    measured = LoadResult.objects.filter(case_run=row).first()
-    return drawn(results.load_of(measured)) if measured is not None else None
 
 
 @require_POST

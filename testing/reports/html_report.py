@@ -9,7 +9,6 @@ from typing import Any
 
 from django.template.loader import render_to_string
 
-from testing.load.drawing import drawn
 from testing.reports import charts
 from testing.reports.shown import listed, literal, moment, pretty, span, visible
 from testing.reports.telling import BAD, name_of, shown_cases, step_name, wrong_step
@@ -87,7 +86,6 @@ def _page(run: Found) -> dict[str, Any]:
         "rows_left": len(cases) - len(rows),
         "wrong_left": len(wrong) - len(told),
         "ticks": timeline.ticks(),
-        "loads": [{"name": name_of(case), **drawn(case["load"])} for case in cases if case["load"]],
         "slowest": charts.slowest(run, name_of, step_name),
         "phases": PHASES,
     }

@@ -15,7 +15,7 @@ def complete(run: Run) -> dict[str, Any]:
     attempts: dict[Any, list[Attempt]] = defaultdict(list)
     for attempt in Attempt.objects.filter(step_run__case_run__run=run).order_by("number"):
         attempts[attempt.step_run_id].append(attempt)
-    loads = {load.case_run_id: load_of(load) for load in LoadResult.objects.filter(case_run__run=run)}
+    loads = {load.case_run_id: _load(load) for load in LoadResult.objects.filter(case_run__run=run)}
     return {
         **summary(run),
         "systems": run.systems,
@@ -78,7 +78,7 @@ def _case(case: CaseRun) -> dict[str, Any]:
     }
 
 
-def load_of(load: LoadResult) -> dict[str, Any]:
+def _load(load: LoadResult) -> dict[str, Any]:
     """Return what was measured of a load, in the shape of `testing.load.figures`."""
     names = ("model", "figures", "generator", "thresholds", "chart", "histograms")
     return {name: getattr(load, name) for name in names}

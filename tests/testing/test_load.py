@@ -5,14 +5,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
 
 import jsonschema_rs
 import pytest
 import yaml
-from django.test import Client
 
 from testing.document.reader import read_suite
 from testing.document.schema import suite_schema
@@ -76,22 +74,6 @@ def stalled(run: Run, target: HttpReceiver, *, rate: int, for_s: int, stall_s: f
     assert found["response"]["count"] == found["service"]["count"] == rate * for_s
     print({name: {p: found[name][f"{p}_ms"] for p in ("p50", "p99", "max")} for name in ("response", "service")})
     return found
-
-
-def test_a_load_is_drawn_in_the_report_and_on_its_page(
-    run: Run, orders: HttpReceiver, admin_client: Client, tmp_path: Path
-) -> None:
-    """Thresholds with what they were, and charts that need no script."""
-    page = tmp_path / "r.html"
-    more = "stages: [{for: 1s, at: 50/s}], thresholds: [{metric: latency.response, p: 99, lt: 10s}], warmup: 200ms"
-    done = run(load(more), f"--report=html={page}")
-
-    shown = admin_client.get(f"/admin/runs/{done.report['id']}/cases/1/").content.decode()
-    for text in (page.read_text(), shown):
-        assert text.count('<path class="load-line load-line--main" d="M') == 4  # two charts and their legends
-        assert "latency.response p99 &lt; 10s" in text
-        assert "warm-up, not judged" in text
-        assert "<script>" not in text.partition('class="load"')[2].partition("load-note")[0]
 
 
 def test_a_stall_shows_in_the_response_and_not_in_the_service(run: Run, orders: HttpReceiver) -> None:

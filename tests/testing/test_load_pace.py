@@ -6,7 +6,6 @@ from itertools import pairwise
 import pytest
 
 from testing.document.load import Stage
-from testing.load.drawing import ceiling
 from testing.load.pace import arrivals, level_at
 from testing.load.tally import Latencies, Tally
 
@@ -78,10 +77,3 @@ def test_an_empty_shard_changes_nothing() -> None:
 
     assert (whole.count, whole.min_ms(), whole.percentiles_ms([50])) == (1, 5.0, {50: pytest.approx(5.0, rel=0.01)})
     assert Latencies().percentiles_ms([99]) == {}
-
-
-@pytest.mark.parametrize(
-    ("value", "top"), [(0.0, 1.0), (0.3, 0.5), (1.0, 1.0), (7.0, 10.0), (10.0, 10.0), (366.7, 500.0), (1001.0, 2000.0)]
-)
-def test_a_chart_ends_at_a_round_number(value: float, top: float) -> None:
-    assert ceiling(value) == top
