@@ -16,6 +16,7 @@ from testing import history_api
 from testing.api_packs import PackViewSet
 from testing.documents_api import SuiteVersionViewSet
 from testing.reports import FORMATS
+from testing.schedule_api import ScheduleViewSet
 
 router = SimpleRouter(use_regex_path=False)
 router.register("systems", endpoints.SystemViewSet)
@@ -38,6 +39,7 @@ router.register("jobs", api_jobs.JobViewSet)
 router.register("suites", testing.SuiteViewSet)
 router.register("suites/<slug:slug>/versions", SuiteVersionViewSet)
 router.register("runs", testing.RunViewSet)
+router.register("schedules", ScheduleViewSet)
 router.register("packs", PackViewSet, basename="pack")
 router.register("runs/<uuid:run>/cases", history_api.RunCaseViewSet, basename="run-case")
 router.register("history", history_api.HistoryViewSet, basename="history")

@@ -91,6 +91,7 @@ MENU: list[tuple[str, list[tuple[str, str, Any, str, str]]]] = [
     (
         "Suites",
         [
+            ("Schedules", "schedule", _list("testing_schedule"), "schedules", "list"),
             ("Suites", "science", reverse_lazy("suites:suites"), "suites", "list"),
             ("Runs", "fact_check", reverse_lazy("suites:runs"), "runs", "list"),
             ("Suite health", "monitor_heart", reverse_lazy("suites:health"), "history", "list"),

@@ -1,9 +1,11 @@
-"""Start and stop the real servers that the tests use: PostgreSQL. What else they run is installed if it can be had.
+"""Start and stop the real servers that the tests use: PostgreSQL, Redis and RabbitMQ.
+
+What else they run is installed if it can be had.
 
     python deploy/services.py start|stop|url
 
 In order: the server named by TEST_POSTGRES_URL; server programs on this machine or
-in the wheel; the system's package manager. Data is below var/services, the address
+in the wheel; the system's package manager. Data is below var/services, the addresses
 in var/services/env. Runs before anything is installed: standard library only.
 """
 
@@ -18,6 +20,11 @@ import sys
 import sysconfig
 from pathlib import Path
 
+try:
+    import brokers  # beside this file
+except ImportError:  # read by the tests, as part of a package
+    from deploy import brokers
+
 ROOT = Path(__file__).resolve().parent.parent
 VAR = Path(os.environ.get("CONTROLPLANE_VAR") or ROOT / "var").resolve() / "services"
 DATA = VAR / "postgres"
@@ -25,6 +32,8 @@ ENV = VAR / "env"
 START_S = 30
 PACKAGES = {
     "postgres": "postgresql",
+    "redis-server": "redis-server",
+    "rabbitmq-server": "rabbitmq-server",
     "nginx": "nginx",
     "chromium": "chromium",
     "node": "nodejs",
@@ -175,20 +184,38 @@ def create_cluster(programs: Path, data: Path) -> None:
         raise SystemExit(f"services: initdb failed: {made.stderr}")
 
 
-def known_url() -> str | None:
+def known_url(wanted: str = "TEST_POSTGRES_URL") -> str | None:
     """Return the URL that an earlier start wrote down."""
     if not ENV.exists():
         return None
     lines = (line.partition("=") for line in ENV.read_text().splitlines())
-    return next((value for name, _, value in lines if name == "TEST_POSTGRES_URL"), None)
+    return next((value for name, _, value in lines if name == wanted), None)
+
+
+def start_brokers() -> dict[str, str]:
+    """Return the addresses of the brokers there are, started if need be."""
+    found: dict[str, str] = {}
+    for program, name, begin in (
+        ("redis-server", "TEST_REDIS_URL", brokers.start_redis),
+        ("rabbitmq-server", "TEST_RABBITMQ_URL", brokers.start_rabbitmq),
+    ):
+        url = os.environ.get(name) or known_url(name)
+        if not url or not brokers.answers(int(url.rstrip("/0").rpartition(":")[2])):
+            has_it = shutil.which(program) or shutil.which(program, path="/usr/sbin") or apt_install(program)
+            url = begin(VAR / program) if has_it else None
+        if url:
+            found[name] = url
+        say(f"{program} at {url.rpartition('@')[2]}" if url else f"{program} cannot be had here: its tests are skipped")
+    return found
 
 
 def start() -> int:
     """Start what can be started and write its address down; what cannot be had is said by name."""
     VAR.mkdir(parents=True, exist_ok=True)
     url = os.environ.get("TEST_POSTGRES_URL") or start_postgres()
+    found = start_brokers() | ({"TEST_POSTGRES_URL": url} if url else {})
+    ENV.write_text("".join(f"{name}={address}\n" for name, address in found.items()))
     if url:
-        ENV.write_text(f"TEST_POSTGRES_URL={url}\n")
         say(f"PostgreSQL at {url.rpartition('@')[2]}")
     else:
         say("PostgreSQL cannot be had here: set TEST_POSTGRES_URL to a server's URL. Its tests are skipped.")
@@ -206,8 +233,9 @@ def start() -> int:
 
 
 def stop() -> int:
-    """Stop the server that `start` started; one named by the environment is not ours to stop."""
+    """Stop the servers that `start` started; one named by the environment is not ours to stop."""
     programs, data = postgres_programs(), data_folder()
+    brokers.stop_all(VAR / "redis-server", VAR / "rabbitmq-server")
     if programs and (data / "PG_VERSION").exists():
         as_owner([str(programs / "pg_ctl"), "-D", str(data), "-m", "fast", "-w", "stop"])
         say("PostgreSQL stopped")

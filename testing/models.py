@@ -1,6 +1,6 @@
 """What is tested, and what came of it: suites with their versions; runs down to every attempt."""
 
-from typing import Self
+from typing import Any, Self
 
 from django.contrib.auth.models import Group
 from django.db import models
@@ -45,6 +45,31 @@ class Phase(models.TextChoices):
 
     STEP = "step"
     CLEANUP = "cleanup"
+
+
+class Overlap(models.TextChoices):
+    """What a tick does while the run of an earlier one goes on."""
+
+    SKIP = "skip"
+    QUEUE = "queue"
+    ALLOW = "allow"
+
+
+class Missed(models.TextChoices):
+    """What becomes of ticks at which no worker was there."""
+
+    COALESCE = "coalesce"  # one run for all of them
+    SKIP = "skip"
+    RUN = "run"  # one each
+
+
+class Cause(models.TextChoices):
+    """Why there is a run."""
+
+    HAND = "hand"
+    SCHEDULE = "schedule"
+    ENDPOINT_CHANGED = "endpoint_changed"
+    VERSION_CHANGED = "version_changed"
 
 
 # What a person looks for, in the words of the indexes that lead to it.
@@ -100,12 +125,76 @@ class SuiteVersion(models.Model):
         return f"{self.suite or 'file'} {self.number or self.digest[:8]}"
 
 
+class SuiteOwnedQuerySet(OwnedQuerySet):
+    """Rows that belong to the team of their suite."""
+
+    owner_path = "suite__owner"
+
+
+class Schedule(models.Model):
+    """When a suite runs by itself, as its document says: at the ticks of a cron, and when a system it names changes.
+
+    It acts for whoever stored the document. `next_at` is null while it is paused, or there is no cron.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    suite = models.OneToOneField(Suite, on_delete=models.CASCADE, related_name="schedule")
+    cron = models.CharField(max_length=100, blank=True)
+    timezone = models.CharField(max_length=63, default="UTC")
+    overlap = models.CharField(max_length=10, choices=Overlap, default=Overlap.SKIP)
+    missed = models.CharField(max_length=10, choices=Missed, default=Missed.COALESCE)
+    triggers = models.JSONField(default=list, blank=True)
+    next_at = models.DateTimeField(null=True, db_index=True)
+    last_at = models.DateTimeField(null=True)  # the last tick that has its run
+    paused_at = models.DateTimeField(null=True)
+    paused_by = models.CharField(max_length=200, blank=True)
+    pause_reason = models.CharField(max_length=500, blank=True)
+    acts_for = models.CharField(max_length=200)
+    role = models.CharField(max_length=10)
+    team_ids = models.JSONField(null=True)  # whose systems it may use; null: all
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = SuiteOwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["suite__slug"]
+        constraints = [
+            one_of("overlap", Overlap, "schedule_overlap"),
+            one_of("missed", Missed, "schedule_missed"),
+            models.CheckConstraint(
+                condition=Q(paused_at__isnull=True) | Q(next_at__isnull=True), name="schedule_paused"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.suite}"
+
+    @property
+    def owner_id(self) -> int | None:
+        return self.suite.owner_id
+
+
+class Clock(models.Model):
+    """The one row that every worker looks at: up to when changes of systems were looked through."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    changes_until = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="clock_is_one")]
+
+
 class RunQuerySet(OwnedQuerySet):
     """Runs, which may stand for large documents."""
 
     def slim(self) -> Self:
         """Read which document each ran, and none of the texts: for everything that shows many."""
         return self.select_related("document").defer("document__text", "rows", "vars")
+
+    def whole(self) -> Self:
+        """Leave out those of which only some cases were asked for: their verdict is not the suite's."""
+        return self.filter(only=[], numbers__isnull=True)
 
 
 class Run(models.Model):
@@ -142,6 +231,13 @@ class Run(models.Model):
     cancelled_at = models.DateTimeField(null=True)  # when it was asked to end
     lease_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
+    cause = models.CharField(max_length=20, choices=Cause, default=Cause.HAND, db_default=Cause.HAND)
+    schedule = models.ForeignKey(Schedule, on_delete=models.SET_NULL, null=True, related_name="runs")
+    due_at = models.DateTimeField(null=True)  # the tick it is of
+    is_queued = models.BooleanField(default=False, db_default=False)  # it waits for the runs before it of its schedule
+    location = models.CharField(max_length=63, blank=True, db_default="")  # whose workers take it; "": those of none
+    losses = models.PositiveSmallIntegerField(default=0, db_default=0)  # workers that were lost over it
+    handed = models.BinaryField(null=True)  # encrypted: what its cases share, for whoever works them
     rerun_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="reruns")
     numbers = models.JSONField(null=True)  # of those, the ones that are asked for by their place; null: all
     order = models.UUIDField(default=new_id, null=True)  # rows picked at random are shuffled by it
@@ -156,6 +252,8 @@ class Run(models.Model):
         ordering = ["-id"]
         constraints = [
             one_of("state", RunState, "run_state"),
+            one_of("cause", Cause, "run_cause"),
+            models.UniqueConstraint(fields=["schedule", "due_at"], name="run_tick", condition=Q(due_at__isnull=False)),
             models.CheckConstraint(
                 condition=Q(state="ended", verdict__in=Verdict.values) | (~Q(state="ended") & Q(verdict="")),
                 name="run_verdict_when_ended",
@@ -172,6 +270,11 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"{self.slug} {self.id}"
+
+    @property
+    def in_hand(self) -> list[dict[str, Any]]:
+        """What its workers have under way; of one whose worker was lost, what that had when it was last heard of."""
+        return [step for row in self.underway.all() for step in row.steps]
 
     @property
     def is_part(self) -> bool:
@@ -196,6 +299,36 @@ class Underway(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "holder"], name="underway_holder")]
+
+
+class Share(models.Model):
+    """Cases of a distributed run that one worker takes: a lease of its own, so that a lost worker loses only these."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="shares")
+    numbers = models.JSONField(default=list)  # the cases' places in the run
+    location = models.CharField(max_length=63, blank=True)
+    state = models.CharField(max_length=10, choices=RunState, default=RunState.WAITING)
+    losses = models.PositiveSmallIntegerField(default=0)
+    worker = models.CharField(max_length=200, blank=True)  # who took it last
+    stop_verdict = models.CharField(max_length=20, blank=True)  # whoever leads the run asks it to end so
+    stop_reason = models.CharField(max_length=200, blank=True)
+    lease_token = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [one_of("state", RunState, "share_state")]
+        indexes = [models.Index(fields=["state"], name="share_open", condition=~Q(state="ended"))]
+
+
+class Lock(models.Model):
+    """A name that one case or run holds at a time, over all workers; it falls free when its holder is lost."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    holder = models.UUIDField(null=True)
+    label = models.CharField(max_length=200, blank=True)  # who holds it, in words
+    until = models.DateTimeField()
 
 
 class CaseRun(models.Model):

@@ -76,6 +76,16 @@ class WishSerializer(Strict):
     vars = Values(required=False, default=dict)
     parallel = serializers.IntegerField(min_value=1, max_value=MOST_PARALLEL, required=False, allow_null=True)
     allow_production = serializers.BooleanField(required=False, default=False)
+    location = serializers.SlugField(
+        max_length=63,
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="Whose workers run it; null: the suite's.",
+    )
+    during_maintenance = serializers.BooleanField(
+        required=False, default=False, help_text="Run although a system is in maintenance; else the run is skipped."
+    )
     cases = serializers.ListField(
         child=serializers.CharField(max_length=63),
         required=False,
@@ -112,6 +122,7 @@ class RunSerializer(serializers.ModelSerializer[Run]):
             *("id", "suite", "version", "title", "state", "verdict", "reason", "flaky", "dirty", "counts", "total"),
             *("created_by", "created_at", "started_at", "finished_at", "cancelled_at"),
             *("rerun_of", "is_part", "imported_as"),
+            *("cause", "due_at", "location"),
         ]
         read_only_fields = fields
 
@@ -138,15 +149,31 @@ class CaseRunSerializer(serializers.ModelSerializer[CaseRun]):
         read_only_fields = fields
 
 
+class InHandSerializer(serializers.Serializer[Any]):
+    """What a worker has under way, told about once a second; of a run that was lost, what it was lost in."""
+
+    case = serializers.CharField()
+    step = serializers.CharField(required=False)
+    kind = serializers.CharField(required=False)
+    line = serializers.IntegerField(required=False)
+    attempt = serializers.IntegerField(required=False)
+    since = serializers.DateTimeField(allow_null=True)
+
+
 class RunDetailSerializer(RunSerializer):
     """One run with its first 500 cases."""
 
+    in_hand = serializers.SerializerMethodField()
     systems = serializers.DictField(child=serializers.CharField(), read_only=True)
     cases = serializers.SerializerMethodField()
 
     class Meta(RunSerializer.Meta):
-        fields = [*RunSerializer.Meta.fields, "systems", "cases"]
+        fields = [*RunSerializer.Meta.fields, "systems", "in_hand", "cases"]
         read_only_fields = fields
+
+    @extend_schema_field(InHandSerializer(many=True))
+    def get_in_hand(self, run: Run) -> list[dict[str, Any]]:
+        return run.in_hand
 
     @extend_schema_field(CaseRunSerializer(many=True))
     def get_cases(self, run: Run) -> Any:

@@ -55,7 +55,8 @@ def run_page(request: HttpRequest, pk: str) -> HttpResponse:
         is_open=is_open,
         failure=failure,
         others=None if is_open else failures.others(run, failure.case.row if failure else None),
-        lost_in=_lost_in(run),
+        lost_in=[] if is_open else run.in_hand,
+        loads=[] if is_open else failures.loads(run),
         parties=parties.of_run(run, principal),
         trend=trends.of_suite(run.slug, principal),
         before=trends.before(run, principal),
@@ -141,16 +142,9 @@ def _moving(run: Run) -> dict[str, Any]:
     return {
         "done": done,
         "percent": 100 if not is_open else 100 * done / run.total if run.total else None,
-        "in_hand": [step for row in run.underway.all() for step in row.steps] if is_open else [],
+        "in_hand": run.in_hand if is_open else [],
         "so_far": list(telling.order_by("-number")[:SO_FAR]) if is_open else [],
     }
-
-
-def _lost_in(run: Run) -> list[dict[str, Any]]:
-    """Return what a lost worker had in hand when it was last heard of."""
-    if run.state != RunState.ENDED:
-        return []
-    return [step for row in run.underway.all() for step in row.steps]
 
 
 def _cases(request: HttpRequest, run: Run) -> dict[str, Any]:

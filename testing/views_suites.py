@@ -29,6 +29,7 @@ from testing.services.runs import Wish
 
 RECENT = 10
 MOST_VERSIONS = 200
+MOST_LINES = 3000
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def suite_page(request: HttpRequest, slug: str) -> HttpResponse:
     principal = require(request, "suites", "retrieve")
     suite = _suite(request, slug)
     document, fault = _read(suite)
-    recent = Run.objects.visible_to(principal).filter(slug=suite.slug).select_related("document").order_by("-id")
+    recent = Run.objects.visible_to(principal).filter(slug=suite.slug).select_related("document").slim().order_by("-id")
+    lines = suite.text.splitlines()
     slugs = {name.partition("/")[0] for name in document.systems.values()} if document else set()
     context = page_context(
         request,
@@ -76,7 +78,8 @@ def suite_page(request: HttpRequest, slug: str) -> HttpResponse:
         document=document,
         fault=fault,
         cases=[(case, ", ".join(_kinds(case.steps))) for case in document.cases] if document else [],
-        lines=list(enumerate(suite.text.splitlines(), start=1)),
+        lines=list(enumerate(lines[:MOST_LINES], start=1)),
+        more_lines=max(0, len(lines) - MOST_LINES),
         known=set(System.objects.visible_to(principal).filter(slug__in=slugs).values_list("slug", flat=True)),
         systems=[(alias, name, name.partition("/")[0]) for alias, name in document.systems.items()] if document else [],
         recent=list(recent[:RECENT]),

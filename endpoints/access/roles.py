@@ -40,6 +40,7 @@ MAY: dict[str, dict[str, str]] = {
         **dict.fromkeys(("check", "export", "diff"), "viewer"),
         **dict.fromkeys(("run", "draft"), "operator"),
     },
+    "schedules": {**_READ, **dict.fromkeys(("pause", "resume"), "operator")},
     "packs": {**_READ, "install": "editor", "run": "operator"},
     "runs": {
         **_READ,

@@ -176,6 +176,7 @@ class PostgresqlTransport(Transport):
                         passfile="",
                         gssencmode="disable",
                         autocommit=True,  # transactions are begun and ended by name
+                        prepare_threshold=None,  # a plan that was kept would outlive the tables it is for
                     )
             except psycopg.Error as exc:
                 fault = not_connected(exc, f"{address.host}:{port}")
@@ -224,8 +225,9 @@ async def _run(connection: _Connection, statement: str, args: Sequence[Any] | No
             rows = await _fetch(cursor, asked.most_rows)
             return Answered(rows, f"SELECT {len(rows)}")
     async with connection.cursor() as client:
-        # Prepared, since then the server takes one statement and no more.
-        await client.execute(query, given, prepare=True)
+        # In a pipeline the extended protocol is spoken: of that the server takes one statement and no more.
+        async with connection.pipeline():
+            await client.execute(query, given)
         tag = client.statusmessage or ""
         if tag.startswith(ENDS):
             # Behind it there may be no transaction, or one of another kind.

@@ -32,6 +32,7 @@ STATES: tuple[tuple[str, ErrorClass], ...] = (
 # A refused connection has no SQLSTATE in libpq, only words.
 WORDS: tuple[tuple[str, ErrorClass], ...] = (
     ("too many clients", ErrorClass.THROTTLED),
+    ("too many connections", ErrorClass.THROTTLED),
     ("remaining connection slots", ErrorClass.THROTTLED),
     ("authentication", ErrorClass.AUTH),
     ("no password supplied", ErrorClass.AUTH),

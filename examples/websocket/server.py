@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Collection
 from typing import Any
 
@@ -28,7 +29,8 @@ class HubServer:
     async def start(self) -> None:
         if "down" in self.broken:
             return
-        self._hub, self._turn, self._frames = Hub(self.broken), asyncio.Lock(), 0
+        self._hub, self._turn, self._frames, self._clients = Hub(self.broken), asyncio.Lock(), 0, 0
+        self._last_at = 0.0
         app = web.Application()
         app.router.add_get("/hub", self._handshake)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
@@ -87,19 +89,21 @@ class HubServer:
             with contextlib.suppress(ConnectionError):  # who is gone is told when they come back
                 await socket.send_str(json.dumps(frame))
 
+        self._clients += 1
         await say({"type": "welcome", "tenant": tenant, "user": user})
         await self._hub.enter(tenant, user, say)
         try:
             async for message in socket:
                 frame = _object(message.data) if message.type == WSMsgType.TEXT else None
-                if frame is None and "takes-offence" in self.broken:
+                if frame is None and "takes-offence" in self.broken and str(message.data).startswith("{"):
                     await socket.close(code=WSCloseCode.INTERNAL_ERROR)
                     return
-                await self._delay()
+                await self._delay(is_alone=len(self._hub.tenants[tenant].users) == 1)
                 answer = await self._answer(tenant, user, frame)
                 if answer is not None:
                     await say(answer)
         finally:
+            self._clients -= 1
             self._hub.leave(tenant, user, say)
 
     async def _answer(self, tenant: str, user: str, frame: Frame | None) -> Frame | None:
@@ -120,16 +124,20 @@ class HubServer:
         }
         return {"type": kind, "messages": found[kind]()}
 
-    async def _delay(self) -> None:
+    async def _delay(self, *, is_alone: bool) -> None:
         """Take the time that a broken hub takes."""
         self._frames += 1
-        if "slow" in self.broken:
-            await asyncio.sleep(0.12)
-        if "stumbles" in self.broken and self._frames % 10 == 0:
-            await asyncio.sleep(0.4)
-        if "one-at-a-time" in self.broken:
+        if "takes-turns" in self.broken and self._clients == 1:
+            await asyncio.sleep(0.01)
+        if "crowded" in self.broken and self._clients > 5:
             async with self._turn:
-                await asyncio.sleep(0.008)
+                await asyncio.sleep(0.01)
+        before, self._last_at = self._last_at, time.monotonic()
+        is_calm = is_alone and self._last_at - before > 0.01
+        if "stumbles" in self.broken and is_calm and self._frames % 3 == 0:
+            await asyncio.sleep(0.3)
+        if "crammed" in self.broken and self._clients > 20:
+            await asyncio.sleep(0.25)
 
 
 def _object(text: str) -> Frame | None:

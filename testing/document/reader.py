@@ -11,7 +11,7 @@ from testing.document.load import check_load, make_load
 from testing.document.nodes import Faults, Node, refuse, unknown
 from testing.document.references import ROOTS, Names
 from testing.document.shapes import SUITE
-from testing.document.suite import Case, Data, Execution, Gate, Need, Retry, Step, Suite
+from testing.document.suite import Case, Data, Execution, Gate, Need, Retry, Schedule, Step, Suite
 from testing.document.yaml_text import read_yaml
 from testing.errors import BadDocument
 from testing.steps import STEPS, step_class
@@ -73,12 +73,22 @@ def _check(root: Node, values: Mapping[str, Any], faults: Faults) -> None:
     if cycle := find_cycle({case["case"]: case["needs"] for case in values["cases"]}):
         first = names.index(cycle[0])
         faults.add(cases[first].value["needs"], f"cases.{first}.needs", f"a cycle: {' -> '.join(cycle)}")
+    _check_locks(root, values, faults)
     combinations = 1
     for choices in values["matrix"].values():
         combinations *= len(choices)
     if combinations > MAX_COMBINATIONS:
         faults.add(root.value["matrix"], "matrix", f"{combinations} combinations, over {MAX_COMBINATIONS}")
     _check_references(root, values, faults)
+
+
+def _check_locks(root: Node, values: Mapping[str, Any], faults: Faults) -> None:
+    """A case that waits for what its own run holds would wait for ever."""
+    held = set(values["execution"]["locks"]) if values["execution"] else set()
+    for index, case in enumerate(values["cases"]):
+        for name in held.intersection(case["locks"]):
+            node = root.value["cases"].value[index].value["locks"]
+            faults.add(node, f"cases.{index}.locks", f"the whole run holds the lock '{name}'")
 
 
 def find_cycle(needs: Mapping[str, Iterable[str]]) -> list[str]:
@@ -170,15 +180,31 @@ def _suite(values: Mapping[str, Any], text: str) -> Suite:
         vars=values["vars"],
         matrix=values["matrix"],
         data=Data(data["rows"] or (), data["csv"] or "", data["pick"]) if data else None,
-        execution=Execution(execution["mode"], execution["max"], execution["fail_fast"], execution["timeout"])
-        if execution
-        else Execution(),
+        execution=_execution(execution) if execution else Execution(),
         gate=Gate(gate["flaky"], gate["min_cases"]) if gate else Gate(),
         setup=_steps(values["setup"]),
         teardown=_steps(values["teardown"]),
         cases=tuple(_case(case) for case in values["cases"]),
         text=text,
+        schedule=Schedule(**values["schedule"]) if values["schedule"] else None,
+        triggers=tuple(dict.fromkeys(values["triggers"])),
     )
+
+
+def _execution(given: Mapping[str, Any]) -> Execution:
+    return Execution(
+        mode=given["mode"],
+        max=given["max"],
+        fail_fast=given["fail_fast"],
+        timeout_s=given["timeout"],
+        location=given["location"],
+        locks=_locks(given),
+    )
+
+
+def _locks(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names in one order, so that no two who want several wait for each other."""
+    return tuple(sorted(set(given["locks"])))
 
 
 def _case(case: Mapping[str, Any]) -> Case:
@@ -189,6 +215,7 @@ def _case(case: Mapping[str, Any]) -> Case:
         timeout_s=case["timeout"],
         retry=Retry(retry["max"], retry["every"], retry["backoff"], tuple(retry["if"])) if retry else Retry(),
         steps=_steps(case["steps"]),
+        locks=_locks(case),
         load=make_load(case["load"]) if case["load"] else None,
     )
 

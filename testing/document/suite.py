@@ -59,6 +59,7 @@ class Case:
     timeout_s: float
     retry: Retry
     steps: tuple[Step, ...]
+    locks: tuple[str, ...] = ()
     load: Load | None = None
 
 
@@ -77,10 +78,22 @@ class Execution:
     max: int = 8
     fail_fast: bool = False
     timeout_s: float = 3600.0
+    location: str = ""
+    locks: tuple[str, ...] = ()
 
     @property
     def at_once(self) -> int:
-        return self.max if self.mode == "parallel" else 1
+        return 1 if self.mode == "sequential" else self.max
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When it runs by itself: five fields of cron, read in a time zone."""
+
+    cron: str
+    timezone: str
+    overlap: str
+    missed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +128,8 @@ class Suite:
     teardown: tuple[Step, ...]
     cases: tuple[Case, ...]
     text: str = field(repr=False)
+    schedule: Schedule | None = None
+    triggers: tuple[str, ...] = ()
 
     @property
     def case_runs(self) -> int:

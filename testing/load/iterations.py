@@ -87,6 +87,9 @@ class CaseIteration:
         wrong = next((step for step in reversed(result.steps) if _is_wrong(step)), None)
         return self.samples.failed(result.verdict, result.reason, result.steps, wrong), result.judged_at
 
+    async def aclose(self) -> None:
+        """Close nothing: each case closed what it kept open."""
+
     def stop(self, reason: str) -> bool:
         for runner in self._running:
             runner.stop(reason)

@@ -77,7 +77,10 @@ class LoadRunner:
         iteration = kind(instance, replace(self._values), self._late_vars, tools)
         model = MODELS[self._load.model]
         self._generator = model(self._load, instance.case.timeout_s, iteration, self._meter)
-        await self._generator.run(lambda: self._look(iteration))
+        try:
+            await self._generator.run(lambda: self._look(iteration))
+        finally:
+            await iteration.aclose()
         meter = self._meter
         facts = Facts(meter.whole, meter.judged_s, meter.lag, self._stopped, self._stopped_as)
         if not self._stopped and iteration.samples.cannot and iteration.samples.cannot >= _ended(meter):

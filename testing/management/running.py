@@ -60,12 +60,13 @@ class RunningCommand(BaseCommand):
 
     def _work(self, run: Run) -> None:
         token = uuid.uuid4()
-        taken = leases.take(run.pk, token)
-        # When a worker was quicker, it is watched.
+        taken = None if run.location else leases.take(run.pk, token)
+        # When it is for the workers of a location, or a worker was quicker, it is watched.
         uvloop.run(self._watch(run) if taken is None else self._execute(taken, token))
 
     async def _execute(self, run: Run, token: uuid.UUID) -> None:
         execution = Execution(run, token, lambda result: board.ended(result, execution.progress.total))
+        execution.takes_shares = True  # there may be no worker
         board = Board(self.console, run.slug, execution.in_hand)
         for number, reason in ((signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")):
             asyncio.get_running_loop().add_signal_handler(number, execution.stop, reason)

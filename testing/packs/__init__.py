@@ -46,6 +46,18 @@ PACKS: dict[str, Pack] = {
         },
         example="python -m examples.communication",
     ),
+    "metrics": Pack(
+        about="Prometheus scrapes, answers and alerts; Grafana is well, and shows what it should.",
+        targets={
+            "prometheus": PackTarget(("http", "https"), "speaks Prometheus' HTTP API"),
+            "grafana": PackTarget(("http", "https"), "speaks Grafana's, with a token that may read"),
+        },
+    ),
+    "postgresql": Pack(
+        about="A PostgreSQL database can be reached, asked, written to and trusted.",
+        targets={"db": PackTarget(("postgresql",), "has the tables that the variables name")},
+        example="psql -f examples/postgresql/shop.sql",
+    ),
     "websocket": Pack(
         about="A hub of users: who may come in, who hears what, what outlives a cut, and how quick it is.",
         targets={"hub": PackTarget(("ws", "wss"), "speaks the frames of docs/packs/websocket.md")},

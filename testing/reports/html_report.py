@@ -9,7 +9,7 @@ from typing import Any
 
 from django.template.loader import render_to_string
 
-from testing.reports import charts
+from testing.reports import charts, load_charts
 from testing.reports.shown import listed, literal, moment, pretty, span, visible
 from testing.reports.telling import BAD, name_of, shown_cases, step_name, wrong_step
 
@@ -86,6 +86,7 @@ def _page(run: Found) -> dict[str, Any]:
         "rows_left": len(cases) - len(rows),
         "wrong_left": len(wrong) - len(told),
         "ticks": timeline.ticks(),
+        "loads": load_charts.loads(run, name_of, TONES),
         "slowest": charts.slowest(run, name_of, step_name),
         "phases": PHASES,
     }
@@ -174,6 +175,7 @@ def _told(case: Found) -> dict[str, Any]:
         "reason": case["reason"],
         "flags": [flag for flag in ("flaky", "dirty") if case[flag]],
         "step": step,
+        "is_load": bool(case.get("load")),
         "rounds": case["rounds"],
         "tries": len(attempts),
         "at": moment(last["started_at"]) if last else "",

@@ -1,8 +1,10 @@
 """Secrets are masked by value: wherever one turns up in what is kept, in whatever spelling."""
 
 import base64
+import json
 import re
 from collections.abc import Iterable
+from html import escape
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -43,7 +45,9 @@ def _spellings(secret: str) -> Iterable[str]:
     yield secret
     yield quote(secret, safe="")
     yield quote_plus(secret)
+    yield escape(secret)
     yield orjson.dumps(secret).decode()[1:-1]
+    yield json.dumps(secret)[1:-1]  # the same in ASCII
     yield repr(secret)[1:-1]
     yield base64.b64encode(encoded).decode().rstrip("=")
     yield encoded.hex()

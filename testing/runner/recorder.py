@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import transaction
+import structlog
+from django.db import DatabaseError, transaction
 
 from endpoints.edge.database_threads import DatabaseThreads
 from testing.assertions.observation import Observation
 from testing.models import Attempt, CaseRun, LoadResult, Part, Run, StepRun
+from testing.runner.holding import Hold
 from testing.runner.masking import Masker
 from testing.runner.results import AttemptResult, CaseResult, StepResult
 
@@ -18,20 +20,25 @@ KEPT_BODY = 16 * 1024
 KEPT_VALUE = 4 * 1024
 EVERY_S = 0.2
 MOST_AT_ONCE = 200
+TRIES, AGAIN_S = 10, 1.0
+
+log = structlog.get_logger(__name__)
 
 
 class Recorder:
-    """Takes results as they come; `aclose` returns once all are committed."""
+    """Takes results as they come; `aclose` returns once all are committed, or the right to write them is lost."""
 
-    def __init__(self, run: Run, masker: Masker) -> None:
-        self._run, self._masker = run, masker
+    def __init__(self, run: Run, masker: Masker, hold: Hold) -> None:
+        self._run, self._masker, self._hold = run, masker, hold
         self._waiting: list[CaseResult] = []
-        self._counts: Counter[str] = Counter()
+        self._turn = asyncio.Lock()
         self._database = DatabaseThreads("recorder")
         self._task = asyncio.ensure_future(self._write_now_and_then())
         self._full = asyncio.Event()
 
     def take(self, result: CaseResult) -> None:
+        """Take what came of a case; its reason is masked at once, since whoever watches is told it, too."""
+        result.reason = self._masker.text(result.reason)
         self._waiting.append(result)
         if len(self._waiting) >= MOST_AT_ONCE:
             self._full.set()
@@ -40,7 +47,7 @@ class Recorder:
         """Write what is left."""
         self._task.cancel()
         await asyncio.wait({self._task})
-        await self._write()
+        await self.flush()
         await asyncio.to_thread(self._database.shutdown)
         if not self._task.cancelled() and (failed := self._task.exception()):
             raise failed
@@ -55,13 +62,28 @@ class Recorder:
             self._full.clear()
             await asyncio.shield(self._write())
 
-    async def _write(self) -> None:
-        taken, self._waiting = self._waiting, []
-        if taken:
-            self._counts.update(str(result.verdict) for result in taken if result.part == Part.CASE)
-            await self._database.run(self._store, taken, dict(self._counts))
+    async def flush(self) -> None:
+        """Write what waits; a database that is away is waited for, for a while."""
+        for _ in range(TRIES):
+            await self._write()
+            if not self._waiting:
+                return
+            await asyncio.sleep(AGAIN_S)
 
-    def _store(self, results: Sequence[CaseResult], counts: dict[str, int]) -> None:
+    async def _write(self) -> None:
+        async with self._turn:
+            taken, self._waiting = self._waiting, []
+            if not taken:
+                return
+            try:
+                await self._database.run(self._store, taken)
+            except DatabaseError as exc:
+                log.warning("results_wait_for_database", run=str(self._run.pk), error=str(exc))
+                self._waiting = taken + self._waiting
+
+    def _store(self, results: Sequence[CaseResult]) -> None:
+        """Write results down, unless the lease is another's meanwhile: then they are that one's to give."""
+        counts = Counter(str(result.verdict) for result in results if result.part == Part.CASE)
         cases = [self._case(result) for result in results]
         pairs = [(row, step) for row, result in zip(cases, results, strict=True) for step in result.steps]
         steps = [self._step(row, step) for row, step in pairs]
@@ -76,11 +98,13 @@ class Recorder:
             if result.load is not None
         ]
         with transaction.atomic():
+            if not self._hold.note(counts):
+                log.warning("results_come_too_late", run=str(self._run.pk), cases=len(cases))
+                return
             CaseRun.objects.bulk_create(cases)
             LoadResult.objects.bulk_create(loads)
             StepRun.objects.bulk_create(steps)
             Attempt.objects.bulk_create(attempts)
-            Run.objects.filter(pk=self._run.pk).update(counts=counts)
 
     def _case(self, result: CaseResult) -> CaseRun:
         instance = result.instance

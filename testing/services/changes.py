@@ -101,9 +101,9 @@ def _document(before: Run, after: Run) -> Iterator[Change]:
 
 def differing(before: str, after: str) -> list[str]:
     """Return the lines of two texts that differ, each with its sign in front, and one around them."""
-    found = [f"{sign}{line}" for sign, line in difference(before, after, around=1)]
+    found = [line if sign == "@" else f"{sign}{line}" for sign, line in difference(before, after, around=1)]
     more = len(found) - MOST_LINES
-    return found[:MOST_LINES] + ([f"@{more} more lines"] if more > 0 else [])
+    return found[:MOST_LINES] + ([f"@@ {more} more lines @@"] if more > 0 else [])
 
 
 def _named(run: Run) -> str:

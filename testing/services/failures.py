@@ -7,13 +7,14 @@ from typing import Any
 from django.db.models import Count, Max, Q
 
 from endpoints.access.principal import Principal
-from testing.models import BAD, TELLING, Attempt, CaseRun, Part, Phase, Run, StepRun, Verdict
+from testing.models import BAD, TELLING, Attempt, CaseRun, LoadResult, Part, Phase, Run, StepRun, Verdict
 from testing.services import changes, trends
 from testing.services.changes import Change
 from testing.services.trends import Since
 
 MOST_STEPS = 300
 MOST_SHOWN = 100
+MOST_LOADS = 5
 LINES_BEFORE, LINES_AFTER = 1, 14
 # Of what did not pass, what is looked at first.
 RANK = (Verdict.FAILED, Verdict.ERRORED, Verdict.INCONCLUSIVE, Verdict.CANCELLED, Verdict.BLOCKED, Verdict.SKIPPED)
@@ -101,6 +102,7 @@ class CaseSeen:
     steps: Sequence[StepSeen] = ()
     culprit: StepSeen | None = None
     lines: Sequence[Line] = ()
+    load: LoadResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,14 @@ def seen(row: CaseRun, run: Run) -> CaseSeen:
     """Return a case run with its steps, and of each its first and its last attempt."""
     steps = _steps(row)
     culprit = _culprit(row, steps)
-    return CaseSeen(row, steps, culprit, excerpt(run.document.text, culprit) if culprit is not None else ())
+    lines = excerpt(run.document.text, culprit) if culprit is not None else ()
+    return CaseSeen(row, steps, culprit, lines, LoadResult.objects.filter(case_run=row).defer("histograms").first())
+
+
+def loads(run: Run) -> list[LoadResult]:
+    """Return the first loads of a run, as they are drawn."""
+    rows = LoadResult.objects.filter(case_run__run=run).select_related("case_run").defer("histograms")
+    return list(rows.order_by("case_run__number")[:MOST_LOADS])
 
 
 def excerpt(text: str, step: StepSeen) -> list[Line]:

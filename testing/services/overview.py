@@ -85,6 +85,6 @@ def by_hour(rows: Sequence[tuple[datetime, str]], since: datetime) -> list[Hour]
 
 
 def _last_runs(principal: Principal) -> list[tuple[str, Any]]:
-    last = Run.objects.visible_to(principal).filter(slug=OuterRef("slug"), state=RunState.ENDED).order_by("-pk")
+    last = Run.objects.visible_to(principal).whole().filter(slug=OuterRef("slug"), state=RunState.ENDED).order_by("-pk")
     suites = Suite.objects.visible_to(principal).annotate(last=Subquery(last.values("pk")[:1]))
     return list(suites.values_list("slug", "last")[:MOST_SUITES])

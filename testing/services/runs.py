@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -11,14 +11,16 @@ from django.utils import timezone
 
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
-from endpoints.errors import Conflict, Refused
+from endpoints.errors import Conflict, ControlPlaneError, Refused
 from endpoints.models import System
+from testing import wakeups
 from testing.document.nodes import unknown
 from testing.document.reader import read_suite
 from testing.document.references import has_references
 from testing.document.suite import Suite as Document
-from testing.models import Run, RunState, Suite, SuiteVersion, Verdict
-from testing.services.suites import digest
+from testing.models import Cause, Overlap, Run, RunState, Schedule, Suite, SuiteVersion, Verdict
+from testing.services import obstacles
+from testing.services.digests import digest
 
 MOST_PARALLEL = 256
 
@@ -35,11 +37,41 @@ class Wish:
     cases: Sequence[str] = ()  # these only, and what they need
     numbers: Sequence[int] | None = None  # of those, the ones with these places in the run, and what they need
     rerun_of: Run | None = None
+    location: str | None = None
+    during_maintenance: bool = False
+    is_quiet: bool = False  # whoever asks works it: no worker is told
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Why there is a run, unless somebody asked for it."""
+
+    cause: Cause = Cause.HAND
+    schedule: Schedule | None = None
+    due_at: datetime | None = None
+
+
+BY_HAND = Origin()
 
 
 def start(suite: Suite, wish: Wish, *, by: Principal) -> Run:
     """Make a run of a stored suite, for a worker to take; raises Forbidden, or Refused naming what does not fit."""
     return _make(suite.text, suite, wish, by)
+
+
+def start_due(schedule: Schedule, origin: Origin) -> Run:
+    """Make the run that a schedule asks for, on behalf of whoever stored it; one that cannot be made ends errored."""
+    teams = None if schedule.team_ids is None else frozenset(schedule.team_ids)
+    by = Principal(label=schedule.acts_for, role=schedule.role, via="schedule", team_ids=teams)
+    suite = schedule.suite
+    try:
+        return _make(suite.text, suite, Wish(), by, origin)
+    except ControlPlaneError as exc:
+        run = _row(suite, suite.slug, suite.title, {}, Wish(), by, origin)
+        run.document = _version(suite.text, suite, by)
+        _ended(run, Verdict.ERRORED, exc.detail)
+        run.save(force_insert=True)
+        return run
 
 
 def start_text(text: str, wish: Wish, *, by: Principal) -> Run:
@@ -71,16 +103,39 @@ def cancel(run: Run, *, by: Principal) -> Run:
     return held
 
 
-def _make(text: str, suite: Suite | None, wish: Wish, by: Principal) -> Run:
+def _make(text: str, suite: Suite | None, wish: Wish, by: Principal, origin: Origin = BY_HAND) -> Run:
     roles.require(by, "suites", "run")
     document = read_suite(text)
     systems = _systems(document, wish, by)
     _check(document, wish, by)
-    unmet = _unmet_need(document, by)
-    run = Run(
+    run = _row(suite, document.slug, document.title, systems, wish, by, origin)
+    run.location = document.execution.location if wish.location is None else wish.location
+    obstacle = None if wish.during_maintenance else obstacles.maintenance(systems.values())
+    if obstacle is None and origin.schedule is not None:
+        obstacle = obstacles.overlap(origin.schedule, origin.due_at or timezone.now())
+    obstacle = obstacle or obstacles.unmet_need(document, by)
+    with transaction.atomic():
+        run.document = _version(text, suite, by)
+        if wish.rerun_of is not None:
+            run.order = wish.rerun_of.order
+        if obstacle is not None:
+            _ended(run, *obstacle)
+        run.save(force_insert=True)
+        if origin.cause == Cause.HAND:
+            changes = {"systems": [None, systems], "allow_production": [None, wish.allow_production]}
+            audit.record(by, "run", run, changes)
+        if obstacle is None and (run.location or not wish.is_quiet):
+            wakeups.hint_on_commit(run.location)
+    return run
+
+
+def _row(
+    suite: Suite | None, slug: str, title: str, systems: dict[str, str], wish: Wish, by: Principal, origin: Origin
+) -> Run:
+    return Run(
         suite=suite,
-        slug=document.slug,
-        title=document.title,
+        slug=slug,
+        title=title,
         systems=systems,
         vars=dict(wish.vars),
         rows=[dict(row) for row in wish.rows],
@@ -93,17 +148,16 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal) -> Run:
         role=by.role,
         team_ids=None if by.team_ids is None else sorted(by.team_ids),
         owner_id=suite.owner_id if suite is not None else _owner_id(systems),
+        cause=origin.cause,
+        schedule=origin.schedule,
+        due_at=origin.due_at,
+        is_queued=origin.schedule is not None and origin.schedule.overlap == Overlap.QUEUE,
     )
-    with transaction.atomic():
-        run.document = _version(text, suite, by)
-        if unmet:
-            run.state, run.verdict, run.reason = RunState.ENDED, Verdict.BLOCKED, unmet
-            run.finished_at = timezone.now()
-        if wish.rerun_of is not None:
-            run.order = wish.rerun_of.order
-        run.save(force_insert=True)
-        audit.record(by, "run", run, {"systems": [None, systems], "allow_production": [None, wish.allow_production]})
-    return run
+
+
+def _ended(run: Run, verdict: Verdict, reason: str) -> None:
+    """Let a run end before it began."""
+    run.state, run.verdict, run.reason, run.finished_at = RunState.ENDED, verdict, reason[:1000], timezone.now()
 
 
 def _systems(document: Document, wish: Wish, by: Principal) -> dict[str, str]:
@@ -138,23 +192,6 @@ def _check(document: Document, wish: Wish, by: Principal) -> None:
         )
     if wish.systems and "secret." in document.text and not by.may("editor"):
         raise Refused("a suite that reads secrets may be sent elsewhere by an editor only", code="needs_editor")
-
-
-def _unmet_need(document: Document, by: Principal) -> str:
-    """Return which other suite stands in the way, "" when none does."""
-    for need in document.needs:
-        whole = Run.objects.visible_to(by).filter(slug=need.suite, state=RunState.ENDED, only=[], numbers__isnull=True)
-        last = whole.order_by("-id").first()
-        if last is None:
-            return f"needs suite '{need.suite}', which never ran"
-        if need.condition == "passed" and last.verdict != Verdict.PASSED:
-            return f"needs suite '{need.suite}', whose last run {last.verdict}"
-        ended = last.finished_at or last.created_at
-        if need.within_s is not None and timezone.now() - ended > timedelta(seconds=need.within_s):
-            return (
-                f"needs suite '{need.suite}' within {need.within_s:g} s; its last run ended {ended:%Y-%m-%d %H:%M} UTC"
-            )
-    return ""
 
 
 def _version(text: str, suite: Suite | None, by: Principal) -> SuiteVersion:

@@ -1,6 +1,5 @@
 """Suites as rows: saved with every version, within the caller's teams, and audited."""
 
-import hashlib
 from typing import Any
 
 from django.contrib.auth.models import Group
@@ -13,6 +12,8 @@ from endpoints.errors import Conflict, Forbidden, Malformed, Refused
 from testing.document.reader import read_suite
 from testing.document.suite import Suite as Document
 from testing.models import Suite, SuiteVersion
+from testing.services import schedules
+from testing.services.digests import digest
 
 RESERVED = frozenset({"check", "draft", "export", "import", "new"})  # what stands in their place in addresses
 
@@ -35,6 +36,7 @@ def create(text: str, *, by: Principal, owner: Group | None = None) -> Suite:
             suite.save(force_insert=True)
             _keep(suite, text, by)
             audit.record(by, "create", suite, {"version": [None, 1]})
+            schedules.follow(suite, document, by=by)
     except IntegrityError as exc:
         raise Conflict(f"there is a suite '{document.slug}' already", code="taken") from exc
     return suite
@@ -55,6 +57,7 @@ def change(suite: Suite, text: str, *, by: Principal) -> Suite:
         held.save()
         _keep(held, text, by)
         audit.record(by, "update", held, {"version": [before, held.version]})
+        schedules.follow(held, document, by=by)
     return held
 
 
@@ -75,11 +78,6 @@ def _keep(suite: Suite, text: str, by: Principal) -> None:
     SuiteVersion.objects.create(
         suite=suite, number=suite.version, digest=digest(text), text=text, created_by=by.label[:200]
     )
-
-
-def digest(text: str) -> str:
-    """Return what tells one document from another."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def owners(by: Principal) -> QuerySet[Group]:

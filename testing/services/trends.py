@@ -123,8 +123,8 @@ def since(case: CaseRun, run: Run, principal: Principal) -> Since:
 
 
 def of_suite(slug: str, principal: Principal, most: int = SHOWN_RUNS) -> Trend:
-    """Return how the latest runs of a suite went."""
-    rows = ended_runs(slug, principal).slim()[:most]
+    """Return how the latest runs of a whole suite went."""
+    rows = ended_runs(slug, principal).whole().slim()[:most]
     points = [
         Point(
             row.pk,

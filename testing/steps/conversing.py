@@ -42,7 +42,8 @@ def _plain(heard: Heard) -> Any:
 async def say(line: Conversation, item: Mapping[str, Any]) -> None:
     """Say one message."""
     if (body := body_of(item)) is not None:
-        await line.say(body[0], is_text=body[1])
+        for _ in range(item["times"]):
+            await line.say(body[0], is_text=body[1])
 
 
 async def converse(line: C, params: Mapping[str, Any], found: Collected, say_one: Say[C]) -> None:

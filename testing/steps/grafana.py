@@ -14,12 +14,20 @@ LISTED = 5000
 
 
 def _items(answer: Any) -> list[Any]:
-    return answer if isinstance(answer, list) else [answer]
+    if not isinstance(answer, list):
+        raise TypeError("a list was asked for")
+    return answer
+
+
+def _one(answer: Any) -> list[Any]:
+    if not isinstance(answer, dict):
+        raise TypeError("an object was asked for")
+    return [answer]
 
 
 def _dashboard(answer: Any) -> list[Any]:
     """Return one row: the dashboard's title, uid, version and folder, its panels and what data sources they name."""
-    found, meta = answer.get("dashboard") or {}, answer.get("meta") or {}
+    found, meta = answer["dashboard"], answer.get("meta") or {}
     panels = [inner for panel in found.get("panels") or [] for inner in (panel, *(panel.get("panels") or []))]
     sources = [(panel.get("datasource") or {}) for panel in panels]
     return [
@@ -36,7 +44,7 @@ def _dashboard(answer: Any) -> list[Any]:
 
 def _rules(answer: Any) -> list[Any]:
     """Return one row for each rule: its name, group, state (inactive, pending, firing) and health."""
-    groups = (answer.get("data") or {}).get("groups") or []
+    groups = answer["data"]["groups"]
     return [
         {"group": group.get("name"), "folder": group.get("file")}
         | {name: rule.get(name) for name in ("name", "state", "health", "type", "labels", "lastError")}
@@ -47,11 +55,11 @@ def _rules(answer: Any) -> list[Any]:
 
 # What is asked for, where it is, what its path needs, and how rows are made of it.
 ASKED: dict[str, tuple[str, bool, Read]] = {
-    "health": ("api/health", False, _items),
+    "health": ("api/health", False, _one),
     "dashboards": ("api/search", False, _items),
     "dashboard": ("api/dashboards/uid/{uid}", True, _dashboard),
     "datasources": ("api/datasources", False, _items),
-    "datasource_health": ("api/datasources/uid/{uid}/health", True, _items),
+    "datasource_health": ("api/datasources/uid/{uid}/health", True, _one),
     "alerts": ("api/alertmanager/grafana/api/v2/alerts", False, _items),
     "rules": ("api/prometheus/grafana/api/v1/rules", False, _rules),
 }
@@ -87,7 +95,7 @@ class GrafanaStep(StepAction):
         if not seen.no_answer:
             try:
                 seen.rows = read(answer)
-            except (AttributeError, TypeError) as exc:
+            except (AttributeError, TypeError, KeyError) as exc:
                 refuse(seen, "protocol", "not_grafana", f"this is no answer of Grafana: {exc}")
         return seen
 

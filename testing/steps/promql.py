@@ -42,8 +42,10 @@ class PromqlStep(StepAction):
         answer = json_of(seen)
         if not isinstance(answer, dict) or answer.get("status") != "success":
             return seen if seen.no_answer else _refused(seen, answer)
-        data = answer.get("data") or {}
-        seen.rows = _rows(str(data.get("resultType")), data.get("result") or [])
+        data = answer.get("data")
+        if not isinstance(data, dict) or not isinstance(data.get("result"), list):
+            return _refused(seen, {})  # a yes that says nothing
+        seen.rows = _rows(str(data.get("resultType")), data["result"])
         return seen
 
 
@@ -61,7 +63,7 @@ def _question(params: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
 def _refused(seen: Observation, answer: Any) -> Observation:
     said = answer if isinstance(answer, dict) else {}
     code = str(said.get("errorType") or "not_prometheus")
-    detail = str(said.get("error") or f"status {seen.status}, and no answer of Prometheus")
+    detail = str(said.get("error") or f"{code}: status {seen.status}, and no answer of Prometheus")
     return refuse(seen, CLASSES.get(code, "client_error"), code, detail[:500])
 
 

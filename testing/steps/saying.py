@@ -76,8 +76,9 @@ class Until(Kind):
 
 def said(**more: Field) -> ListOf:
     """Return the kind of what is sent: one message or several, each said in one of these ways."""
-    fields = {**SAID, **more}
-    return ListOf(Shape(fields, one_of=tuple(fields)), at_most=1000, or_one=True)
+    ways = {**SAID, **more}
+    times = Field(integer(1, MOST), "Say it so many times.", default=1)
+    return ListOf(Shape({**ways, "times": times}, one_of=tuple(ways)), at_most=1000, or_one=True)
 
 
 LISTENING: dict[str, Field] = {
@@ -120,7 +121,7 @@ def wanted(params: Mapping[str, Any]) -> int:
     """Return for how many messages to wait."""
     if params["expect"] is not None:
         return int(params["expect"])
-    return 0 if params["until"] is not None else sum(body_of(item) is not None for item in params["send"])
+    return 0 if params["until"] is not None else sum(item["times"] for item in params["send"] if body_of(item))
 
 
 def sent(params: Mapping[str, Any]) -> list[Any]:
@@ -130,6 +131,6 @@ def sent(params: Mapping[str, Any]) -> list[Any]:
 
 def _shown(item: Mapping[str, Any]) -> Any:
     body = body_of(item)
-    if body is None:
+    if body is None or item["times"] > 1:
         return {name: value for name, value in item.items() if value is not NOT_GIVEN}
     return content(body[0], is_text=body[1])

@@ -1,5 +1,6 @@
 """Lines that outlive a step: each has a name within its case, which closes them when it ends."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar, cast
@@ -23,6 +24,29 @@ class Session:
     async def aclose(self) -> None:
         if self.line is not None:
             await self.line.aclose()
+
+
+class Spare:
+    """Lines that the iterations of a load take turns with: each is one iteration's at a time."""
+
+    def __init__(self) -> None:
+        self._lines: list[Conversation] = []
+
+    async def take(self, opening: Callable[[], Awaitable[C]]) -> tuple[C, bool]:
+        """Return (line, whether it is new); whoever takes one gives it back or closes it."""
+        while self._lines:
+            line = self._lines.pop()
+            if line.inbox.fault is None:
+                return cast(C, line), False
+            await line.aclose()
+        return await opening(), True
+
+    def give_back(self, line: Conversation) -> None:
+        self._lines.append(line)
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*(line.aclose() for line in self._lines))
+        self._lines.clear()
 
 
 @asynccontextmanager

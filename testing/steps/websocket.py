@@ -1,8 +1,9 @@
 """`websocket:` say things over a connection and hear what comes; a session keeps it open for later steps."""
 
+import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
 from endpoints.transports.base import TransportError
@@ -28,7 +29,7 @@ from testing.steps.base import CannotRun, StepAction, Tools
 from testing.steps.conversing import Collected
 from testing.steps.http import ANY_NAME, HEADER
 from testing.steps.saying import LISTENING, NOT_GIVEN, TRUE
-from testing.steps.sessions import SESSION
+from testing.steps.sessions import SESSION, Spare
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
 OPENING = ("path", "query", "headers", "subprotocols", "auth", "answer_pings")
@@ -82,6 +83,7 @@ class WebsocketStep(StepAction):
         *("body", "text", "bytes", "size", "latency", "error"),
     )
     ALIASES: ClassVar[tuple[str, ...]] = ("system",)
+    REPEATS: ClassVar[bool] = True
 
     def writes(self, params: Any) -> bool:
         return any(saying.body_of(item) is not None for item in params["send"])
@@ -99,6 +101,34 @@ class WebsocketStep(StepAction):
                 return await _talk(line, params, started, is_new=is_new)
         except TransportError as exc:
             return conversing.not_opened(exc, started)
+
+    async def repeated(self, params: Any, tools: Tools, timeout_s: float) -> Callable[[], Awaitable[Observation]]:
+        """Return what takes turns with lines that stay open, when there is a session; else each time connects."""
+        key = ("spare", params["system"], params["session"] or "", *(repr(params[field]) for field in OPENING))
+        spare: Spare = tools.sessions.setdefault(key, Spare())
+
+        async def again() -> Observation:
+            async with asyncio.timeout(timeout_s):
+                return await (_turn(spare, params, tools) if params["session"] else self.run(params, tools))
+
+        return again
+
+
+async def _turn(spare: Spare, params: Mapping[str, Any], tools: Tools) -> Observation:
+    """Say and hear it once over a line that is free; one that did not answer is not used again."""
+    started, line, is_good = time.perf_counter(), None, False
+    try:
+        line, is_new = await spare.take(lambda: _opened(params, tools))
+        seen = await _talk(line, params, started, is_new=is_new)
+        is_good = not seen.no_answer and line.inbox.fault is None
+        return seen
+    except TransportError as exc:
+        return conversing.not_opened(exc, started)
+    finally:
+        if line is not None and is_good:
+            spare.give_back(line)
+        elif line is not None:
+            await line.aclose()
 
 
 async def _opened(params: Mapping[str, Any], tools: Tools) -> WsConversation:

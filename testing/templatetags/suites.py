@@ -12,13 +12,15 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from endpoints.edge.display import span
-from testing import charts
+from testing import charts, charts_load
 from testing.models import Attempt, Run
 from testing.services.flaky import RULES
 from testing.services.trends import Point, Trend
 
 register = template.Library()
 register.simple_tag(charts.hours_chart)
+register.simple_tag(charts_load.rate_chart, name="load_rate_chart")
+register.simple_tag(charts_load.latency_chart, name="load_latency_chart")
 
 
 @register.simple_tag

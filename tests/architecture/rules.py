@@ -20,6 +20,7 @@ BESIDE_FACE = {
     "endpoints.pausing": "what is ended alike is asked for alike",
     "endpoints.management": "commands say what they are refused in the same way",
     "messaging.admin": "the dashboard is put together at the root, and the pages of one site read lists alike",
+    "messaging.wakeups": "hints between processes are sent alike",
 }
 # The composition root puts the apps together: it names their ways in.
 ROOT_MAY = {
@@ -38,6 +39,7 @@ ROOT_MAY = {
     "listening",
     "urls",
     "wakeups",
+    "schedule_api",
     "serializers",
     "filters",
     "panels",
@@ -55,7 +57,7 @@ ROOT_MAY = {
 }
 
 LAYERS = (
-    {"errors", "conf", "ids"},
+    {"errors", "conf", "ids", "wakeups"},
     {"models"},
     {"store"},
     {
@@ -107,6 +109,7 @@ LAYERS = (
         "history_api",
         "serializers_history",
         "charts",
+        "charts_load",
         "panels",
         "templatetags",
         "views_edit",
@@ -121,6 +124,7 @@ LAYERS = (
         "forms_edit",
         "gateway",
         "pull_api",
+        "schedule_api",
     },
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -53,13 +53,25 @@ def test_a_dead_letter_becomes_a_test_that_is_watched_and_understood(
     told = page.locator("#content")
     for words in ("What went wrong first", "between: [200, 299]", "422", "no such customer", SLUG):
         expect(told).to_contain_text(words)
-    assert visitor.faults == []
-
+    _read_report(page)
     page.set_viewport_size({"width": 390, "height": 844})
     for path in (page.url, *(visitor.url + path for path in PAGES)):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
     assert visitor.faults == []
+
+
+def _read_report(page: Page) -> None:
+    """Open the HTML report in its tab: it says the same, and asks nobody for anything."""
+    asked: list[str] = []
+    page.context.on("request", lambda request: asked.append(request.url))
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="HTML", exact=True).click()
+    report = opened.value
+    for words in ("expected 'delivered', got 'dead'", "no such customer"):
+        expect(report.locator("body")).to_contain_text(words)
+    assert [url for url in asked if not url.endswith("/report.html")] == []
+    report.close()
 
 
 def _break_and_mend(page: Page) -> None:

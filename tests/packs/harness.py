@@ -25,11 +25,15 @@ RunPack = Callable[..., Outcome]
 
 @dataclass(frozen=True)
 class Mutation:
-    """`breaks` is a switch of the target; exactly `fails` must end as failed, and one of them says `says`."""
+    """`breaks` is a switch of the target; exactly `fails` must end as failed, and one of them says `says`.
+
+    One that is `alone` is tried with no other: its cases would not run where others fail.
+    """
 
     breaks: str
     fails: tuple[str, ...]
     says: str
+    alone: bool = False
 
 
 class Target(Protocol):
@@ -88,6 +92,7 @@ def hold_to_table(
     *args: str,
     quick: Mapping[str, str] | None = None,
     at_once: bool = False,
+    are_quick: bool = False,
 ) -> None:
     """Assert that the sound target passes, and that each broken one fails in its cases and in no other.
 
@@ -95,7 +100,8 @@ def hold_to_table(
     row, and every switch be in some row: what cannot fail shows nothing. `args` go to
     `run_suite`. `quick` are variables for less waiting; a row that does not come out with
     them is tried once more without, since a busy machine may be late. With `at_once` rows that
-    name different cases are tried in one run; when that does not come out, each by itself.
+    name different cases are tried in one run; when that does not come out, each by itself. With
+    `are_quick` the rows that are `alone` are left to a longer test.
     """
     cases = {case.name for case in find(name).suite.cases}
     hurry = [f"--var={variable}={value}" for variable, value in (quick or {}).items()]
@@ -104,7 +110,8 @@ def hold_to_table(
     assert (sound.code, sound.verdict, sound.not_passed) == (0, "passed", {}), sound.out
     assert set(sound.verdicts) - {"setup", "teardown"} == cases
     wrong = []
-    for rows in _apart(mutations) if at_once else [[row] for row in mutations]:
+    tried = [row for row in mutations if not (are_quick and row.alone)]
+    for rows in _apart(tried) if at_once else [[row] for row in tried]:
         target.break_by(*(row.breaks for row in rows))
         if not _differs(rows, run_pack(name, *args, *hurry)):
             continue
@@ -122,8 +129,8 @@ def _apart(mutations: Sequence[Mutation]) -> list[list[Mutation]]:
     """Return the rows in as few groups as come by themselves, none of which names a case twice."""
     groups: list[list[Mutation]] = []
     for row in mutations:
-        taken = (group for group in groups if not any(set(row.fails) & set(other.fails) for other in group))
-        group = next(taken, None)
+        free = (group for group in groups if not any(set(row.fails) & set(other.fails) for other in group))
+        group = None if row.alone else next((group for group in free if not group[0].alone), None)
         if group is None:
             groups.append([row])
         else:

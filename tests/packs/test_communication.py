@@ -3,6 +3,8 @@
 import socket
 from dataclasses import dataclass
 
+import pytest
+
 from examples.communication.server import SWITCHES, CommunicationServer
 from tests.endpoints.conftest import Caller
 from tests.packs.doors import register_doors
@@ -47,6 +49,15 @@ def test_the_pack_fails_in_the_right_case(run_pack: RunPack, admin: Caller) -> N
     with Served(server) as served:
         register_doors(admin, "communication", server)
         hold_to_table(run_pack, "communication", served, SWITCHES, MUTATIONS, quick={"patience": "700ms"}, at_once=True)
+
+
+@pytest.mark.long
+def test_each_row_comes_out_by_itself(run_pack: RunPack, admin: Caller) -> None:
+    """The same with one thing broken at a time."""
+    server = CommunicationServer(free_port(), tcp_port=free_port(), udp_port=free_port(socket.SOCK_DGRAM))
+    with Served(server) as served:
+        register_doors(admin, "communication", server)
+        hold_to_table(run_pack, "communication", served, SWITCHES, MUTATIONS, quick={"patience": "700ms"})
 
 
 def test_the_pack_passes_against_a_foreign_server(run_pack: RunPack, admin: Caller) -> None:

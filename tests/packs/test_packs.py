@@ -90,6 +90,11 @@ def test_an_unknown_pack_names_the_nearest(run_pack: RunPack) -> None:
     assert "did you mean 'communication'?" in done.out
 
 
+def test_a_packs_name_alone_is_told_how_to_be_run(run_pack: RunPack) -> None:
+    with pytest.raises(CommandError, match="there is a pack: pack:agent-events"):
+        call_command("run_suite", "agent-events")
+
+
 def test_a_pack_runs_against_another_system(run_pack: RunPack, admin: Caller) -> None:
     """`--system` puts one's own system in the place of the pack's; nothing is installed by that."""
     server = CommunicationServer(free_port(), tcp_port=free_port(), udp_port=free_port(socket.SOCK_DGRAM))

@@ -58,6 +58,10 @@ class FakeGrafana(HttpReceiver):
 
     def __init__(self) -> None:
         super().__init__()
+        self.reset()
+
+    def reset(self) -> None:
+        """Be sound again."""
         for path, body in PARTS.items():
             self.say(path, deepcopy(body))
         self.answer(Answer(404, b'{"message":"Not found"}', JSON))

@@ -353,6 +353,35 @@ def test_a_page_asks_as_much_of_one_case_as_of_many(
     assert "39 other cases ended for the very same reason" in html
 
 
+def test_a_load_shows_its_thresholds_and_charts(history: History, sign_in: Signed) -> None:
+    """What was asked and what it was, done a second and latencies over time, on the run's page and the case's."""
+    load = (
+        "load: {model: closed, stages: [{for: 500ms, at: 2}], thresholds: [{metric: throughput, value: {gte: 9999/s}}]}"
+    )
+    step = "steps: [{http: {system: api, path: /total}, assert: [{status: {eq: 200}}]}]"
+    history.store(f"suite: rush\nsystems: {{api: orders}}\ncases:\n  - case: busy\n    {step}\n    {load}\n")
+    run = history.run("rush")
+
+    for path in (f"/admin/runs/{run}/", f"/admin/runs/{run}/cases/1/"):
+        html = page(sign_in("superuser"), path)
+        for told in ("Done a second", "throughput", "9999", "cp-line--p99", "closed model"):
+            assert told in html, (path, told)
+
+
+def test_a_run_of_one_case_does_not_speak_for_its_suite(history: History, admin: Caller, sign_in: Signed) -> None:
+    """Its verdict stands in no trend and on no dashboard; the case's own history has it."""
+    history.run()
+    history.say(1)
+    with running():
+        run = admin("POST", "suites/orders/run/", {"cases": ["total"]}).json["id"]
+        _until(lambda: str(admin("GET", f"runs/{run}/").json["state"]), lambda state: state == "ended")
+
+    assert "a part of the suite" in page(sign_in("viewer"), f"/admin/runs/{run}/")
+    assert [point["verdict"] for point in admin("GET", "history/trend/?suite=orders").json["points"]] == ["passed"]
+    assert len(admin("GET", "history/trend/?suite=orders&case=total").json["points"]) == 2
+    assert "All pass" in page(sign_in("viewer"), "/admin/")
+
+
 def test_a_run_is_cancelled_from_its_page(history: History, admin: Caller, sign_in: Signed) -> None:
     run = admin("POST", "suites/orders/run/", {}).json["id"]
 

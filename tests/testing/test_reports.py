@@ -2,10 +2,13 @@
 
 import io
 import json
+from base64 import b64encode
 from collections import Counter
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import jsonschema_rs
 import junitparser
@@ -218,3 +221,41 @@ def test_every_report_is_served_as_what_it_is(run: Run, orders: HttpReceiver, ad
     assert served["html"].body.decode() == done.html
     assert served["ctrf"].body.decode() == done.ctrf
     assert admin("GET", f"runs/{done.report['id']}/report.pdf").status == 404
+
+
+SECRET = """p\u00e4ss w/rd+<&>'4"11"""
+
+
+def test_a_secret_that_comes_back_is_nowhere(run: Run, orders: HttpReceiver, admin: Caller) -> None:
+    """Not as it is, not quoted, encoded or escaped, in no report and not on the terminal."""
+    made = {"name": "other", "kind": "basic", "data": {"username": "anna", "password": SECRET}}
+    assert admin("POST", "credentials/", made).status == 201
+    raw = SECRET.encode()
+    spellings = [SECRET, quote(SECRET, safe=""), quote_plus(SECRET), b64encode(raw).decode().rstrip("="), raw.hex()]
+    spellings += [json.dumps(SECRET)[1:-1], json.dumps(SECRET, ensure_ascii=False)[1:-1], escape(SECRET)]
+    orders.answer(Answer(200, "\n".join(spellings).encode(), {"Content-Type": "text/plain"}))
+    step = """{http: {system: api, method: POST, body: "${{ secret.other.password }}"}, assert: [{text: {eq: x}}]}"""
+    kept = """{http: {system: api}, assert: [{status: {eq: 200}}], capture: {said: text}}"""
+    done = run(suite(case("one", step), case("two", kept)))
+
+    assert (done.code, orders.received[0].body) == (1, raw)
+    for text in (done.raw, done.junit, done.ctrf, done.html, done.out):
+        assert "***" in text
+        assert [spelling for spelling in spellings if spelling in text] == []
+
+
+def test_a_load_is_told_by_what_it_was_held_to(run: Run, orders: HttpReceiver) -> None:
+    """The threshold that did not hold comes first; each is shown with its figure, and drawn over time."""
+    held = "thresholds: [{metric: latency.response, p: 99, lt: 1ms}, {metric: throughput, value: {gte: 1/s}}]"
+    more = f", load: {{model: open, stages: [{{for: 500ms, at: 60/s}}], {held}}}"
+    orders.answer_at("/slow", Answer(200, delay_s=0.05))
+    done = run(suite(case("busy", ask(path="/slow"), more=more)))
+    page = Page(done.html)
+    text = " ".join(page.text.split())
+
+    assert (done.code, page.tags & ACTIVE) == (1, set())
+    assert text.index("latency.response p99 < 1ms") < text.index("busy under load") < text.index("did not hold")
+    assert "throughput value >= 1/s" in text
+    assert 'aria-label="Latency over' in done.html
+    assert [error.message for error in CTRF.iter_errors(json.loads(done.ctrf))] == []
+    assert json.loads(done.ctrf)["results"]["tests"][0]["extra"]["load"]["figures"]["errors"] == 0

@@ -10,6 +10,7 @@ from tests.testing.conftest import Outcome
 from tests.testing.targets import Database
 
 Run = Callable[..., Outcome]
+UNDONE = ", write: true, rollback: true"
 EXISTS = "{status: {exists: true}}"
 AFTER = "set transaction read write, delete from orders"
 
@@ -144,6 +145,7 @@ def test_more_rows_than_may_be_looked_at_cannot_be_judged(run: Run, database: Da
 
 def test_nothing_of_a_step_is_left_on_its_connection(run: Run, database: Database) -> None:
     """The next one is given the same connection, as if it were new."""
+    again = ask("insert into customers values (7, 'Eve') returning id", "{rows.0.id: {eq: 7}}", UNDONE)
     left = "transaction: [create temp table t (id int), set work_mem = '9MB', select pg_advisory_lock(7)], write: true"
     done = run(
         suite(
@@ -153,6 +155,7 @@ def test_nothing_of_a_step_is_left_on_its_connection(run: Run, database: Databas
             + ask("select to_regclass('t') is null as gone", "{rows.0.gone: {eq: true}}")
             + ","
             + ask("show work_mem", "{rows.0.work_mem: {ne: 9MB}}")
+            + f", {again}" * 7
         )
     )
 

@@ -154,25 +154,6 @@ def test_a_run_is_cancelled_within_a_second_and_cleans_up(
     assert stack.api("POST", f"runs/{run['id']}/cancel/").status_code == 409
 
 
-def test_a_killed_worker_leaves_no_run_behind(make_stack: Callable[..., Stack], http_receiver: HttpReceiver) -> None:
-    """Its lease runs out, and the next worker ends it as errored, with a verdict for every case."""
-    stack = make_stack(CONTROLPLANE_LEASE_S="1")
-    stack.start("web")
-    stack.start("worker")
-    stack.register("shop")
-    stack.register("crm", http_receiver.url)
-    http_receiver.answer(HANG)
-    assert stack.api("POST", "suites/", json={"text": TEXT}).status_code == 201
-    run = started(stack, "shop-orders")
-    http_receiver.wait_for(1)
-    stack.kill("worker")
-    stack.start("worker")
-
-    found = ended(stack, run)
-    assert (found["verdict"], found["reason"], found["counts"]) == ("errored", "worker lost", {"errored": 1})
-    assert [(case["verdict"], case["reason"]) for case in found["cases"]] == [("errored", "worker lost")]
-
-
 def test_messages_go_through_the_control_plane(stack: Stack, http_receiver: HttpReceiver) -> None:
     """The step waits for the deliveries, and for the answer to a request."""
     from tests.servers.http import Answer

@@ -1,5 +1,6 @@
 """The worker: runs Celery's tasks, keeps their clock, and works jobs and runs of suites."""
 
+import re
 import sys
 import warnings
 from argparse import ArgumentParser
@@ -7,11 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from messaging.jobs import runner
 from messaging.services.processes import Heartbeat
+from testing.document.kinds import SLUG
 from testing.runner import worker as runs
+from testing.runner.looking import Look
+from testing.services.clock import begin as begin_runs
+from testing.wakeups import queue_of
 
 THREADS = 4
 FIRST_PRUNE_S = 60  # so that one who restarts every hour is pruned too
@@ -25,7 +30,15 @@ class Command(BaseCommand):
     requires_system_checks = []  # they import every page; `up` runs them once for all
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--no-beat", action="store_true", help="leave the clock to another worker")
+        parser.add_argument("--no-beat", action="store_true", help="leave the clock and schedules to another worker")
+        parser.add_argument(
+            "--location",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="take the runs of this location, and only those; may be given several times. "
+            "'default' stands for runs that name none",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Work until SIGTERM or SIGINT."""
@@ -34,7 +47,9 @@ class Command(BaseCommand):
         # Celery warns that root could run pickled code; we take JSON only.
         warnings.filterwarnings("ignore", message=r"\s*You're running the worker with superuser")
         app.set_current()
+        locations = tuple("" if name == "default" else _location(name) for name in options["location"]) or ("",)
         worker = app.Worker(
+            queues=[app.conf.task_default_queue, *map(queue_of, locations)],
             pool="threads",
             concurrency=THREADS,
             loglevel="WARNING",
@@ -43,9 +58,26 @@ class Command(BaseCommand):
             without_mingle=True,
             without_heartbeat=True,
         )
-        with Heartbeat("worker"), clock(app, enabled=not options["no_beat"]), runner.running(), runs.running():
+        keeps_clock = not options["no_beat"]
+        with (
+            Heartbeat("worker"),
+            clock(app, enabled=keeps_clock),
+            runner.running(),
+            runs.running(locations, begin if keeps_clock else None),
+        ):
             worker.start()
         sys.exit(worker.exitcode)
+
+
+def begin(look: Look) -> None:
+    """Make the runs that a look found due."""
+    begin_runs(look.now, due=look.due, changed=look.changed)
+
+
+def _location(name: str) -> str:
+    if not re.fullmatch(SLUG, name):
+        raise CommandError(f"--location: '{name}' is no name of a location: lower-case letters, digits and hyphens")
+    return name
 
 
 @contextmanager

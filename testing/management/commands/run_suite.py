@@ -36,6 +36,10 @@ class Command(RunningCommand):
         parser.add_argument("--case", action="append", default=[], metavar="NAME", help="this one only, and its needs")
         parser.add_argument("--parallel", type=int, metavar="N", help="so many cases at once")
         parser.add_argument("--allow-production", action="store_true", help="let steps write to production systems")
+        parser.add_argument(
+            "--during-maintenance", action="store_true", help="run although a system is in maintenance; else: skipped"
+        )
+        parser.add_argument("--location", metavar="L", help="leave it to the workers of this location, and wait")
         self.add_report_argument(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -45,6 +49,9 @@ class Command(RunningCommand):
             "parallel": options["parallel"],
             "cases": options["case"],
             "allow_production": options["allow_production"],
+            "during_maintenance": options["during_maintenance"],
+            "location": options["location"],
+            "is_quiet": True,
         }
         given = pairs(options["var"], "--var")
         codes = [
@@ -83,7 +90,8 @@ def _find(name: str) -> tuple[Suite | None, str, list[dict[str, Any]]]:
     if not path.is_file():
         suite = Suite.objects.filter(slug=name).first()
         if suite is None:
-            raise CommandError(f"there is no suite and no file '{name}'", returncode=2)
+            hint = f"; there is a pack: {packs.PREFIX}{name}" if name in packs.names() else ""
+            raise CommandError(f"there is no suite and no file '{name}'{hint}", returncode=2)
         return suite, suite.text, []
     with path.open("rb") as file:
         body = file.read(MAX_BYTES + 1)  # what is larger is refused without being read
@@ -146,5 +154,6 @@ def pairs(given: list[str], option: str) -> dict[str, str]:
 
 
 def _of(reports: dict[str, Path], name: str) -> dict[str, Path]:
-    """Return the paths of one of several suites: the suite's name before the ending."""
-    return {kind: path.with_name(f"{path.stem}-{Path(name).stem}{path.suffix}") for kind, path in reports.items()}
+    """Return the paths of one of several suites: the suite's name before the ending; a pack's without its colon."""
+    part = Path(name).stem.replace(":", "-")
+    return {kind: path.with_name(f"{path.stem}-{part}{path.suffix}") for kind, path in reports.items()}

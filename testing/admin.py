@@ -1,0 +1,103 @@
+"""Schedules as pages: when suites run by themselves, what came of the last run, and a way to pause them."""
+
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import URLPattern, path
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from endpoints.edge.display import badge, when
+from endpoints.edge.model_pages import RoleModelAdmin, may, principal_of, require
+from endpoints.errors import ControlPlaneError
+from testing.models import Run, Schedule
+from testing.services import schedules
+
+SHOWN = 5
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(RoleModelAdmin):
+    """What a schedule is stands in its suite's document; here it is read, paused and resumed."""
+
+    resource: ClassVar[str] = "schedules"
+    list_display = ("suite", "shown_when", "shown_state", "next", "last", "shown_triggers")
+    list_select_related = ("suite",)
+    search_fields = ("suite__slug", "suite__title")
+    search_help_text = "The suite"
+    fields = (
+        *("suite", "shown_when", "shown_state", "ticks", "last", "overlap", "missed", "shown_triggers"),
+        *("acts_for", "paused_by", "pause_reason"),
+    )
+    readonly_fields = fields
+    change_form_outer_after_template = "controlplane/parts/schedule_pause.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path(
+                f"<uuid:pk>/{word}/",
+                self.admin_site.admin_view(self.pause_view),
+                {"word": word},
+                name=f"testing_schedule_{word}",
+            )
+            for word in ("pause", "resume")
+        ]
+        return [*own, *super().get_urls()]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        last = Run.objects.filter(schedule=OuterRef("pk")).exclude(verdict="").order_by("-id")
+        found = super().get_queryset(request).select_related("suite")
+        return found.annotate(last_verdict=Subquery(last.values("verdict")[:1]))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        more = {**(extra_context or {}), "may_hold": may(request, self.resource, "pause")}
+        return super().change_view(request, object_id, form_url, more)
+
+    def pause_view(self, request: HttpRequest, pk: str, word: str) -> HttpResponse:
+        """Pause or resume a schedule."""
+        principal = require(request, self.resource, word)
+        schedule = get_object_or_404(Schedule.objects.visible_to(principal), pk=pk)
+        if request.method == "POST":
+            try:
+                if word == "pause":
+                    schedules.pause(schedule, request.POST.get("reason", "")[:500], by=principal_of(request))
+                else:
+                    schedules.resume(schedule, by=principal_of(request))
+                messages.success(request, f"The schedule of {schedule} is {word}d.")
+            except ControlPlaneError as error:
+                messages.error(request, error.detail)
+        return redirect("admin:testing_schedule_change", schedule.pk)
+
+    @display(description="When")
+    def shown_when(self, schedule: Schedule) -> SafeString | str:
+        if not schedule.cron:
+            return "when a system changes"
+        return format_html("<code>{}</code> {}", schedule.cron, schedule.timezone)
+
+    @display(description="State")
+    def shown_state(self, schedule: Schedule) -> SafeString:
+        return badge("paused" if schedule.paused_at else "active")
+
+    @display(description="Next", ordering="next_at")
+    def next(self, schedule: Schedule) -> Any:
+        return when(schedule.next_at)
+
+    @display(description="Next")
+    def ticks(self, schedule: Schedule) -> Any:
+        found = schedules.coming(schedule, SHOWN)
+        return format_html_join(format_html("<br>"), "{}", ((when(at),) for at in found)) if found else "–"
+
+    @display(description="Last")
+    def last(self, schedule: Schedule) -> Any:
+        verdict = getattr(schedule, "last_verdict", None)
+        return format_html("{} {}", badge(verdict), when(schedule.last_at)) if verdict else "never"
+
+    @display(description="Also when")
+    def shown_triggers(self, schedule: Schedule) -> str:
+        return ", ".join(found.replace("_", " ") for found in schedule.triggers) or "–"

@@ -1,0 +1,64 @@
+"""What a worker looks for once a second: one statement that says whether there is anything to do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from endpoints.models import AuditEntry
+from testing.models import Clock, Run, RunState, Schedule, Share
+
+SETTLED = timedelta(seconds=2)  # a change is looked at once those that were made with it are written, too
+WATCHED = ("endpoint", "credential", "system")
+GONE = Q(state=RunState.RUNNING) & (Q(lease_until__lt=Now()) | Q(lease_until__isnull=True))
+UNWANTED_S = 3600
+UNWANTED = Q(state=RunState.WAITING) & ~Q(location="") & Q(created_at__lt=Now() - timedelta(seconds=UNWANTED_S))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What there is to do, as of the database's clock."""
+
+    now: datetime
+    runs: bool
+    shares: bool
+    lost: bool
+    due: bool  # a tick of a schedule
+    changed: bool  # a system, an endpoint or a credential
+
+
+def look(locations: Sequence[str]) -> Look:
+    """Return what workers of these locations may do, and what any may."""
+    changes = AuditEntry.objects.filter(
+        at__gt=OuterRef("changes_until"), at__lte=Now() - SETTLED, object_type__in=WATCHED
+    )
+    row = (
+        Clock.objects.annotate(
+            now=Now(),
+            runs=Exists(waiting_runs(locations)),
+            shares=Exists(waiting_shares(locations)),
+            lost=Exists(Run.objects.filter(GONE | UNWANTED)) | Exists(Share.objects.filter(GONE)),
+            due=Exists(Schedule.objects.filter(next_at__lte=Now())),
+            changed=Exists(changes),
+        )
+        .values_list("now", "runs", "shares", "lost", "due", "changed")
+        .first()
+    )
+    if row is None:  # the first worker ever
+        Clock.objects.get_or_create(defaults={"changes_until": timezone.now()})
+        return look(locations)
+    return Look(*row)
+
+
+def waiting_runs(locations: Sequence[str]) -> QuerySet[Run]:
+    """Return the runs that may begin: one that is queued lets those of its schedule that came before it end."""
+    earlier = Run.objects.filter(schedule=OuterRef("schedule"), due_at__lt=OuterRef("due_at"))
+    waiting = Run.objects.filter(state=RunState.WAITING, location__in=locations)
+    return waiting.filter(Q(is_queued=False) | ~Exists(earlier.exclude(state=RunState.ENDED)))
+
+
+def waiting_shares(locations: Sequence[str]) -> QuerySet[Share]:
+    return Share.objects.filter(state=RunState.WAITING, location__in=locations)
