@@ -26,6 +26,12 @@ class CallStep(StepAction):
     SUBJECTS: ClassVar[tuple[str, ...]] = ("body", "latency")
     JUDGES: ClassVar[bool] = True
 
+    def writes(self, params: Any) -> bool:
+        return True  # its steps ask for leave by themselves; but whether it could run twice, nobody can say from here
+
+    def aliases(self, params: Any) -> list[str]:
+        return []
+
     async def run(self, params: Any, tools: Tools) -> Observation:
         started = time.perf_counter()
         captured, request = await tools.run_called(params["suite"], params["case"], params["vars"], params["systems"])

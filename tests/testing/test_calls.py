@@ -8,6 +8,8 @@ from django.contrib.auth.models import Group
 
 from endpoints import services
 from endpoints.access.principal import COMMAND
+from testing.document.reader import read_suite
+from testing.runner.resuming import is_safe
 from testing.runner.worker import running
 from tests.endpoints.conftest import Caller
 from tests.servers.http import HttpReceiver
@@ -139,3 +141,11 @@ def test_a_suite_of_another_team_cannot_be_called(admin: Caller) -> None:
 
     assert found["verdict"] == "errored"
     assert "there is no suite 'theirs'" in found["reason"]
+
+
+def test_a_case_that_calls_is_not_run_twice() -> None:
+    """What its worker was lost in may have written something: that stands in another document."""
+    text = "suite: s\ncases:\n  - {case: calls, steps: [{call: reads}]}\n  - {case: reads, steps: [{dns: a.example}]}"
+    calls, reads = read_suite(text.replace("{dns: a.example}", "{dns: a.example, assert: none}")).cases
+
+    assert (is_safe(calls), is_safe(reads)) == (False, True)
