@@ -91,7 +91,7 @@ class ScheduleAdmin(RoleModelAdmin):
     @display(description="Next")
     def ticks(self, schedule: Schedule) -> Any:
         found = schedules.coming(schedule, SHOWN)
-        return format_html_join(format_html("<br>"), "{}", ((when(at),) for at in found)) if found else "–"
+        return format_html_join(SafeString("<br>"), "{}", ((when(at),) for at in found)) if found else "–"
 
     @display(description="Last")
     def last(self, schedule: Schedule) -> Any:

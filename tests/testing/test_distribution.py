@@ -10,6 +10,7 @@ from tests.servers.answers import HANG
 from tests.servers.fixtures import http_receiver
 from tests.servers.http import HttpReceiver
 from tests.stack import Stack
+from tests.testing.test_schedules import ONE_ENGINE
 from tests.testing.test_suites_api import ended, started
 
 __all__ = ["http_receiver"]
@@ -143,6 +144,7 @@ def test_a_lock_is_held_by_one_case_of_all_runs(make_stack: Callable[..., Stack]
     assert stack.sql("SELECT count(*) FROM testing_lock") == [(0,)]
 
 
+@ONE_ENGINE
 def test_a_run_goes_to_workers_of_its_location(make_stack: Callable[..., Stack], http_receiver: HttpReceiver) -> None:
     """A worker takes the runs of its locations alone; the command leaves such a run to them and waits."""
     stack = begun(make_stack, http_receiver, "here")

@@ -13,7 +13,7 @@ from tests.servers.brokers import broker_settings
 from tests.servers.fixtures import http_receiver
 from tests.servers.http import HttpReceiver
 from tests.stack import Stack
-from tests.testing.test_schedules import moments, runs_of, set_next
+from tests.testing.test_schedules import ONE_ENGINE, moments, runs_of, set_next
 
 __all__ = ["http_receiver"]
 
@@ -106,6 +106,7 @@ def test_killed_workers_lose_nothing_in_the_large(
     proven(begun(make_stack, http_receiver, broker), LONG_RUNS, mode, kills=LONG_RUNS)
 
 
+@ONE_ENGINE
 @pytest.mark.parametrize("broker", ["rabbitmq", "redis", "gone"])
 def test_runs_go_through_with_a_broker_and_without(
     make_stack: Callable[..., Stack], http_receiver: HttpReceiver, broker: str

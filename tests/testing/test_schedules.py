@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from tests.servers.answers import HANG
 from tests.servers.fixtures import http_receiver
 from tests.servers.http import HttpReceiver
@@ -19,6 +21,8 @@ cases:
   - case: asked
     steps: [{http: {system: api, path: /ok}, assert: [{status: {eq: 200}}]}]
 """
+# What is the same on either engine is shown on one: processes take their time.
+ONE_ENGINE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 WORKERS = ("one", "two", "three")
 
 
@@ -105,6 +109,7 @@ def test_each_tick_has_exactly_one_run_with_three_clocks(
     assert after > ticks[-1]
 
 
+@ONE_ENGINE
 def test_a_schedule_follows_its_document(make_stack: Callable[..., Stack], http_receiver: HttpReceiver) -> None:
     """It changes and goes with the document; paused it has no tick, and a run from a file leaves it alone."""
     stack = begun(make_stack, http_receiver)
@@ -128,6 +133,7 @@ def test_a_schedule_follows_its_document(make_stack: Callable[..., Stack], http_
     assert stack.api("GET", path).status_code == 404
 
 
+@ONE_ENGINE
 def test_missed_and_overlapping_ticks_follow_their_policies(
     make_stack: Callable[..., Stack], http_receiver: HttpReceiver
 ) -> None:
@@ -153,6 +159,7 @@ def test_missed_and_overlapping_ticks_follow_their_policies(
     assert found[third["id"]]["started_at"] >= found[first["id"]]["finished_at"]
 
 
+@ONE_ENGINE
 def test_nothing_runs_while_a_named_system_is_in_maintenance(
     make_stack: Callable[..., Stack], http_receiver: HttpReceiver
 ) -> None:
@@ -175,6 +182,7 @@ def test_nothing_runs_while_a_named_system_is_in_maintenance(
     assert ended(stack, 2, cause="hand")[-1]["verdict"] == "passed"
 
 
+@ONE_ENGINE
 def test_a_suite_waits_for_the_verdict_of_another(
     make_stack: Callable[..., Stack], http_receiver: HttpReceiver
 ) -> None:
