@@ -44,7 +44,7 @@ $(DEV_STAMP): $(STAMP)
 run: setup ## Start everything at http://HOST:PORT (HOST PORT DATABASE_URL EXAMPLE=0)
 	@exec $(BIN)/controlplane up --host $(HOST) --port $(PORT) $(if $(filter 1,$(EXAMPLE)),--example)
 
-services: setup-dev ## Start the real servers that tests use (PostgreSQL)
+services: setup-dev ## Start the real servers that tests use (PostgreSQL, Redis, RabbitMQ)
 	@$(BIN)/python deploy/services.py start || test -z "$${CI:-}"
 
 services-stop: ## Stop them
@@ -61,7 +61,7 @@ test-postgresql:
 	@url=$$($(BIN)/python deploy/services.py url) || { echo "skipped on PostgreSQL: no server"; test -z "$${CI:-}"; exit; }; \
 	DATABASE_URL=$$url $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "database and not stack and not long" $(RETRY) $(ARGS)
 
-test-long: setup-dev services ## Run the tests that take minutes to hours, and print their figures (LONG_KILLS LONG_MESSAGES)
+test-long: setup-dev services ## Run the tests that take minutes to hours, and print their figures (LONG_KILLS LONG_MESSAGES LONG_RUNS)
 	@$(BIN)/python -m pytest -m long --timeout 0 -s $(ARGS)
 
 fuzz: setup-dev ## Feed the parsers with many new inputs (FUZZ_EXAMPLES each)

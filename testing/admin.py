@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from endpoints.edge.display import badge, when
-from endpoints.edge.model_pages import RoleModelAdmin, principal_of, require
+from endpoints.edge.model_pages import RoleModelAdmin, may, principal_of, require
 from endpoints.errors import ControlPlaneError
 from testing.models import Run, Schedule
 from testing.services import schedules
@@ -52,6 +52,12 @@ class ScheduleAdmin(RoleModelAdmin):
         last = Run.objects.filter(schedule=OuterRef("pk")).exclude(verdict="").order_by("-id")
         found = super().get_queryset(request).select_related("suite")
         return found.annotate(last_verdict=Subquery(last.values("verdict")[:1]))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        more = {**(extra_context or {}), "may_hold": may(request, self.resource, "pause")}
+        return super().change_view(request, object_id, form_url, more)
 
     def pause_view(self, request: HttpRequest, pk: str, word: str) -> HttpResponse:
         """Pause or resume a schedule."""

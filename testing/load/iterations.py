@@ -39,13 +39,11 @@ class Samples:
             self.steps[error] = steps
         return error
 
-    def results(self) -> list[StepResult]:
-        """Return the steps of all of them; `round` tells them apart."""
-        found: list[StepResult] = []
-        for number, steps in enumerate(self.steps.values(), start=1):
-            for step in steps:
-                step.round, step.number = number, len(found)
-                found.append(step)
+    def results(self, *, decided: bool) -> list[StepResult]:
+        """Return the steps of all of them; of the first round if they decided the verdict, else of none."""
+        found = [step for steps in self.steps.values() for step in steps]
+        for number, step in enumerate(found):
+            step.number, step.round = number, int(decided)
         return found
 
 

@@ -93,8 +93,10 @@ class LoadRunner:
         judgement = judge_load(self._load, facts)
         result.verdict, result.reason = judgement.verdict, judgement.reason
         result.dirty = iteration.is_dirty
-        result.steps = iteration.samples.results()
-        if meter.whole.errors and result.verdict != Verdict.PASSED:
+        wrong = [judged.metric for judged in judgement.thresholds if not judged.ok]
+        by_errors = bool(facts.cannot) or any(metric.startswith("errors") for metric in wrong)
+        result.steps = iteration.samples.results(decided=by_errors)
+        if by_errors and meter.whole.errors:
             result.error_class = meter.whole.errors.most_common(1)[0][0]
         result.load = figures_of(self._load, meter, facts, judgement, iteration.steps)
 

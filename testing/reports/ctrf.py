@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from testing.load.figures import lines_of
 from testing.reports.telling import BAD, details, name_of, shown_cases, step_name
 
 SPEC_VERSION = "0.0.0"
@@ -75,6 +76,9 @@ def _test(run: Mapping[str, Any], case: Mapping[str, Any], run_start: int) -> di
         "steps": [_step(step) for step in case["steps"]],
         "extra": {name: case[name] for name in ("part", "dirty", "error_class", "blocked_by")},
     }
+    if case.get("load"):
+        test["extra"]["load"] = {name: case["load"][name] for name in ("model", "figures", "generator", "thresholds")}
+        test["stdout"] = lines_of(case["load"])
     if case["verdict"] != "passed":
         test["message"] = case["reason"] or case["verdict"]
         test["trace"] = details(case)

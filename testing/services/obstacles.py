@@ -29,7 +29,7 @@ def maintenance(systems: Iterable[str]) -> Obstacle | None:
 def unmet_need(document: Document, by: Principal) -> Obstacle | None:
     """Return which other suite stands in the way; a run of a part of it, or one that was skipped, says nothing."""
     for need in document.needs:
-        whole = Run.objects.visible_to(by).filter(slug=need.suite, state=RunState.ENDED, only=[], numbers__isnull=True)
+        whole = Run.objects.visible_to(by).whole().filter(slug=need.suite, state=RunState.ENDED)
         last = whole.exclude(verdict=Verdict.SKIPPED).order_by("-id").first()
         if last is None:
             return Verdict.BLOCKED, f"needs suite '{need.suite}', which never ran"

@@ -24,7 +24,7 @@ class Postgres:
         self._programs, self._folder = programs, Path(tempfile.mkdtemp(prefix="controlplane-postgres-"))
         if user := services.owner():
             shutil.chown(self._folder, user)
-        options = ["-D", str(self._data), "-U", "controlplane", "-A", "trust", "-E", "UTF8", "--locale=C"]
+        options = ["-D", str(self.data), "-U", "controlplane", "-A", "trust", "-E", "UTF8", "--locale=C"]
         self._run("initdb", *options, "--no-sync", f"--wal-segsize={FULL_AT // 2**20}")
         self.port = free_port()
         self.url = f"postgresql://controlplane@127.0.0.1:{self.port}/postgres"
@@ -33,11 +33,12 @@ class Postgres:
 
     def __exit__(self, *exc: object) -> None:
         self.limit(None)
-        self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "-w", "stop")
+        self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "stop")
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
-    def _data(self) -> Path:
+    def data(self) -> Path:
+        """Return where its files are."""
         return self._folder / "data"
 
     def _run(self, program: str, *words: str) -> None:
@@ -48,15 +49,15 @@ class Postgres:
         """Start and wait until it answers."""
         settings = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self._folder} -c shared_buffers=16MB"
         log = str(self._folder / "log")
-        self._run("pg_ctl", "-D", str(self._data), "-l", log, "-w", "-t", "60", "-o", settings, "start")
+        self._run("pg_ctl", "-D", str(self.data), "-l", log, "-w", "-t", "60", "-o", settings, "start")
 
     def crash(self) -> None:
         """Stop as a power failure would: connections break, and the log is replayed at the next start."""
-        self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "-w", "stop")
+        self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "stop")
 
     def limit(self, size: int | None) -> None:
         """Let no file of the server grow beyond `size` bytes; None lifts that. As the server's user, who alone may."""
-        postmaster = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
         limits = f"--fsize={size or 'unlimited'}:unlimited"
         for process in (postmaster, *postmaster.children(recursive=True)):
             done = services.as_owner(["prlimit", "--pid", str(process.pid), limits])

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
+from deploy import services
 from tests.servers.ports import free_port
 
 START_S = 30
@@ -32,6 +33,12 @@ groups:
 """
 
 
+def program() -> str | None:
+    """Return the server, installed or unpacked by `make services` below var with its tools."""
+    kept = services.VAR / "prometheus" / "usr" / "bin" / "prometheus"
+    return shutil.which("prometheus") or (str(kept) if kept.exists() else None)
+
+
 class Prometheus:
     """Scrapes `targets` (host:port) five times a second; use as a context manager."""
 
@@ -40,7 +47,7 @@ class Prometheus:
 
     @staticmethod
     def installed() -> bool:
-        return shutil.which("prometheus") is not None
+        return program() is not None
 
     def __enter__(self) -> Self:
         self.port = free_port()
@@ -49,7 +56,7 @@ class Prometheus:
         words = [f"--config.file={self._config}", f"--storage.tsdb.path={self._folder / 'data'}"]
         words += [f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=error"]
         with (self._folder / "log").open("w") as log:
-            self._process = subprocess.Popen(["prometheus", *words], stdout=log, stderr=log)
+            self._process = subprocess.Popen([program() or "prometheus", *words], stdout=log, stderr=log)
         self._wait_for(lambda: self.ask("query", "up") or None, "its first scrape")
         return self
 

@@ -8,6 +8,7 @@ from typing import Self
 
 import psutil
 
+from tests.servers.certificates import Pair
 from tests.servers.ports import free_port
 
 START_S = 20
@@ -18,8 +19,9 @@ class Redis:
 
     password = "s3cret-of-redis"
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, certificate: Pair | None = None) -> None:
+        """With a certificate it speaks TLS, and asks nobody else for one."""
+        self._folder, self._certificate = folder, certificate
 
     @staticmethod
     def installed() -> bool:
@@ -27,7 +29,7 @@ class Redis:
 
     def __enter__(self) -> Self:
         self.port = free_port()
-        words = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        words = [*self._door(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         words += ["--dir", str(self._folder), "--requirepass", self.password]
         self._process = subprocess.Popen(["redis-server", *words], stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
@@ -37,6 +39,15 @@ class Redis:
                 break
             assert time.monotonic() < until, "redis-server did not start"
         return self
+
+    def _door(self) -> list[str]:
+        if self._certificate is None:
+            return ["--port", str(self.port)]
+        paths = self._folder / "redis.crt", self._folder / "redis.key"
+        for path, text in zip(paths, (self._certificate.cert, self._certificate.key), strict=True):
+            path.write_text(text)
+        files = ["--tls-cert-file", str(paths[0]), "--tls-key-file", str(paths[1])]
+        return ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no", *files]
 
     def __exit__(self, *exc: object) -> None:
         if psutil.pid_exists(self._process.pid):

@@ -151,24 +151,28 @@ def test_each_check_finds_what_it_is_for(
     assert body["failures"][0]["request"]["path"].startswith("/v1/orders")
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        '{"swagger": "2.0"}',
-        '{"openapi": "3.1.0", "paths": {"/a": {"get": {"parameters": [{"$ref": "#/components/gone"}]}}}}',
-        '{"openapi": "3.1.0", "paths": {"/a": {"get": {"parameters": [{"$ref": "http://127.0.0.1/x"}]}}}}',
-        '{"openapi": "3.1.0", "paths": [1], "x": {"$ref": "#/x"}}',
-        '{"openapi": "3.1.0", "paths": {"/a": {"get": {"parameters": 7}}}}',
-        "not: [an openapi",
-        "a: &a [1]\nb: *a",
-        '{"openapi": "3.1.0", "paths": {"/a": {"get": {"parameters": [{"in": "query", "name": "q", "required": true,'
-        ' "schema": {"$ref": "#/loop"}}]}}}, "loop": {"$ref": "#/loop"}}',
-    ],
+BAD = (
+    '{"swagger": "2.0"}',
+    '{"openapi": "3.1.0", "paths": {"/a": {"get": {"parameters": [{"$ref": "#/components/gone"}]}}}}',
+    '{"openapi": "3.1.0", "paths": {"/a": {"get": {"parameters": [{"$ref": "http://127.0.0.1/x"}]}}}}',
+    '{"openapi": "3.1.0", "paths": [1], "x": {"$ref": "#/x"}}',
+    '{"openapi": "3.1.0", "paths": {"/a": {"get": {"parameters": 7}}}}',
+    "not: [an openapi",
+    "a: &a [1]\nb: *a",
+    '{"openapi": "3.1.0", "paths": {"/a": {"get": {"parameters": [{"in": "query", "name": "q", "required": true,'
+    ' "schema": {"$ref": "#/loop"}}]}}}, "loop": {"$ref": "#/loop"}}',
 )
-def test_a_document_that_cannot_be_read_is_no_success(run: Run, shop: HttpReceiver, document: str) -> None:
-    """It comes from outside: whatever is wrong with it is told, and nothing it refers to is fetched."""
-    shop.answer(Answer(200, document.encode(), {"Content-Type": "application/json"}))
-    done = run(suite())
 
-    assert (done.code, done.verdict) == (2, "errored"), done.out
-    assert "internal" not in done.cases["c"]["reason"]
+
+def test_a_document_that_cannot_be_read_is_no_success(run: Run, shop: HttpReceiver) -> None:
+    """It comes from outside: whatever is wrong with it is told, and nothing it refers to is fetched."""
+    cases = ""
+    for number, document in enumerate(BAD):
+        shop.answer_at(f"/{number}", Answer(200, document.encode(), {"Content-Type": "application/json"}))
+        cases += f"  - {{case: c{number}, steps: [{{openapi: {{system: api, schema: /{number}}}}}]}}\n"
+    done = run(f"suite: fuzz\nsystems: {{api: shop}}\ncases:\n{cases}")
+
+    assert set(done.verdicts.values()) == {"errored"}, done.out
+    told = [case["reason"] for case in done.cases.values()]
+    assert all("OpenAPI" in each or "no operation was asked" in each for each in told), told
+    assert len(shop.received) == len(BAD)

@@ -242,3 +242,20 @@ def test_a_secret_that_comes_back_is_nowhere(run: Run, orders: HttpReceiver, adm
     for text in (done.raw, done.junit, done.ctrf, done.html, done.out):
         assert "***" in text
         assert [spelling for spelling in spellings if spelling in text] == []
+
+
+def test_a_load_is_told_by_what_it_was_held_to(run: Run, orders: HttpReceiver) -> None:
+    """The threshold that did not hold comes first; each is shown with its figure, and drawn over time."""
+    held = "thresholds: [{metric: latency.response, p: 99, lt: 1ms}, {metric: throughput, value: {gte: 1/s}}]"
+    more = f", load: {{model: open, stages: [{{for: 500ms, at: 60/s}}], {held}}}"
+    orders.answer_at("/slow", Answer(200, delay_s=0.05))
+    done = run(suite(case("busy", ask(path="/slow"), more=more)))
+    page = Page(done.html)
+    text = " ".join(page.text.split())
+
+    assert (done.code, page.tags & ACTIVE) == (1, set())
+    assert text.index("latency.response p99 < 1ms") < text.index("busy under load") < text.index("did not hold")
+    assert "throughput value >= 1/s" in text
+    assert 'aria-label="Latency over' in done.html
+    assert [error.message for error in CTRF.iter_errors(json.loads(done.ctrf))] == []
+    assert json.loads(done.ctrf)["results"]["tests"][0]["extra"]["load"]["figures"]["errors"] == 0
