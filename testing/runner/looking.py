@@ -56,7 +56,8 @@ def look(locations: Sequence[str]) -> Look:
 def waiting_runs(locations: Sequence[str]) -> QuerySet[Run]:
     """Return the runs that may begin: one that is queued lets those of its schedule that came before it end."""
     earlier = Run.objects.filter(schedule=OuterRef("schedule"), due_at__lt=OuterRef("due_at"))
-    waiting = Run.objects.filter(state=RunState.WAITING, location__in=locations)
+    # Said in the words of the index of open runs: else SQLite walks through all there ever were.
+    waiting = Run.objects.filter(~Q(state=RunState.ENDED), state=RunState.WAITING, location__in=locations)
     return waiting.filter(Q(is_queued=False) | ~Exists(earlier.exclude(state=RunState.ENDED)))
 
 

@@ -11,11 +11,11 @@ from endpoints.models import Endpoint, EndpointState, SystemState
 from testing.models import CaseRun, Part, Run, RunState, Suite, Verdict
 from testing.services.trends import percentile
 
-LATEST_RUNS = 400
+LATEST_RUNS = 250
 OF_EACH = 200  # cases: one very large run must not hide the others
-LOOK = 4_000  # case runs in all
+LOOK = 2_500  # case runs in all
 MOST_SHOWN = 20
-MOST_ENDPOINTS = 100
+MOST_ENDPOINTS = 50
 MOST_SUITES = 5_000
 RECENT_RUNS = 300
 

@@ -57,7 +57,8 @@ def overview(principal: Principal, now: datetime) -> Overview:
     rows = list(lately[: MOST_RUNS + 1])
     still = list(runs.exclude(state=RunState.ENDED).slim().order_by("created_at")[:MOST_OPEN])
     last = {suite: run for suite, run in _last_runs(principal) if run is not None}
-    not_passed = runs.filter(pk__in=list(last.values())).exclude(verdict=Verdict.PASSED).slim().order_by("-pk")
+    latest = Run.objects.slim().in_bulk(list(last.values()))  # by their keys, which no order may lead away from
+    not_passed = [run for run in latest.values() if run.verdict != Verdict.PASSED]
     return Overview(
         now,
         suites=Suite.objects.visible_to(principal).count(),
@@ -65,7 +66,7 @@ def overview(principal: Principal, now: datetime) -> Overview:
         has_more=len(rows) > MOST_RUNS,
         running=[run for run in still if run.state == RunState.RUNNING],
         waiting=sum(run.state == RunState.WAITING for run in still),
-        not_passed=list(not_passed),
+        not_passed=sorted(not_passed, key=lambda run: run.pk, reverse=True),
         hours=by_hour(rows[:MOST_RUNS], since),
     )
 
