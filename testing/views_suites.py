@@ -47,7 +47,9 @@ BROWSER = Named("slug", SUITES, lambda given, principal, order: Walk(checks=Fals
 def list_page(request: HttpRequest) -> HttpResponse:
     """Show one page of suites, each with how it ended last."""
     principal = require(request, "suites", "list")
-    rows = _with_last_run(Suite.objects.visible_to(principal), principal).select_related("owner").defer("text")
+    rows = (
+        _with_last_run(Suite.objects.visible_to(principal), principal).select_related("owner", "schedule").defer("text")
+    )
     page = read_page(request, rows, BROWSER)
     context = page_context(
         request,
@@ -188,7 +190,7 @@ def delete_suite(request: HttpRequest, slug: str) -> HttpResponse:
 
 def _suite(request: HttpRequest, slug: str) -> Suite:
     principal = require(request, "suites", "retrieve")
-    found: Suite = get_object_or_404(Suite.objects.visible_to(principal).select_related("owner"), slug=slug)
+    found: Suite = get_object_or_404(Suite.objects.visible_to(principal).select_related("owner", "schedule"), slug=slug)
     return found
 
 

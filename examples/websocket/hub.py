@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-RETRY_S = 0.15
+RETRY_S = 0.3
 ATTEMPTS = 3
 RANKS = {"high": 0, "normal": 1, "low": 2}
 Frame = dict[str, Any]

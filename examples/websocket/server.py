@@ -14,8 +14,8 @@ from examples.websocket.hub import Frame, Hub
 SECRET = "hub-secret"  # noqa: S105  # everybody may know it
 SUBPROTOCOL = "hub.v1"
 LARGEST = 64 * 1024
-AUTH_S = 0.4
-HEARTBEAT_S = 0.4
+AUTH_S = 0.7
+HEARTBEAT_S = 1.2
 UNWELCOME = 4401
 
 

@@ -101,7 +101,9 @@ def _wrong(assertion: Assertion, written: Any, wrong: Difference) -> Check:
 
 
 def _short(value: Any, written: Any = None) -> str:
-    if isinstance(written, dict) and len(written) == 1 and next(iter(written.values())) is value:
-        value = written if "eq" not in written else value
     text = repr(value)
+    if isinstance(written, dict) and len(written) == 1:
+        [(operator, operand)] = written.items()
+        if operand is value and operator != "eq":
+            text = f"{operator} {text}"
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 
 from testing.reports import charts, load_charts
 from testing.reports.shown import listed, literal, moment, pretty, span, visible
-from testing.reports.telling import BAD, name_of, shown_cases, step_name, wrong_step
+from testing.reports.telling import BAD, expected_of, name_of, shown_cases, step_name, wrong_step
 
 Found = Mapping[str, Any]
 
@@ -74,6 +74,7 @@ def _page(run: Found) -> dict[str, Any]:
         "headline": HEADLINES[run["verdict"]],
         "sentence": _sentence(counts, len(cases)),
         "why": "" if told and told[0]["reason"] in run["reason"] else run["reason"],
+        "part": _part(run),
         "flags": [flag for flag in ("flaky", "dirty") if run[flag]],
         "facts": _facts(run),
         "shares": [
@@ -112,7 +113,6 @@ def _facts(run: Found) -> list[tuple[str, str]]:
         ("Started", moment(run["started_at"] or run["created_at"])),
         ("Took", span(run["took_s"] * 1000) if run["took_s"] is not None else ""),
         ("Imported from" if run["imported_as"] else "", (run["imported_as"] or "").upper()),
-        ("Part of it" if run["is_part"] else "", _part(run)),
         ("Started by", run["created_by"]),
     ]
     return [(name, text) for name, text in facts if name and text]
@@ -120,9 +120,10 @@ def _facts(run: Found) -> list[tuple[str, str]]:
 
 def _part(run: Found) -> str:
     """Return what stands for the cases that are not here: a part that passed is no suite that passed."""
-    if run["rerun_of"]:
-        return f"what did not pass in run {run['rerun_of']}, and what it needs"
-    return "only the cases that were asked for, and what they need"
+    if not run["is_part"]:
+        return ""
+    asked = "what did not pass in an earlier run" if run["rerun_of"] else "the cases that were asked for"
+    return f"Only {asked} and what that needs was run: this is not the verdict of the whole suite."
 
 
 # --- one case ------------------------------------------------------------------
@@ -193,25 +194,11 @@ def _check(check: Found) -> dict[str, Any]:
     """Return expected beside actual; an assertion that could not be read at all has neither."""
     return {
         "where": check.get("where") or check["subject"],
-        "expected": _expected(check),
+        "expected": expected_of(check),
         "actual": literal(check.get("actual")) if check.get("actual") is not None else "",
         "detail": check.get("detail", ""),
         "line": check["line"],
     }
-
-
-def _expected(check: Found) -> str:
-    """Return what the assertion wanted: its operator with its operand, unless it is plain equality."""
-    operators = check["operators"]
-    if isinstance(operators, Mapping) and len(operators) == 1:
-        (operator, operand) = next(iter(operators.items()))
-        below = check.get("where") != check["subject"]
-        if below:
-            return literal(check.get("expected"))
-        if operator == "eq":
-            return literal(operand)
-        return f"{operator.replace('_', ' ')} {literal(operand)}"
-    return literal(operators)
 
 
 def _asked(request: Found) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from testing.reports.shown import literal
+
 Found = Mapping[str, Any]
 
 BAD = ("failed", "errored", "inconclusive")
@@ -51,3 +53,17 @@ def details(case: Found) -> str:
     if "status" in last["response"]:
         lines.append(f"answer: {last['response']['status']} {last['response'].get('body', '')[:SHOWN_BODY]}")
     return "\n".join(lines)
+
+
+def expected_of(check: Found) -> str:
+    """Return what the assertion wanted: its operator with its operand, unless it is plain equality."""
+    operators = check.get("operators")
+    if isinstance(operators, Mapping) and len(operators) == 1:
+        (operator, operand) = next(iter(operators.items()))
+        below = check.get("where") != check["subject"]
+        if below:
+            return literal(check.get("expected"))
+        if operator == "eq":
+            return literal(operand)
+        return f"{operator.replace('_', ' ')} {literal(operand)}"
+    return literal(operators)

@@ -1,6 +1,6 @@
 """Filters and tags of the pages of suites; what they draw is in `testing.charts`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from endpoints.edge.display import span
 from testing import charts, charts_load
 from testing.models import Attempt, Run
+from testing.reports.telling import expected_of
 from testing.services.flaky import RULES
 from testing.services.trends import Point, Trend
 
@@ -103,6 +104,12 @@ def as_value(value: Any) -> str:
     """Return an expected or actual value in the notation of the document: texts are quoted, so that 1 is not "1"."""
     short = orjson.dumps(value).decode()
     return short if isinstance(value, str) or len(short) <= SHORT else pretty(value)
+
+
+@register.filter
+def wanted(check: Mapping[str, Any]) -> str:
+    """Return what an assertion wanted: its operator with its operand, unless it is plain equality."""
+    return expected_of(check)
 
 
 @dataclass(frozen=True, slots=True)

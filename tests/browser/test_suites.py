@@ -1,13 +1,18 @@
 """From a dead letter to a test of it, in a real browser: made, run, watched to its end, understood, and kept."""
 
+import asyncio
 import re
+import threading
+from datetime import UTC, datetime
 
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visitor
 from tests.browser.test_journey import WAIT_MS, register_endpoint, register_system, send
+from tests.servers.answers import head
 from tests.servers.http import Answer, HttpReceiver
 from tests.stack import Stack
+from tests.testing.test_schedules import set_next
 
 JSON = {"Content-Type": "application/json"}
 REFUSED = b'{"error": "no such customer"}'
@@ -25,7 +30,7 @@ SLUG = "shop-to-billing-order-paid"
 def test_a_dead_letter_becomes_a_test_that_is_watched_and_understood(
     visitor: Visitor, stack: Stack, http_receiver: HttpReceiver
 ) -> None:
-    """Make a test; save; run; the page moves by itself to the end and says what was expected and what came."""
+    """Make a test; save it with a schedule; its tick comes; the page moves to the end and says what came instead."""
     page = visitor.page
     stack.start("worker")
     for slug in ("shop", "billing"):
@@ -41,14 +46,20 @@ def test_a_dead_letter_becomes_a_test_that_is_watched_and_understood(
     text = page.locator("#cp-editor-text")
     expect(text).to_have_value(re.compile("status: {eq: delivered}"))
     expect(page.locator("#cp-editor-checked")).to_contain_text("no faults")
-    _break_and_mend(page)
+    _break_and_schedule(page)
     page.click("text=Save")
     expect(page).to_have_url(f"{visitor.url}/admin/suites/{SLUG}/")
 
-    http_receiver.answer(Answer(422, REFUSED, JSON, delay_s=3))
-    page.click("text=Run now")
+    expect(page.locator("#content")).to_contain_text("0 4 * * 1 on the clock of Europe/Amsterdam; next")
+    released = threading.Event()
+    http_receiver.answer(held_back(released))
+    set_next(stack, datetime.now(UTC))  # its tick comes
+    stack.wait_for(lambda: stack.api("GET", f"runs/?suite={SLUG}&state=running").json()["results"], 60, "a run")
+    page.reload()
+    page.click("text=Latest runs >> xpath=../.. >> td.cp-main a")
     expect(page.locator("[data-refresh]")).to_contain_text("Under way", timeout=WAIT_MS)
     expect(page.locator("[data-refresh]")).to_contain_text("send message")
+    released.set()
     expect(page.locator(".cp-answer--bad")).to_contain_text("expected 'delivered', got 'dead'", timeout=WAIT_MS)
     told = page.locator("#content")
     for words in ("What went wrong first", "between: [200, 299]", "422", "no such customer", SLUG):
@@ -59,6 +70,17 @@ def test_a_dead_letter_becomes_a_test_that_is_watched_and_understood(
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
     assert visitor.faults == []
+
+
+def held_back(released: threading.Event) -> Answer:
+    """Refuse once a test says so: what runs is seen to run, however slow the machine is."""
+
+    async def refuse(writer: asyncio.StreamWriter) -> None:
+        await asyncio.to_thread(released.wait, 60)
+        writer.write(head(422, {**JSON, "Content-Length": str(len(REFUSED))}) + REFUSED)
+        await writer.drain()
+
+    return Answer(fault=refuse)
 
 
 def _read_report(page: Page) -> None:
@@ -74,8 +96,8 @@ def _read_report(page: Page) -> None:
     report.close()
 
 
-def _break_and_mend(page: Page) -> None:
-    """Write a fault into the text: the line is marked at once, the fault leads to it, and undoing takes it out."""
+def _break_and_schedule(page: Page) -> None:
+    """Write a fault into the text: its line is marked at once, it leads there, and a schedule takes its place."""
     page.locator("#cp-editor-text").evaluate("area => area.setSelectionRange(0, 0)")
     page.locator("#cp-editor-text").press_sequentially("oops: 1\n")
     expect(page.locator(".cp-faults li")).to_contain_text("unknown key 'oops'")
@@ -84,6 +106,5 @@ def _break_and_mend(page: Page) -> None:
     page.click(".cp-faults button")
     assert page.evaluate("document.activeElement.selectionStart") == 0
     page.keyboard.press("Shift+End")
-    page.keyboard.press("Delete")
-    page.keyboard.press("Delete")
+    page.keyboard.type('schedule: {cron: "0 4 * * 1", timezone: Europe/Amsterdam}')
     expect(page.locator("#cp-editor-checked")).to_contain_text("no faults")

@@ -260,6 +260,8 @@ def test_endpoints_that_no_suite_names_are_listed(history: History, admin: Calle
     found = admin("GET", "history/uncovered/").json
     assert [(row["system"], row["interface"]) for row in found["results"]] == [("lonely", "main"), ("orders", "other")]
     assert "lonely/main:main" in page(sign_in("superuser"), "/admin/suite-health/")
+    history.store(SUITE.replace("suite: orders", "suite: doors").replace("api: orders", "api: orders/other"))
+    assert [row["system"] for row in admin("GET", "history/uncovered/").json["results"]] == ["lonely"]
 
 
 def test_the_slowest_cases_are_those_of_the_latest_runs(history: History, admin: Caller) -> None:

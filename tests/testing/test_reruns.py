@@ -129,3 +129,14 @@ def test_it_acts_for_who_asks_for_it(run: Run, orders: HttpReceiver, admin: Call
     assert admin("POST", "systems/", team_system).status == 201
     theirs = run(suite(case("one", "{wait: 1ms}")).replace("{api: orders}", "{api: blue}")).report["id"]
     assert red("POST", f"runs/{theirs}/rerun/", {}).status == 404
+
+
+def test_a_part_says_so_in_its_report(run: Run, again: Again, orders: HttpReceiver, admin: Caller) -> None:
+    """Green over a part is not green over the whole."""
+    orders.answer_at("/bad", 500)
+    first = run(suite(case("good", ask()), case("bad", ask(path="/bad"))))
+    second = again(first, "--failed")
+    part = b"this is not the verdict of the whole suite"
+
+    assert part in admin("GET", f"runs/{second.report['id']}/report.html").body
+    assert part not in admin("GET", f"runs/{first.report['id']}/report.html").body

@@ -189,6 +189,26 @@ def test_polling_says_it_again_until_it_holds(run: Run, at_hub: WsReceiver) -> N
     assert [each["verdict"] for each in done.cases["one"]["steps"][0]["attempts"]] == ["failed", "failed", "passed"]
 
 
+def test_a_message_is_said_many_times_or_made_large(run: Run, at_hub: WsReceiver) -> None:
+    at_hub.answer(lambda got: str(len(got.body)))
+    step = ws("send: [{text: hello, times: 3}, {fill: 70KiB}]", "messages: {eq: [5, 5, 5, 71680]}")
+    done = run(suite(step))
+
+    assert (done.code, at_hub.connections) == (0, 1), done.out
+
+
+def test_a_load_takes_turns_with_the_lines_of_a_session(run: Run, at_hub: WsReceiver) -> None:
+    """Without a session each iteration connects; with one, each user keeps a line, and all are closed in the end."""
+    load = "\n    load: {model: closed, stages: [{for: 500ms, at: 3}]}"
+    done = run(suite(ws("session: a, send: {text: hi}", "text: {eq: hi}"), more=load))
+    assert (done.code, 1 <= at_hub.connections <= 3 < len(at_hub.received)) == (0, True), done.out
+    assert at_hub.wait_until_open(0)
+
+    before = at_hub.connections, len(at_hub.received)
+    done = run(suite(ws("send: {text: hi}", "text: {eq: hi}"), more=load))
+    assert (done.code, at_hub.connections - before[0]) == (0, len(at_hub.received) - before[1]), done.out
+
+
 def test_until_waits_for_one_message_and_ignore_passes_over_others(run: Run, at_hub: WsReceiver) -> None:
     said = [{"type": "presence"}, {"type": "ack", "id": 1}, {"type": "presence"}, {"type": "done", "id": 1}]
     at_hub.answer(Many(tuple(json.dumps(each) for each in said)))
