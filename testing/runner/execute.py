@@ -15,7 +15,7 @@ from testing.document.picking import pick
 from testing.document.reader import read_suite
 from testing.document.references import Unresolved, has_references
 from testing.document.suite import Suite
-from testing.errors import BadDocument
+from testing.errors import BadDocument, Unwritten
 from testing.load.runner import LoadRunner
 from testing.models import Part, Run, Verdict
 from testing.runner import leases, locking, resuming
@@ -64,9 +64,15 @@ class Execution:
         self._locks = Locks(run, self._database.run)
 
     async def work(self) -> RunResult | None:
-        """Run to the end and write the verdict; None when the lease was lost to somebody else."""
+        """Run to the end and write the verdict; None when the lease was lost to somebody else.
+
+        Raises Unwritten when results could not be written: it is not judged, and another worker goes on with it.
+        """
         try:
             result = await self._work()
+        except Unwritten:
+            await asyncio.to_thread(self._database.shutdown)
+            raise
         except (BadDocument, Unresolved) as exc:
             result = RunResult(Verdict.ERRORED, str(exc), flaky=False, dirty=False)
         except ControlPlaneError as exc:
