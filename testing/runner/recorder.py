@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from django.db import DatabaseError, transaction
+from django.db import Error as DatabaseError
+from django.db import transaction
 
 from endpoints.edge.database_threads import DatabaseThreads
 from testing.assertions.observation import Observation
+from testing.errors import Unwritten
 from testing.models import Attempt, CaseRun, LoadResult, Part, Run, StepRun
 from testing.runner.holding import Hold
 from testing.runner.masking import Masker
@@ -26,7 +28,10 @@ log = structlog.get_logger(__name__)
 
 
 class Recorder:
-    """Takes results as they come; `aclose` returns once all are committed, or the right to write them is lost."""
+    """Takes results as they come; `aclose` returns once all are committed, or the right to write them is lost.
+
+    It raises Unwritten when the database refuses them for too long.
+    """
 
     def __init__(self, run: Run, masker: Masker, hold: Hold) -> None:
         self._run, self._masker, self._hold = run, masker, hold
@@ -35,6 +40,7 @@ class Recorder:
         self._database = DatabaseThreads("recorder")
         self._task = asyncio.ensure_future(self._write_now_and_then())
         self._full = asyncio.Event()
+        self._is_in_doubt = False  # once a write went wrong: its commit may stand all the same
 
     def take(self, result: CaseResult) -> None:
         """Take what came of a case; its reason is masked at once, since whoever watches is told it, too."""
@@ -47,8 +53,10 @@ class Recorder:
         """Write what is left."""
         self._task.cancel()
         await asyncio.wait({self._task})
-        await self.flush()
-        await asyncio.to_thread(self._database.shutdown)
+        try:
+            await self.flush()
+        finally:
+            await asyncio.to_thread(self._database.shutdown)
         if not self._task.cancelled() and (failed := self._task.exception()):
             raise failed
 
@@ -63,12 +71,13 @@ class Recorder:
             await asyncio.shield(self._write())
 
     async def flush(self) -> None:
-        """Write what waits; a database that is away is waited for, for a while."""
+        """Write what waits; a database that is away is waited for, for a while. Raises Unwritten."""
         for _ in range(TRIES):
             await self._write()
             if not self._waiting:
                 return
             await asyncio.sleep(AGAIN_S)
+        raise Unwritten(f"the database did not take the results of {len(self._waiting)} cases")
 
     async def _write(self) -> None:
         async with self._turn:
@@ -79,9 +88,22 @@ class Recorder:
                 await self._database.run(self._store, taken)
             except DatabaseError as exc:
                 log.warning("results_wait_for_database", run=str(self._run.pk), error=str(exc))
-                self._waiting = taken + self._waiting
+                self._waiting, self._is_in_doubt = taken + self._waiting, True
 
     def _store(self, results: Sequence[CaseResult]) -> None:
+        """Write results down; of those tried before, what a lost answer hid is not written twice."""
+        if not self._is_in_doubt:
+            self._insert(results)
+            return
+        with transaction.atomic():
+            # The commit whose answer was lost may still go on: it has the run's row until it is through.
+            Run.objects.select_for_update().filter(pk=self._run.pk).values_list("pk").first()
+            numbers = [result.instance.number for result in results]
+            there = CaseRun.objects.filter(run=self._run.pk, number__in=numbers).values_list("number", flat=True)
+            stored = set(there)
+            self._insert([result for result in results if result.instance.number not in stored])
+
+    def _insert(self, results: Sequence[CaseResult]) -> None:
         """Write results down, unless the lease is another's meanwhile: then they are that one's to give."""
         counts = Counter(str(result.verdict) for result in results if result.part == Part.CASE)
         cases = [self._case(result) for result in results]
