@@ -19,6 +19,7 @@ from testing.document.suite import Suite
 from testing.errors import BadDocument, Unwritten
 from testing.load.runner import LoadRunner
 from testing.models import Part, Run, Verdict
+from testing.owning import own
 from testing.runner import leases, locking, resuming
 from testing.runner.casing import CaseRunner
 from testing.runner.ending import cancelled, end
@@ -111,6 +112,7 @@ class Execution:
         principal = principal_of(run)
         library = await self._database.run(find_called, suite, principal)
         targets = await self._database.run(find_targets, {**library.systems, **run.systems}, principal)
+        await self._database.run(own, run, [target.party.slug for target in targets.values()])
         named = await self._database.run(find_secrets, secrets_named(library.texts), principal)
         masker = Masker(texts_to_mask(targets.values(), named))
         planned = of_run(suite, run)

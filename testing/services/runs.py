@@ -13,7 +13,7 @@ from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, ControlPlaneError, Refused
 from endpoints.models import System
-from testing import wakeups
+from testing import owning, wakeups
 from testing.document.nodes import unknown
 from testing.document.reader import read_suite
 from testing.document.references import has_references
@@ -121,6 +121,7 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal, origin: Ori
         if obstacle is not None:
             _ended(run, *obstacle)
         run.save(force_insert=True)
+        owning.own(run, systems.values())
         if origin.cause == Cause.HAND:
             changes = {"systems": [None, systems], "allow_production": [None, wish.allow_production]}
             audit.record(by, "run", run, changes)
@@ -147,7 +148,7 @@ def _row(
         created_by=by.label[:200],
         role=by.role,
         team_ids=None if by.team_ids is None else sorted(by.team_ids),
-        owner_id=suite.owner_id if suite is not None else _owner_id(systems),
+        owner_id=next(iter(owning.teams_of(systems.values(), suite.owner_id if suite else None)), None),
         cause=origin.cause,
         schedule=origin.schedule,
         due_at=origin.due_at,
@@ -199,13 +200,6 @@ def _version(text: str, suite: Suite | None, by: Principal) -> SuiteVersion:
     mark = digest(text)
     found = SuiteVersion.objects.filter(suite=suite, digest=mark).order_by("-created_at").first()
     return found or SuiteVersion.objects.create(digest=mark, text=text, created_by=by.label[:200])
-
-
-def _owner_id(systems: Mapping[str, str]) -> int | None:
-    """Return whose a run from a file is: the first team's whose system it touches."""
-    slugs = {name.partition("/")[0] for name in systems.values()}
-    owned = System.objects.filter(slug__in=slugs, owner__isnull=False).order_by("slug")
-    return owned.values_list("owner_id", flat=True).first()
 
 
 def by_id(pk: uuid.UUID) -> Run:

@@ -85,6 +85,7 @@ LAYERS = (
         "load",
         "reports",
         "outside",
+        "owning",
         "packs",
         "pulling",
     },
