@@ -208,3 +208,21 @@ def test_a_mutation_is_a_write(run: Run, admin: Caller, http_receiver: HttpRecei
 
     assert done.verdicts == {"c0": "errored", "c1": "passed"}
     assert len(http_receiver.received) == 1
+
+
+def test_a_mutation_cannot_be_hidden(run: Run, admin: Caller, http_receiver: HttpReceiver) -> None:
+    """Comments and texts end where a server ends them: at a lone CR too, and not at a quote that is escaped."""
+    register_http(admin, "graphql", http_receiver.port, "service")
+    assert admin("PATCH", "systems/graphql/", {"environment": "production"}).status == 200
+    http_receiver.answer(answer(200, {"data": {}}))
+    hidden = (
+        "# only a comment\rmutation {pay {id}}",
+        '{say(it: """a\\\\""" """) {id}} mutation {pay {id}} # """',
+    )
+    said = '{say(it: """one " and \\""" mutation""") {id}} # mutation\r{more(it: "\\"mutation") {id}}'
+    done = run(
+        suite("graphql", *(f"query: {json.dumps(query)} -> {{status: {{eq: 200}}}}" for query in (*hidden, said)))
+    )
+
+    assert done.verdicts == {"c0": "errored", "c1": "errored", "c2": "passed"}
+    assert len(http_receiver.received) == 1
