@@ -67,6 +67,25 @@ def test_redis_is_not_written_to_by_chance(run: Run, cache: Redis) -> None:
     assert "refused: client_error, WRONGTYPE" in done.cases["c2"]["reason"]
 
 
+def test_redis_scripts_and_upkeep_are_no_reads(run: Run, cache: Redis) -> None:
+    """A script holds up the whole server for as long as it runs, and MEMORY frees: only what it uses is read."""
+    done = run(
+        suite(
+            "redis",
+            "command: [EVAL_RO, 'return 1', 0] -> {rows.0: {eq: 1}}",
+            "command: [EVALSHA_RO, abc, 0] -> {error.code: {eq: NOSCRIPT}}",
+            "command: [FCALL_RO, f, 0] -> {error.code: {eq: ERR}}",
+            "command: memory purge -> {text: {eq: OK}}",
+            "command: memory usage k -> {rows: {len: {eq: 0}}}",
+            "command: [EVAL_RO, 'return 1', 0], write: true -> {rows.0: {eq: 1}}",
+            system="cache",
+        )
+    )
+
+    assert list(done.verdicts.values()) == ["errored"] * 4 + ["passed"] * 2, done.out
+    assert "MEMORY may change something; say write: true" in done.cases["c3"]["reason"]
+
+
 def test_redis_answers_have_a_bound(run: Run, cache: Redis) -> None:
     """An answer of 10 MB is cut off and said to be; the next step gets a connection of its own."""
     long = "command: [SETRANGE, k, 10000000, x], write: true -> {rows.0: {eq: 10000001}}"
