@@ -73,7 +73,7 @@ async def _attempt(step: Step, around: Surroundings, attempt: AttemptResult, pha
     action = action_of(step.kind)
     try:
         params = step.ready if step.ready is not None else read_params(step, action, around.scope())
-        _ask_leave(action, params, around)
+        await _ask_leave(action, params, around)
         attempt.seen = await _within(step, action, params, around.tools)
         attempt.verdict = Verdict.PASSED
         judge_attempt(step, attempt, around.scope(), phase)
@@ -109,8 +109,10 @@ def read_params(step: Step, action: StepAction, scope: Scope) -> Any:
     return ready
 
 
-def _ask_leave(action: StepAction, params: Any, around: Surroundings) -> None:
-    """Raise CannotRun for what would change something in production without leave."""
+async def _ask_leave(action: StepAction, params: Any, around: Surroundings) -> None:
+    """Raise CannotRun for what would change something in production without leave, or could."""
+    if not action.names_all(params):
+        await around.tools.ask_leave_unnamed()
     if around.allow_production or not action.writes(params):
         return
     for alias in action.aliases(params):

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from endpoints.access.principal import Principal
 from endpoints.edge.database_threads import DatabaseThreads
+from endpoints.models import Stage, System
 from endpoints.transports import make_transport
 from endpoints.transports.base import Transport
 from testing.runner.frames import Library, target_name
@@ -46,6 +47,14 @@ class RunTools:
     async def ask_database(self, call: Callable[..., T], *arguments: Any) -> T:
         return await self._database.run(call, *arguments)
 
+    async def ask_leave_unnamed(self) -> None:
+        """Raise CannotRun without leave for production, once there is a production system that could be reached."""
+        if not self.allow_production and await self.ask_database(_has_production):
+            raise CannotRun(
+                "it does not name what it reaches, which could be a production system;"
+                " name it (to, systems), or give --allow-production"
+            )
+
     async def aclose(self) -> None:
         """Close what was opened."""
         for opening in self._transports.values():
@@ -80,6 +89,9 @@ class RunTools:
 class LoadTools(RunTools):
     """Those of a load, which goes past the caps that deliveries keep, and so needs leave whatever it does."""
 
+    async def ask_leave_unnamed(self) -> None:
+        raise CannotRun("under load a step has to name what it reaches (to, systems): it may not allow load")
+
     def _target(self, alias: str) -> Target:
         target = super()._target(alias)
         party = target.party
@@ -88,6 +100,10 @@ class LoadTools(RunTools):
         if party.is_production and not self.allow_production:
             raise CannotRun(f"'{party.slug}' is a production system; load there needs --allow-production")
         return target
+
+
+def _has_production() -> bool:
+    return System.objects.filter(environment=Stage.PRODUCTION).exists()
 
 
 class CaseTools:
@@ -111,6 +127,9 @@ class CaseTools:
 
     async def ask_database(self, call: Callable[..., T], *arguments: Any) -> T:
         return await self._tools.ask_database(call, *arguments)
+
+    async def ask_leave_unnamed(self) -> None:
+        await self._tools.ask_leave_unnamed()
 
     async def run_steps(self, steps: Sequence[Any], *, at_once: bool) -> None:
         await self._run_inner(steps, at_once=at_once)

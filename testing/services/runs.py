@@ -110,7 +110,7 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal, origin: Ori
     _check(document, wish, by)
     run = _row(suite, document.slug, document.title, systems, wish, by, origin)
     run.location = document.execution.location if wish.location is None else wish.location
-    obstacle = None if wish.during_maintenance else obstacles.maintenance(systems.values())
+    obstacle = None if wish.during_maintenance else obstacles.maintenance(document, systems.values(), by)
     if obstacle is None and origin.schedule is not None:
         obstacle = obstacles.overlap(origin.schedule, origin.due_at or timezone.now())
     obstacle = obstacle or obstacles.unmet_need(document, by)

@@ -268,6 +268,19 @@ def test_production_is_written_to_with_leave_only(run: Run, admin: Caller, http_
     assert run(text, "--allow-production").code == 0
 
 
+def test_a_message_that_names_no_target_needs_leave(run: Run, admin: Caller, orders: HttpReceiver) -> None:
+    """Where it goes is not known beforehand: once there is a production system, it could be that one."""
+    text = suite(case("one", "{message: {from: api}, assert: [{status: {eq: unrouted}}]}"))
+    assert run(text).code == 0
+    assert admin("POST", "systems/", {"slug": "shop", "name": "Shop", "environment": "production"}).status == 201
+    done = run(text)
+
+    assert done.verdicts == {"one": "errored"}
+    assert "does not name what it reaches" in done.cases["one"]["reason"]
+    assert len(admin("GET", "messages/").json["results"]) == 1
+    assert run(text, "--allow-production").code == 0
+
+
 def test_a_forbidden_address_is_never_asked(run: Run, admin: Caller) -> None:
     """Steps go through the one egress: that we refuse says nothing of the other side."""
     register(admin, "orders", "http://169.254.169.254:80")
