@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
+
 from testing.document.references import REFERENCE, Scope, Unresolved
 from testing.document.suite import Step
 from testing.models import Phase, Verdict
@@ -17,6 +19,8 @@ from testing.runner.results import CaseResult, InHand, StepResult
 from testing.runner.scope import Values, fill_vars
 from testing.runner.stepping import InnerFailed, run_step
 from testing.runner.tools import CaseTools, RunTools
+
+log = structlog.get_logger(__name__)
 
 CLEANUP_S = 30.0
 AT: ContextVar[str] = ContextVar("AT")  # the path of the step that runs; each of several at once has its own
@@ -64,14 +68,16 @@ class CaseRunner:
         result = self.result
         self._begun = time.perf_counter()
         result.started_at = datetime.now(UTC)
-        if not self._stopped:
-            self._work = asyncio.ensure_future(self._rounds())
-            await self._until_done(self._work)
-        else:
-            result.verdict, result.reason = self._stopped_as, self._stopped
-        result.judged_at = time.perf_counter()
-        await self._clean_up()
-        await self.tools.aclose()
+        try:
+            if not self._stopped:
+                self._work = asyncio.ensure_future(self._rounds())
+                await self._until_done(self._work)
+            else:
+                result.verdict, result.reason = self._stopped_as, self._stopped
+        finally:
+            result.judged_at = time.perf_counter()
+            await self._clean_up()
+            await self.tools.aclose()
         result.took_ms = (time.perf_counter() - self._begun) * 1000
         result.captures = dict(self.values.captures)
         return result
@@ -91,17 +97,19 @@ class CaseRunner:
         limit = self.instance.case.timeout_s
         try:
             done, _ = await asyncio.wait({work}, timeout=limit)
-        finally:
-            if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # the whole process ends
-                work.cancel()
+        except asyncio.CancelledError:  # the whole run breaks off, or the process ends
+            work.cancel()
+            await asyncio.wait({work})
+            raise
         if not done:
             work.cancel()
             await asyncio.wait({work})
             self._end(Verdict.ERRORED, f"the case took longer than {limit:g} s{self._where()}", "timeout")
         elif work.cancelled():
             self._end(self._stopped_as, self._stopped)
-        else:
-            work.result()
+        elif (bug := work.exception()) is not None:
+            log.error("case_broke", case=self.instance.label, exc_info=bug)
+            self._end(Verdict.ERRORED, f"internal: {type(bug).__name__}", "internal")
 
     def _where(self) -> str:
         return f", in {self.result.steps[-1].name}" if self.result.steps else ""

@@ -33,7 +33,7 @@ from testing.runner.plan import Instance, frame, of_run
 from testing.runner.recorder import Recorder
 from testing.runner.results import CaseResult, InHand, RunResult
 from testing.runner.resuming import Earlier
-from testing.runner.rounds import Listener, Progress, Round, blocked, principal_of, told
+from testing.runner.rounds import Listener, Progress, Round, blocked, patiently, principal_of, told
 from testing.runner.scope import Values, fill_vars, is_of_a_case, secrets_named
 from testing.runner.targets import find_secrets, find_targets, texts_to_mask
 from testing.runner.tools import RunTools
@@ -64,7 +64,7 @@ class Execution:
         self._in_hand: dict[int, CaseRunner | LoadRunner] = {}  # those and what nothing stops
         self._stopped, self._stopped_as = "", ""
         self._database = DatabaseThreads("run")
-        self._locks = Locks(run, self._database.run)
+        self._locks = Locks(run, self.ask)
 
     async def work(self) -> RunResult | None:
         """Run to the end and write the verdict; None when the lease was lost to somebody else.
@@ -101,7 +101,7 @@ class Execution:
         return (self._stopped, self._stopped_as) if self._stopped else None
 
     async def ask(self, call: Callable[..., T], *arguments: Any) -> T:
-        return await self._database.run(call, *arguments)
+        return await patiently(self._database, call, *arguments)
 
     def in_hand(self) -> list[InHand]:
         """Return what runs right now, for whoever watches."""
@@ -167,6 +167,14 @@ class Execution:
 
     async def _parts(self, suite: Suite, planned: Sequence[Instance], around: "Round") -> None:
         """Run setup, cases and teardown; the teardown in any case."""
+        try:
+            await self._setup_and_cases(suite, planned, around)
+        finally:
+            teardown = frame(suite, Part.TEARDOWN, planned[-1].number + 1)
+            if suite.teardown and not self._earlier.stands(teardown):
+                await self._one(teardown, around, {}, always=True)
+
+    async def _setup_and_cases(self, suite: Suite, planned: Sequence[Instance], around: "Round") -> None:
         late = {name: value for name, value in {**suite.vars, **self.run.vars}.items() if is_of_a_case(value)}
         setup = await self._setup(suite, around) if suite.setup else None
         if setup is not None and setup.verdict != Verdict.PASSED:
@@ -188,9 +196,6 @@ class Execution:
                 await lead(self, planned, around)
             else:
                 await self._cases(planned, around, late, fail_fast=suite.execution.fail_fast)
-        teardown = frame(suite, Part.TEARDOWN, planned[-1].number + 1)
-        if suite.teardown and not self._earlier.stands(teardown):
-            await self._one(teardown, around, {}, always=True)
 
     async def _setup(self, suite: Suite, around: "Round") -> CaseResult:
         """Run the setup, unless a worker before us did; one that was lost in it and writes is not run again."""
@@ -264,7 +269,6 @@ class Execution:
     def _runner(self, instance: Instance, around: "Round", late: dict[str, Any]) -> CaseRunner | LoadRunner:
         if instance.case.load is None:
             return CaseRunner(instance, around.values, late, around.tools)
-
         return LoadRunner(self.run, instance, around.values, late, around.tools)
 
     def note(self, result: CaseResult, around: "Round") -> None:

@@ -5,6 +5,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import structlog
+
 from endpoints.transports.base import ErrorClass
 from testing.assertions.judge import Check, judge
 from testing.assertions.observation import Missing, Observation
@@ -16,6 +18,8 @@ from testing.models import Phase, Verdict
 from testing.runner.results import AttemptResult, StepResult
 from testing.steps import step_class
 from testing.steps.base import CannotRun, StepAction, Tools
+
+log = structlog.get_logger(__name__)
 
 GONE = frozenset({404, 410})  # what is not there needs no cleaning up
 
@@ -84,6 +88,9 @@ async def _attempt(step: Step, around: Surroundings, attempt: AttemptResult, pha
     except InnerFailed as exc:
         attempt.verdict, attempt.reason = exc.inner.verdict, f"{exc.inner.name}: {exc.inner.reason}"
         attempt.reasons, attempt.error_class = exc.inner.reasons, exc.inner.error_class
+    except Exception as exc:  # a bug costs one step: the cleanups and the other cases go on
+        log.exception("step_broke", kind=step.kind)
+        _cannot(attempt, f"internal: {type(exc).__name__}", ErrorClass.INTERNAL.value)
 
 
 def _cannot(attempt: AttemptResult, detail: str, error_class: str) -> None:

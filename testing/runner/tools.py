@@ -1,9 +1,11 @@
 """What the runner lends to its steps: systems behind aliases, open transports, a database thread."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
+
+import structlog
 
 from endpoints.access.principal import Principal
 from endpoints.edge.database_threads import DatabaseThreads
@@ -16,6 +18,9 @@ from testing.steps.base import CannotRun, Party
 
 T = TypeVar("T")
 DATABASE_THREADS = 4
+CLOSE_S = 10.0
+
+log = structlog.get_logger(__name__)
 
 
 class RunTools:
@@ -57,10 +62,12 @@ class RunTools:
 
     async def aclose(self) -> None:
         """Close what was opened."""
+        opened = []
         for opening in self._transports.values():
             if opening.done() and not opening.cancelled() and opening.exception() is None:
-                await opening.result().aclose()
+                opened.append(opening.result())
             opening.cancel()
+        await close_all(opened)
         await asyncio.to_thread(self._database.shutdown)
 
     def for_load(self, at_once: int) -> "RunTools":
@@ -137,9 +144,24 @@ class CaseTools:
     async def aclose(self) -> None:
         """Close what the case kept open."""
         kept, self.sessions = list(self.sessions.values()), {}
-        await asyncio.gather(*(session.aclose() for session in kept))
+        await close_all(kept)
 
     async def run_called(
         self, suite: str, case: str, given: Mapping[str, Any], systems: Mapping[str, str]
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         return await self._run_called(suite, case, given, systems)
+
+
+async def close_all(opened: Iterable[Any]) -> None:
+    """Close all of them; one that breaks, or takes too long, keeps nothing else open."""
+    closing = [asyncio.ensure_future(one.aclose()) for one in opened]
+    if not closing:
+        return
+    done, late = await asyncio.wait(closing, timeout=CLOSE_S)
+    for task in late:
+        task.cancel()
+    for error in [task.exception() for task in done if not task.cancelled()]:
+        if error is not None:
+            log.warning("line_not_closed", error=type(error).__name__)
+    if late:
+        log.warning("lines_close_too_slowly", count=len(late))

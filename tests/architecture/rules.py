@@ -257,6 +257,7 @@ BROAD = {
     "messaging.consumers": "the loop that feeds the live pages",
     "testing.packs.added": "whatever a package of others raises when it is imported",
     "testing.runner.execute": "a bug of ours costs one run, not the worker",
+    "testing.runner.stepping": "a bug in a kind of step costs one step, not the cleanups and the other cases",
     "testing.steps.python_child": "whatever the hooks of others raise",
     "messaging.gateway.streams": "what breaks one stream leaves its connection and the others be",
 }

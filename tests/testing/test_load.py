@@ -164,6 +164,22 @@ def test_errors_fail_a_load_that_says_nothing_of_them(run: Run, orders: HttpRece
     assert run(load(f"{more}, thresholds: {loose}")).verdict == "passed"
 
 
+def test_a_threshold_on_one_class_of_errors_allows_no_others(run: Run, orders: HttpReceiver) -> None:
+    """Who bounds timeouts has said nothing of a target that refuses everything."""
+    more = "stages: [{for: 200ms, at: 50/s}], thresholds: [{metric: errors.%s, rate: {lte: 1}}%s]"
+    orders.answer(401)
+    done = run(load(more % ("timeout", "")))
+    assert (done.code, done.verdict) == (1, "failed"), done.out
+    assert "errors rate = 0, but it was 100 %" in done.cases["one"]["reason"]
+
+    assert run(load(more % ("client_error", ""))).verdict == "passed"
+    orders.answer(401, 503)
+    done = run(load(more % ("client_error", "")))
+    assert (done.code, done.verdict) == (1, "failed"), done.out
+    assert "errors rate of the other classes = 0, but it was 90 %" in done.cases["one"]["reason"]
+    assert run(load(more % ("client_error", ", {metric: errors, rate: {lte: 1}}"))).verdict == "passed"
+
+
 def test_a_threshold_that_does_not_hold_fails_with_its_figure(run: Run, orders: HttpReceiver) -> None:
     orders.answer(Answer(200, delay_s=0.05))
     done = run(load("stages: [{for: 300ms, at: 50/s}], thresholds: [{metric: latency.service, p: 50, lt: 20ms}]"))
