@@ -75,7 +75,13 @@ def start_due(schedule: Schedule, origin: Origin) -> Run:
 
 
 def start_text(text: str, wish: Wish, *, by: Principal) -> Run:
-    """Make a run of a document that is not stored as a suite, for whoever asks to work it."""
+    """Make a run of a document that is not stored: it takes the role that may store one, which reads secrets."""
+    roles.require(by, "suites", "create")
+    return _make(text, None, wish, by)
+
+
+def start_ready(text: str, wish: Wish, *, by: Principal) -> Run:
+    """Make a run of a document that comes with the product: whoever may run suites may run it."""
     return _make(text, None, wish, by)
 
 
