@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
-from endpoints.errors import Conflict, ControlPlaneError, Refused
+from endpoints.errors import Conflict, ControlPlaneError, Forbidden, Refused
 from endpoints.models import System
 from testing import wakeups
 from testing.document.nodes import unknown
@@ -111,6 +111,8 @@ def cancel(run: Run, *, by: Principal) -> Run:
 
 def _make(text: str, suite: Suite | None, wish: Wish, by: Principal, origin: Origin = BY_HAND) -> Run:
     roles.require(by, "suites", "run")
+    if by.system_slug:
+        raise Forbidden(f"this key speaks only as {by.system_slug}; a run speaks to several", code="bound_key")
     document = read_suite(text)
     systems = _systems(document, wish, by)
     _check(document, wish, by)
