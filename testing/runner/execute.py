@@ -20,7 +20,7 @@ from testing.load.runner import LoadRunner
 from testing.models import Part, Run, Verdict
 from testing.runner import leases, locking, resuming
 from testing.runner.casing import CaseRunner
-from testing.runner.frames import find_called
+from testing.runner.frames import check_replaced, find_called
 from testing.runner.graph import run_graph
 from testing.runner.holding import Hold, RunHold
 from testing.runner.judging import judge_run
@@ -104,6 +104,7 @@ class Execution:
         run, suite = self.run, pick(read_suite(self.run.document.text), self.run.only)
         principal = principal_of(run)
         library = await self._database.run(find_called, suite, principal)
+        check_replaced(library, run.systems)
         targets = await self._database.run(find_targets, {**library.systems, **run.systems}, principal)
         named = await self._database.run(find_secrets, secrets_named(library.texts), principal)
         masker = Masker(texts_to_mask(targets.values(), named))
