@@ -23,7 +23,7 @@ from testing.owning import own
 from testing.runner import leases, locking, resuming
 from testing.runner.casing import CaseRunner
 from testing.runner.ending import cancelled, end
-from testing.runner.frames import find_called
+from testing.runner.frames import check_replaced, find_called
 from testing.runner.graph import run_graph
 from testing.runner.holding import Hold, RunHold
 from testing.runner.judging import judge_run
@@ -111,6 +111,7 @@ class Execution:
         run, suite = self.run, pick(read_suite(self.run.document.text), self.run.only)
         principal = principal_of(run)
         library = await self._database.run(find_called, suite, principal)
+        check_replaced(library, run.systems)
         targets = await self._database.run(find_targets, {**library.systems, **run.systems}, principal)
         await self._database.run(own, run, [target.party.slug for target in targets.values()])
         named = await self._database.run(find_secrets, secrets_named(library.texts), principal)

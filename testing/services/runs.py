@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
-from endpoints.errors import Conflict, ControlPlaneError, Refused
+from endpoints.errors import Conflict, ControlPlaneError, Forbidden, Refused
 from endpoints.models import System
 from testing import owning, wakeups
 from testing.document.nodes import unknown
@@ -75,7 +75,13 @@ def start_due(schedule: Schedule, origin: Origin) -> Run:
 
 
 def start_text(text: str, wish: Wish, *, by: Principal) -> Run:
-    """Make a run of a document that is not stored as a suite, for whoever asks to work it."""
+    """Make a run of a document that is not stored: it takes the role that may store one, which reads secrets."""
+    roles.require(by, "suites", "create")
+    return _make(text, None, wish, by)
+
+
+def start_ready(text: str, wish: Wish, *, by: Principal) -> Run:
+    """Make a run of a document that comes with the product: whoever may run suites may run it."""
     return _make(text, None, wish, by)
 
 
@@ -105,6 +111,8 @@ def cancel(run: Run, *, by: Principal) -> Run:
 
 def _make(text: str, suite: Suite | None, wish: Wish, by: Principal, origin: Origin = BY_HAND) -> Run:
     roles.require(by, "suites", "run")
+    if by.system_slug:
+        raise Forbidden(f"this key speaks only as {by.system_slug}; a run speaks to several", code="bound_key")
     document = read_suite(text)
     systems = _systems(document, wish, by)
     _check(document, wish, by)
