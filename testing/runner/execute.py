@@ -120,7 +120,8 @@ class Execution:
         at_once = min(run.parallel or suite.execution.at_once, len(planned))
         self.progress.total = len(planned)
         self._earlier = await self._database.run(self._before_us, len(planned))
-        tools = RunTools(targets, principal, library, at_once=at_once, allow_production=run.allow_production)
+        leave = run.allow_production
+        tools = RunTools(targets, principal, library, masker, at_once=at_once, allow_production=leave)
         recorder = Recorder(run, masker, self.hold)
         limit = asyncio.get_running_loop().call_later(
             suite.execution.timeout_s,

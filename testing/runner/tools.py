@@ -13,6 +13,7 @@ from endpoints.models import Stage, System
 from endpoints.transports import make_transport
 from endpoints.transports.base import Transport
 from testing.runner.frames import Library, target_name
+from testing.runner.masking import Masker
 from testing.runner.targets import Target
 from testing.steps.base import CannotRun, Party
 
@@ -31,12 +32,13 @@ class RunTools:
         targets: Mapping[str, Target],
         principal: Principal,
         library: Library,
+        masker: Masker,
         *,
         at_once: int,
         allow_production: bool,
     ) -> None:
         self.principal, self.library, self.allow_production = principal, library, allow_production
-        self._targets, self._at_once = targets, at_once
+        self.masker, self._targets, self._at_once = masker, targets, at_once
         self._transports: dict[tuple[str, bool], asyncio.Future[Transport]] = {}
         self._database = DatabaseThreads("steps", DATABASE_THREADS)
 
@@ -72,8 +74,8 @@ class RunTools:
 
     def for_load(self, at_once: int) -> "RunTools":
         """Return the same for one load: connections of its own, as many as it asks for, to systems that allow it."""
-        leave = self.allow_production
-        return LoadTools(self._targets, self.principal, self.library, at_once=at_once, allow_production=leave)
+        lent = (self._targets, self.principal, self.library, self.masker)
+        return LoadTools(*lent, at_once=at_once, allow_production=self.allow_production)
 
     async def _open(self, alias: str, *, with_credential: bool) -> Transport:
         target = self._target(alias)
