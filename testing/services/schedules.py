@@ -102,7 +102,7 @@ def _begin(schedule: Schedule, now: datetime) -> bool:
     assert due_at is not None
     cron = read_cron(schedule.cron, schedule.timezone)
     tick = cron.after(now - CAUGHT_UP) if now - due_at > CAUGHT_UP else due_at
-    if schedule.missed != Missed.RUN or tick is None:
+    if schedule.missed != Missed.RUN or tick is None or tick > now:  # rarer than that: only the last was missed
         tick = cron.latest(due_at, now)
     is_missed = schedule.missed == Missed.SKIP and now - tick > LATE
     with transaction.atomic():
