@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 from django.utils import timezone
 
 from controlplane.management.commands.worker import begin
 from endpoints.models import AuditEntry
 from testing.models import Clock, Run, Schedule, Suite
+from testing.runner import leases
+from testing.runner.looking import look
 from testing.runner.worker import running
 from testing.services import clock
 from tests.endpoints.conftest import Caller
@@ -89,3 +92,25 @@ def test_a_worker_that_can_work_no_runs_ends(make_stack: Callable[..., Stack]) -
     stack.start("worker")
     wait_for(lambda: stack.processes["worker"].poll() is not None, 60, "the end of the worker")
     assert stack.processes["worker"].returncode == 1, stack.log("worker")
+
+
+def test_a_run_of_a_location_is_given_up_by_how_long_it_waits(admin: Caller, orders: HttpReceiver) -> None:
+    """An hour counts from when it began to wait: not the time it ran before its worker was lost, or stood in line."""
+    store(admin, "far", 'execution: {location: eu}\nschedule: {cron: "* * * * *", overlap: queue}')
+    two_hours, now = timedelta(hours=2), timezone.now().replace(second=0, microsecond=0)
+    for minutes in (3, 2, 1):
+        Schedule.objects.update(next_at=now - timedelta(minutes=minutes))
+        clock.begin(now - timedelta(minutes=minutes), due=True, changed=False)
+    Run.objects.update(created_at=now - two_hours)
+    first, second, third = (run.pk for run in runs_of("far"))
+    assert leases.take_next(uuid4(), ("eu",)).pk == first  # type: ignore[union-attr]
+    Run.objects.filter(pk=first).update(lease_until=now - timedelta(minutes=1))
+    assert (leases.sweep(), leases.give_up_waiting(), look(("",)).lost) == (1, 0, False)
+    assert leases.take_next(uuid4(), ("eu",)).pk == first  # type: ignore[union-attr]
+
+    Run.objects.filter(pk=first).update(lease_until=now - two_hours)
+    assert look(("",)).lost
+    assert (leases.sweep(), leases.give_up_waiting()) == (1, 1)
+    Run.objects.filter(pk=first).update(finished_at=now - two_hours)
+    assert leases.give_up_waiting() == 2
+    assert {run.pk for run in runs_of("far", verdict="errored")} == {first, second, third}
