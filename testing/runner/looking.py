@@ -18,7 +18,17 @@ GONE = Q(state=RunState.RUNNING) & (Q(lease_until__lt=Now()) | Q(lease_until__is
 OVER = Q(run__state=RunState.ENDED) | ~Q(stop_verdict="")
 LEFT_BEHIND = ~Q(state=RunState.ENDED) & (GONE | (Q(state=RunState.WAITING) & OVER))  # in the words of the index
 UNWANTED_S = 3600
-UNWANTED = Q(state=RunState.WAITING) & ~Q(location="") & Q(created_at__lt=Now() - timedelta(seconds=UNWANTED_S))
+LONG_AGO = Now() - timedelta(seconds=UNWANTED_S)
+# What a queued run waits for: one of its schedule that was taken, and has not ended long ago.
+_AHEAD = Run.objects.filter(schedule=OuterRef("schedule"), started_at__isnull=False).exclude(pk=OuterRef("pk"))
+_IN_LINE = Q(is_queued=True) & Exists(_AHEAD.filter(~Q(state=RunState.ENDED) | Q(finished_at__gte=LONG_AGO)))
+# Since it was made, or since the lease of the worker that was lost over it ran out.
+UNWANTED = (
+    Q(state=RunState.WAITING)
+    & ~Q(location="")
+    & (Q(losses=0, created_at__lt=LONG_AGO) | Q(lease_until__lt=LONG_AGO))
+    & ~_IN_LINE
+)
 
 
 @dataclass(frozen=True, slots=True)
