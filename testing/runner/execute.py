@@ -48,8 +48,7 @@ T = TypeVar("T")
 class Execution:
     """Runs one run whose lease we hold.
 
-    Of a distributed one it leads: workers take shares of it, and with `takes_shares` it works
-    some here, where there may be no worker.
+    Of a distributed one it leads: workers take shares of it, and with `takes_shares` some are worked here.
     """
 
     def __init__(self, run: Run, token: uuid.UUID, listener: Listener | None = None, hold: Hold | None = None) -> None:
