@@ -14,6 +14,7 @@ from endpoints.edge.model_pages import may, require
 from endpoints.errors import ControlPlaneError
 from messaging.admin.lists import Browser, page_context, read_page
 from testing import walks
+from testing.document import secret_names
 from testing.filters import RUNS
 from testing.models import TELLING, CaseRun, Run, RunState, Verdict
 from testing.reports import FORMATS
@@ -57,6 +58,7 @@ def run_page(request: HttpRequest, pk: str) -> HttpResponse:
         others=None if is_open else failures.others(run, failure.case.row if failure else None),
         lost_in=[] if is_open else run.in_hand,
         loads=[] if is_open else failures.loads(run),
+        given=secret_names.shown(run.vars),
         parties=parties.of_run(run, principal),
         trend=trends.of_suite(run.slug, principal),
         before=trends.before(run, principal),

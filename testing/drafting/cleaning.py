@@ -4,13 +4,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from testing.document.secret_names import NAMES
 from testing.runner.masking import Masker
 
-NAMES = re.compile(
-    r"passw|passphrase|pwd\b|secret|token|api[-_ ]?key|authori[sz]ation|cookie|credential|private[-_ ]?key"
-    r"|signature|session|^auth$|x-auth|\bpin\b|cvv|cvc|card[-_ ]?number",
-    re.IGNORECASE,
-)
 # What secrets look like: keys of ours, of JWTs, of authorization headers, and of the larger clouds.
 LOOKS = re.compile(
     r"\bcp_[A-Za-z0-9]{6,}_\S+|(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|\b(?:bearer|basic)\s+[\w.~+/=-]{8,}|-----BEGIN"

@@ -15,6 +15,7 @@ from endpoints.errors import ControlPlaneError
 from testing.document.picking import pick
 from testing.document.reader import read_suite
 from testing.document.references import Unresolved, has_references
+from testing.document.secret_names import secret_texts
 from testing.document.suite import Suite
 from testing.errors import BadDocument, Unwritten
 from testing.load.runner import LoadRunner
@@ -114,7 +115,7 @@ class Execution:
         targets = await self._database.run(find_targets, {**library.systems, **run.systems}, principal)
         await self._database.run(own, run, [target.party.slug for target in targets.values()])
         named = await self._database.run(find_secrets, secrets_named(library.texts), principal)
-        masker = Masker(texts_to_mask(targets.values(), named))
+        masker = Masker(texts_to_mask(targets.values(), named) | secret_texts(run.vars))
         planned = of_run(suite, run)
         at_once = min(run.parallel or suite.execution.at_once, len(planned))
         self.progress.total = len(planned)

@@ -9,6 +9,7 @@ from django.db.models import Q
 
 from endpoints.access.principal import Principal
 from endpoints.models import AuditEntry, Endpoint, Incident, Maintenance, System
+from testing.document import secret_names
 from testing.models import Run, SuiteVersion
 from testing.services.documents import difference
 
@@ -78,7 +79,7 @@ def between(before: Run, after: Run, principal: Principal) -> list[Change]:
         *_incidents(parties, since, after, principal),
         *_maintenances(parties, after, until),
     ]
-    undated = [*_document(before, after), *_replaced(before, after)]
+    undated = [*_document(before, after), *_replaced(before, after, with_values=principal.may(OPERATOR))]
     return [*undated, *sorted(dated, key=lambda change: change.at or until)]
 
 
@@ -111,16 +112,18 @@ def _named(run: Run) -> str:
     return f"version {number}" if number is not None else f"the file {run.document.digest[:8]}"
 
 
-def _replaced(before: Run, after: Run) -> Iterator[Change]:
-    """What whoever started them gave otherwise."""
+def _replaced(before: Run, after: Run, *, with_values: bool) -> Iterator[Change]:
+    """What whoever started them gave otherwise; of a variable whose name promises a secret, only that it is another."""
     given = {row.pk: row.vars for row in Run.objects.filter(pk__in=(before.pk, after.pk)).only("vars")}
     for text, old, new in (
         ("variable", given.get(before.pk, {}), given.get(after.pk, {})),
         ("system", before.systems, after.systems),
     ):
+        shown = [secret_names.shown(values) if text == "variable" else values for values in (old, new)]
         for name in sorted({*old, *new}):
             if old.get(name) != new.get(name):
-                detail = f"{_shown(old.get(name, '(as written)'))} → {_shown(new.get(name, '(as written)'))}"
+                told = " → ".join(_shown(values.get(name, "(as written)")) for values in shown)
+                detail = told if with_values or text == "system" else ""
                 yield Change(
                     "replaced", f"Another {text} was given: {name}", after.created_at, after.created_by, detail
                 )

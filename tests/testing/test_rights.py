@@ -1,19 +1,24 @@
 """What a run may read and ask: no more than whoever asked for it, by whatever way it came about."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.test import Client
 
 from endpoints import services
 from endpoints.access.principal import COMMAND
 from endpoints.models import Credential, System
 from testing.models import Run, Suite
 from testing.runner.worker import running
+from tests.admin.conftest import sign_in
 from tests.endpoints.conftest import Caller
 from tests.servers.http import HttpReceiver
 from tests.testing.conftest import register
+
+__all__ = ["sign_in"]
 
 TEXT = "suite: shop\nsystems: {api: orders}\ncases:\n  - {case: c, steps: [{http: {system: api}, assert: none}]}\n"
 # A called suite: it asks its own system, with a secret.
@@ -110,3 +115,42 @@ def test_an_operator_sends_no_secret_of_a_called_suite_elsewhere(admin: Caller, 
         assert ran(operator, "shop")["verdict"] == "passed"
         assert ran(editor, "shop", systems={"api": "elsewhere"})["verdict"] == "passed"
         assert len(elsewhere.received) == 1
+
+
+VARS = """
+suite: shop
+systems: {api: orders}
+vars: {api_token: none, region: eu, password: none}
+cases:
+  - case: c
+    steps:
+      - http: {system: api, method: POST, json: ["${{ vars.api_token }}", "${{ vars.region }}", "${{ vars.password }}"]}
+        assert: [{status: {eq: 200}}]
+"""
+
+
+def test_variables_are_for_operators_and_secret_ones_for_nobody(
+    admin: Caller, orders: HttpReceiver, sign_in: Callable[..., Client]
+) -> None:
+    """A value under a name that promises a secret is masked wherever it turns up; a viewer learns names only."""
+    assert admin("POST", "suites/", {"text": VARS}).status == 201
+    given = {"api_token": "first-hidden", "region": "north-1", "password": 4711_0815}
+    with running():
+        first = ran(admin, "shop", vars=given)
+        last = ran(admin, "shop", vars={**given, "api_token": "other-hidden", "region": "south-2"})
+    assert b"first-hidden" in orders.received[0].body
+    keys = {role: Caller(services.create_api_key(role, role, by=COMMAND)[1]) for role in ("viewer", "operator")}
+    path = f"history/compare/?before={first['id']}&after={last['id']}"
+    told = {
+        role: {row["text"]: row["detail"] for row in key("GET", path).json["changes"]} for role, key in keys.items()
+    }
+    names = [f"Another variable was given: {name}" for name in ("api_token", "region")]
+    assert told["viewer"] == dict.fromkeys(names, "")
+    assert told["operator"] == dict(zip(names, ("*** → ***", "north-1 → south-2"), strict=True))
+
+    report = keys["operator"]("GET", f"runs/{last['id']}/report.json").body.decode()
+    page = {role: sign_in(role).get(f"/admin/runs/{last['id']}/").content.decode() for role in keys}
+    assert ("south-2" in report, "south-2" in page["operator"], "south-2" in page["viewer"]) == (True, True, False)
+    for text in (report, *page.values()):
+        assert not [secret for secret in ("other-hidden", "47110815") if secret in text]
+    assert "Variable region" in page["viewer"]
