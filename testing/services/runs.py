@@ -77,7 +77,13 @@ def start_due(schedule: Schedule, origin: Origin) -> Run:
 
 
 def start_text(text: str, wish: Wish, *, by: Principal) -> Run:
-    """Make a run of a document that is not stored as a suite, for whoever asks to work it."""
+    """Make a run of a document that is not stored: it takes the role that may store one, which reads secrets."""
+    roles.require(by, "suites", "create")
+    return _make(text, None, wish, by)
+
+
+def start_ready(text: str, wish: Wish, *, by: Principal) -> Run:
+    """Make a run of a document that comes with the product: whoever may run suites may run it."""
     return _make(text, None, wish, by)
 
 
@@ -107,12 +113,14 @@ def cancel(run: Run, *, by: Principal) -> Run:
 
 def _make(text: str, suite: Suite | None, wish: Wish, by: Principal, origin: Origin = BY_HAND) -> Run:
     roles.require(by, "suites", "run")
+    if by.system_slug:
+        raise Forbidden(f"this key speaks only as {by.system_slug}; a run speaks to several", code="bound_key")
     document = read_suite(text)
     systems = _systems(document, wish, by)
     _check(document, wish, by)
     run = _row(suite, document.slug, document.title, systems, wish, by, origin)
     run.location = document.execution.location if wish.location is None else wish.location
-    obstacle = None if wish.during_maintenance else obstacles.maintenance(systems.values())
+    obstacle = None if wish.during_maintenance else obstacles.maintenance(document, systems.values(), by)
     if obstacle is None and origin.schedule is not None:
         obstacle = obstacles.overlap(origin.schedule, origin.due_at or timezone.now())
     obstacle = obstacle or obstacles.unmet_need(document, by)
