@@ -151,6 +151,8 @@ class Schedule(models.Model):
     paused_by = models.CharField(max_length=200, blank=True)
     pause_reason = models.CharField(max_length=500, blank=True)
     acts_for = models.CharField(max_length=200)
+    # Who that is, asked again at each tick; "" of one from before that, which acts as it did then.
+    author = models.CharField(max_length=60, blank=True, default="", db_default="")
     role = models.CharField(max_length=10)
     team_ids = models.JSONField(null=True)  # whose systems it may use; null: all
     created_at = models.DateTimeField(auto_now_add=True)
@@ -231,6 +233,7 @@ class Run(models.Model):
     counts = models.JSONField(default=dict)  # verdict: how many cases so far
     total = models.PositiveIntegerField(null=True)  # cases there will be
     created_by = models.CharField(max_length=200)
+    author = models.CharField(max_length=60, blank=True, default="", db_default="")  # who that is, asked again
     role = models.CharField(max_length=10)
     team_ids = models.JSONField(null=True)  # whose systems it may use; null: all
     owner = models.ForeignKey(Group, on_delete=models.SET_NULL, null=True, related_name="+")

@@ -94,13 +94,14 @@ def principal_of_user(user: AbstractBaseUser | AnonymousUser, via: str = "admin"
     if not isinstance(user, User) or not user.is_active:
         raise Unauthenticated("sign in first")
     if user.is_superuser:
-        return Principal(label=f"user:{user.username}", role="admin", via=via)
+        return Principal(label=f"user:{user.username}", role="admin", via=via, user_id=user.pk)
     membership = Membership.objects.filter(user=user).first()
     return Principal(
         label=f"user:{user.username}",
         role=membership.role if membership else Role.VIEWER.value,
         via=via,
         team_ids=frozenset(user.groups.values_list("pk", flat=True)),
+        user_id=user.pk,
     )
 
 
@@ -151,16 +152,25 @@ def _look_up_or_refuse(token: str) -> Principal:
 
 def _of_key(token: str) -> tuple[Principal, float]:
     """Return the principal behind an API key and how many seconds it still lives."""
-    now = timezone.now()
     key_id = keys.id_of(token)
     key = ApiKey.objects.select_related("system").filter(pk=key_id).first() if key_id else None
-    if key is None or not keys.matches(token, key.secret_hash):
+    if key is not None and not keys.matches(token, key.secret_hash):
+        key = None
+    found = principal_of_key(key)
+    if key is not None:
+        _note_use(key, timezone.now())
+    return found
+
+
+def principal_of_key(key: ApiKey | None) -> tuple[Principal, float]:
+    """Return what a key may do and how many seconds it still lives; raises Unauthenticated for one that is no more."""
+    now = timezone.now()
+    if key is None:
         raise Unauthenticated("the API key is not known")
     if key.revoked_at is not None:
         raise Unauthenticated("the API key was revoked")
     if key.expires_at is not None and key.expires_at <= now:
         raise Unauthenticated("the API key has expired")
-    _note_use(key, now)
     principal = Principal(
         label=f"key:{key.name}",
         role=key.role,

@@ -22,6 +22,7 @@ class Principal:
     system_slug: str = ""
     recipient: str = ""
     key_id: str = ""
+    user_id: int | None = None
 
     def may(self, role: str) -> bool:
         """Say whether this caller's role includes `role`."""

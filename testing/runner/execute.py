@@ -109,7 +109,7 @@ class Execution:
 
     async def _work(self) -> RunResult:
         run, suite = self.run, pick(read_suite(self.run.document.text), self.run.only)
-        principal = principal_of(run)
+        principal = await self._database.run(principal_of, run)
         library = await self._database.run(find_called, suite, principal)
         check_replaced(library, run.systems)
         targets = await self._database.run(find_targets, {**library.systems, **run.systems}, principal)

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
 import structlog
 from django.db import InterfaceError, OperationalError
 
+from endpoints.access import roles
 from endpoints.access.principal import Principal
+from endpoints.access.standing import TOKEN, standing
 from endpoints.edge.database_threads import DatabaseThreads
 from testing.models import Run, Verdict
 from testing.runner.plan import Instance
@@ -51,7 +53,14 @@ def blocked(instance: Instance, by: str, verdict: Verdict) -> CaseResult:
 
 
 def principal_of(run: Run) -> Principal:
-    """Return who a run acts for: whoever started it, and sees what they saw then."""
+    """Return who a run acts for: whoever started it, as they stand now, or did then if that cannot be asked again.
+
+    Raises Unauthenticated or Forbidden when they may no longer run suites.
+    """
+    if run.author and run.author != TOKEN:
+        found = standing(run.author, run.created_by)
+        roles.require(found, "suites", "run")
+        return replace(found, via="run")
     teams = None if run.team_ids is None else frozenset(run.team_ids)
     return Principal(label=run.created_by, role=run.role, via="run", team_ids=teams)
 

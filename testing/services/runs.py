@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
-from endpoints.errors import Conflict, ControlPlaneError, Forbidden, Refused
+from endpoints.access.standing import reference
+from endpoints.errors import Conflict, ControlPlaneError, Forbidden, Refused, Unauthenticated
 from endpoints.models import System
 from testing import owning, wakeups
 from testing.document.nodes import unknown
@@ -19,7 +20,7 @@ from testing.document.reader import read_suite
 from testing.document.references import has_references
 from testing.document.suite import Suite as Document
 from testing.models import Cause, Overlap, Run, RunState, Schedule, Suite, SuiteVersion, Verdict
-from testing.services import obstacles
+from testing.services import authors, obstacles
 from testing.services.digests import digest
 
 MOST_PARALLEL = 256
@@ -60,18 +61,19 @@ def start(suite: Suite, wish: Wish, *, by: Principal) -> Run:
 
 
 def start_due(schedule: Schedule, origin: Origin) -> Run:
-    """Make the run that a schedule asks for, on behalf of whoever stored it; one that cannot be made ends errored."""
-    teams = None if schedule.team_ids is None else frozenset(schedule.team_ids)
-    by = Principal(label=schedule.acts_for, role=schedule.role, via="schedule", team_ids=teams)
+    """Make the run that a schedule asks for, on behalf of whoever stored it; one that cannot be made ends errored.
+
+    When they may no longer run it, the schedule is paused. Call it in a transaction.
+    """
     suite = schedule.suite
+    try:
+        by = authors.acting_for(schedule)
+    except (Unauthenticated, Forbidden) as exc:
+        return _not_made(suite, authors.acted_for(schedule), origin, authors.pause(schedule, exc.detail))
     try:
         return _make(suite.text, suite, Wish(), by, origin)
     except ControlPlaneError as exc:
-        run = _row(suite, suite.slug, suite.title, {}, Wish(), by, origin)
-        run.document = _version(suite.text, suite, by)
-        _ended(run, Verdict.ERRORED, exc.detail)
-        run.save(force_insert=True)
-        return run
+        return _not_made(suite, by, origin, exc.detail)
 
 
 def start_text(text: str, wish: Wish, *, by: Principal) -> Run:
@@ -138,6 +140,14 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal, origin: Ori
     return run
 
 
+def _not_made(suite: Suite, by: Principal, origin: Origin, reason: str) -> Run:
+    run = _row(suite, suite.slug, suite.title, {}, Wish(), by, origin)
+    run.document = _version(suite.text, suite, by)
+    _ended(run, Verdict.ERRORED, reason)
+    run.save(force_insert=True)
+    return run
+
+
 def _row(
     suite: Suite | None, slug: str, title: str, systems: dict[str, str], wish: Wish, by: Principal, origin: Origin
 ) -> Run:
@@ -154,6 +164,7 @@ def _row(
         numbers=None if wish.numbers is None else list(wish.numbers),
         rerun_of=wish.rerun_of,
         created_by=by.label[:200],
+        author=reference(by),
         role=by.role,
         team_ids=None if by.team_ids is None else sorted(by.team_ids),
         owner_id=next(iter(owning.teams_of(systems.values(), suite.owner_id if suite else None)), None),

@@ -14,11 +14,11 @@ from django.utils import timezone
 
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
-from endpoints.errors import Conflict, Forbidden
+from endpoints.errors import Conflict, Forbidden, Unauthenticated
 from testing.document.cron import read_cron
 from testing.document.suite import Suite as Document
 from testing.models import Cause, Missed, Run, Schedule, Suite
-from testing.services import runs
+from testing.services import authors, runs
 from testing.services.runs import Origin
 
 log = structlog.get_logger(__name__)
@@ -47,8 +47,7 @@ def follow(suite: Suite, document: Document, *, by: Principal) -> None:
     if wanted:
         found.overlap, found.missed = wanted.overlap, wanted.missed
     found.triggers = list(document.triggers)
-    found.acts_for, found.role = by.label[:200], by.role
-    found.team_ids = None if by.team_ids is None else sorted(by.team_ids)
+    authors.act_for(found, by)
     if row is None or (found.cron, found.timezone) != before:
         found.next_at = None if found.paused_at else _following(found, timezone.now())
         changes = {"cron": [before[0], found.cron], "timezone": [before[1], found.timezone]}
@@ -73,12 +72,20 @@ def pause(schedule: Schedule, reason: str, *, by: Principal) -> Schedule:
 
 
 def resume(schedule: Schedule, *, by: Principal) -> Schedule:
-    """Go on with the next tick; those of the pause have passed. Raises Forbidden, or Conflict when it is not paused."""
+    """Go on with the next tick; those of the pause have passed. Raises Forbidden, or Conflict when it is not paused.
+
+    If who it acts for may no longer run the suite it acts for the caller, who has to be an editor then.
+    """
     roles.require(by, "schedules", "resume")
     with transaction.atomic():
         held = _held(schedule)
         if held.paused_at is None:
             raise Conflict("the schedule is not paused", code="not_paused")
+        try:
+            authors.acting_for(held)
+        except (Unauthenticated, Forbidden):
+            roles.require(by, "suites", "update")
+            authors.act_for(held, by)
         held.paused_at, held.paused_by, held.pause_reason = None, "", ""
         try:
             held.next_at = _following(held, timezone.now())

@@ -87,7 +87,7 @@ def test_a_run_on_systems_of_two_teams_is_for_who_sees_both(
 
 def test_what_a_called_suite_asks_counts_as_well(admin: Caller, teams: dict[str, Caller]) -> None:
     """Known once the run begins, before anything was asked."""
-    stored(admin, SMOKE.replace("smoke", "theirs").replace("orders", "red-shop"))
+    stored(admin, SMOKE.replace("smoke", "theirs").replace("orders", "red-shop"), owner="red")
     stored(admin, CALLER)
     run = started(teams["red"], "calls")
     with running():
