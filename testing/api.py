@@ -148,9 +148,12 @@ class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
         responses={(200, "application/json"): dict, (200, "application/xml"): bytes, (200, "text/html"): bytes}
     )
     def report(self, request: Request, pk: str, form: str) -> HttpResponse:
-        """The whole run: `.json` with every attempt, `.xml` as JUnit, `.ctrf` as CTRF, `.html` for people."""
+        """The whole run: `.json` with every attempt, `.xml` as JUnit, `.ctrf` as CTRF, `.html` for people.
+
+        One made of over 32 MiB is refused (422, `report_too_large`); `cases/` lists its cases.
+        """
         found = FORMATS[form]
-        body = found.write(results.complete(self.get_object()))
+        body = found.write(results.bounded(self.get_object(), whole=found.whole))
         response = HttpResponse(body, content_type=found.content_type)
         if found.policy:
             response["Content-Security-Policy"] = found.policy

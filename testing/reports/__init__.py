@@ -21,6 +21,7 @@ class Format:
     content_type: str
     policy: str = ""  # what a browser may do with it; without one, what it may do with any page
     opens: bool = False  # a person reads it as it is
+    whole: bool = False  # it tells all that was answered
 
 
 # It holds what other systems said: no browser may run, load or send anything for it.
@@ -28,7 +29,7 @@ INERT = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-ac
 
 
 FORMATS = {
-    "json": Format(json_report, "json", "application/json"),
+    "json": Format(json_report, "json", "application/json", whole=True),
     "junit": Format(junit_report, "xml", "application/xml"),
     "html": Format(html_report, "html", "text/html; charset=utf-8", INERT, opens=True),
     "ctrf": Format(ctrf_report, "ctrf", "application/json"),

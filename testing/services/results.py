@@ -1,19 +1,80 @@
 """A run with all that came of it, as one value: what every report is written from."""
 
 from collections import defaultdict
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
-from testing.models import Attempt, CaseRun, LoadResult, Run, StepRun
+from django.db.models import Count, F, Q, QuerySet, Sum, TextField
+from django.db.models.functions import Cast, Length
+
+from endpoints.errors import Refused
+from testing.models import Attempt, CaseRun, LoadResult, Run, StepRun, Verdict
+
+MOST_BYTES = 32 * 1024 * 1024  # of what is read for one report, where others are served as well
+ROW_BYTES = 500  # what a row comes to besides its texts
+HAS_PASSED = Q(step_run__verdict=Verdict.PASSED)
 
 
 def complete(run: Run) -> dict[str, Any]:
     """Return a run with its cases, steps and attempts; four queries, however many there are."""
+    return _complete(run, _attempts(run))
+
+
+def bounded(run: Run, *, whole: bool) -> dict[str, Any]:
+    """Return the same for a process that serves others as well; raises Refused for more than it should hold.
+
+    Unless it is to be `whole`, it lacks what was answered to steps that passed.
+    """
+    attempts = _attempts(run)
+    size = _size(run, attempts, whole=whole)
+    if size > MOST_BYTES:
+        told = f"this report would be made of {size / 1024**2:,.0f} MiB, and at most {MOST_BYTES // 1024**2} are read"
+        raise Refused(
+            f"{told}; runs/{{id}}/cases/ lists its cases in pages, runs/{{id}}/failure/ has the first failure",
+            code="report_too_large",
+        )
+    if whole:
+        return _complete(run, attempts)
+    passed = attempts.filter(HAS_PASSED).defer("response")
+    return _complete(run, chain(attempts.exclude(HAS_PASSED), map(_unanswered, passed)))
+
+
+def _attempts(run: Run) -> QuerySet[Attempt]:
+    return Attempt.objects.filter(step_run__case_run__run=run).order_by("number")
+
+
+def _unanswered(attempt: Attempt) -> Attempt:
+    attempt.response = {}
+    return attempt
+
+
+def _size(run: Run, attempts: QuerySet[Attempt], *, whole: bool) -> int:
+    """Return about how much is to be read, asked of the database, which keeps it there."""
+    read = Q() if whole else ~HAS_PASSED
+    asked = attempts.order_by().aggregate(
+        rows=Count("pk"),
+        kept=Sum(_length("request") + _length("checks")),
+        answered=Sum(_length("response"), filter=read),
+    )
+    steps = StepRun.objects.filter(case_run__run=run).aggregate(rows=Count("pk"), kept=Sum(_length("captures")))
+    loads = LoadResult.objects.filter(case_run__run=run).aggregate(kept=Sum(_length("chart") + _length("histograms")))
+    rows = asked["rows"] + steps["rows"] + CaseRun.objects.filter(run=run).count()
+    texts = (asked["kept"], asked["answered"], steps["kept"], loads["kept"])
+    return int(rows * ROW_BYTES + sum(found or 0 for found in texts))
+
+
+def _length(name: str) -> Length:
+    return Length(Cast(F(name), TextField()))
+
+
+def _complete(run: Run, kept: Iterable[Attempt]) -> dict[str, Any]:
     cases = list(CaseRun.objects.filter(run=run).order_by("number"))
     steps: dict[Any, list[StepRun]] = defaultdict(list)
     for step in StepRun.objects.filter(case_run__run=run).order_by("number"):
         steps[step.case_run_id].append(step)
     attempts: dict[Any, list[Attempt]] = defaultdict(list)
-    for attempt in Attempt.objects.filter(step_run__case_run__run=run).order_by("number"):
+    for attempt in kept:
         attempts[attempt.step_run_id].append(attempt)
     loads = {load.case_run_id: _load(load) for load in LoadResult.objects.filter(case_run__run=run)}
     return {

@@ -15,6 +15,8 @@ import junitparser
 import pytest
 import xunitparser
 
+from testing.models import Attempt
+from testing.services.results import MOST_BYTES
 from tests.endpoints.conftest import Caller
 from tests.servers.http import Answer, HttpReceiver, Received
 from tests.servers.ports import free_port
@@ -221,6 +223,25 @@ def test_every_report_is_served_as_what_it_is(run: Run, orders: HttpReceiver, ad
     assert served["html"].body.decode() == done.html
     assert served["ctrf"].body.decode() == done.ctrf
     assert admin("GET", f"runs/{done.report['id']}/report.pdf").status == 404
+
+
+def test_a_report_has_a_bound_where_others_are_served(run: Run, orders: HttpReceiver, admin: Caller) -> None:
+    """Over it nothing is read, and the answer says so; what was answered to steps that passed is the JSON's alone."""
+    done = run(suite(case("one", ask()), case("two", ask(201))))
+    endings = ("json", "xml", "ctrf", "html")
+
+    def served() -> list[int]:
+        return [admin("GET", f"runs/{done.report['id']}/report.{ending}").status for ending in endings]
+
+    assert served() == [200] * 4
+    large = {"status": 200, "body": "x" * MOST_BYTES}
+    Attempt.objects.filter(step_run__verdict="passed").update(response=large)
+    assert served() == [422, 200, 200, 200]
+    Attempt.objects.filter(step_run__verdict="failed").update(response=large)
+    assert served() == [422] * 4
+    refused = admin("GET", f"runs/{done.report['id']}/report.json").json
+    assert refused["code"] == "report_too_large"
+    assert "64 MiB" in refused["detail"]
 
 
 SECRET = """p\u00e4ss w/rd+<&>'4"11"""
