@@ -9,22 +9,24 @@ import asyncio
 import re
 import select
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 
 from endpoints.egress import default_egress
 from endpoints.transports.base import AckLevel, Address, Advice, ErrorClass, Outgoing, Reply, Transport, TransportError
 from endpoints.transports.credentials import placeholder
 from endpoints.transports.http_config import HTTP_CONFIG
+from endpoints.transports.postgresql_rows import RowByRow
 from endpoints.transports.postgresql_tls import tls_settings
 from endpoints.transports.postgresql_values import not_connected, plain_row, refused
 from endpoints.transports.sessions import Refusal, Sessions
 
-FEW = 50  # rows fetched at a time
 MAX_BYTES = 4 * 1024 * 1024
 CANCEL_S = 0.5
 KINDS = frozenset({"basic", "mtls"})
@@ -222,17 +224,14 @@ async def _run(connection: _Connection, statement: str, args: Sequence[Any] | No
         # Through a cursor no more is made than is looked at.
         async with connection.cursor(name="step") as cursor:
             await cursor.execute(query, given)
-            rows = await _fetch(cursor, asked.most_rows)
+            fetch_all = f"FETCH FORWARD {asked.most_rows + 1} FROM step"
+            rows, _ = await _read(connection, fetch_all.encode(), None, asked.most_rows)
             return Answered(rows, f"SELECT {len(rows)}")
-    async with connection.cursor() as client:
-        # In a pipeline the extended protocol is spoken: of that the server takes one statement and no more.
-        async with connection.pipeline():
-            await client.execute(query, given)
-        tag = client.statusmessage or ""
-        if tag.startswith(ENDS):
-            # Behind it there may be no transaction, or one of another kind.
-            raise Refusal(f"{tag}: a statement may not begin or end its transaction", error_class=REFUSED, code="2D000")
-        return Answered(await _fetch(client, asked.most_rows) if client.description else [], tag)
+    rows, tag = await _read(connection, query, given, asked.most_rows)
+    if tag.startswith(ENDS):
+        # Behind it there may be no transaction, or one of another kind.
+        raise Refusal(f"{tag}: a statement may not begin or end its transaction", error_class=REFUSED, code="2D000")
+    return Answered(rows, tag)
 
 
 def is_query(statement: str, *, write: bool) -> bool:
@@ -242,19 +241,29 @@ def is_query(statement: str, *, write: bool) -> bool:
     return word in ("select", "values", "table") or (word == "with" and not write)
 
 
-async def _fetch(cursor: psycopg.AsyncCursor[Any], most: int) -> list[dict[str, Any]]:
-    """Return all rows; raises TooMuch."""
-    names = [column.name for column in cursor.description or ()]
+async def _read(
+    connection: _Connection, query: bytes, given: Sequence[Any] | None, most: int
+) -> tuple[list[dict[str, Any]], str]:
+    """Return all rows and the command tag, taking row by row what the server sends; raises TooMuch."""
     rows: list[dict[str, Any]] = []
+    names: list[str] = []
     size = 0
-    while fetched := await cursor.fetchmany(min(FEW, most + 1)):
-        rows += [plain_row(names, row) for row in fetched]
-        size += len(str(fetched))
-        if len(rows) > most:
-            raise TooMuch(f"more than {most} rows came back; narrow the query, or raise its limit")
-        if size > MAX_BYTES:
-            raise TooMuch(f"the rows come to more than {MAX_BYTES} bytes; narrow the query")
-    return rows
+    cursor = RowByRow(connection)
+    stream = cast(AsyncGenerator[Any, None], cursor.stream(query, given))
+    try:
+        async with cursor, aclosing(stream):
+            async for row in stream:
+                names = names or [column.name for column in cursor.description or ()]
+                rows.append(plain_row(names, row))
+                size += len(str(row))
+                if len(rows) > most:
+                    raise TooMuch(f"more than {most} rows came back; narrow the query, or raise its limit")
+                if size > MAX_BYTES:
+                    raise TooMuch(f"the rows come to more than {MAX_BYTES} bytes; narrow the query")
+    finally:
+        if connection.info.transaction_status == TransactionStatus.ACTIVE:
+            await connection.close()  # it would not be cancelled
+    return rows, cursor.tag
 
 
 async def _close(connection: _Connection) -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.endpoints.conftest import Caller
 from tests.servers.ports import free_port
 from tests.testing.conftest import Outcome
+from tests.testing.memory import MIB, growth
 from tests.testing.targets import Database
 
 Run = Callable[..., Outcome]
@@ -141,6 +142,30 @@ def test_more_rows_than_may_be_looked_at_cannot_be_judged(run: Run, database: Da
 
     assert done.verdicts == {"c0": "errored", "c1": "passed", "c2": "errored"}
     assert "more than 20 rows" in done.cases["c0"]["reason"]
+
+
+def test_no_more_is_held_in_memory_than_may_be_looked_at(run: Run, database: Database) -> None:
+    """Rows are taken one by one, of whatever statement; what is too much is broken off, and the connection goes on."""
+    prepared = "prepare p as select repeat('x', 1000000) from generate_series(1, 200)"
+    many = "insert into customers select g, 'x' from generate_series(10, 110) g returning repeat(name, 1000000)"
+    exists = "assert: [{rows: {len: {gte: 1}}}]"
+    with growth() as grown:
+        done = run(
+            suite(
+                ask("select repeat('x', 4000000) from generate_series(1, 50)", "{rows: {len: {gte: 1}}}"),
+                f'{{sql: {{system: db, transaction: ["{prepared}", execute p]}}, {exists}}}',
+                ask(many, "{rows: {len: {gte: 1}}}", ", write: true"),
+                ask("values (1), (2)", "{rows: {len: {eq: 2}}}"),
+                ask("copy customers to stdout", "{error.class: {eq: client_error}}"),
+                ask("show server_version", "{rows: {len: {eq: 1}}}, {status: {eq: SHOW}}"),
+            )
+        )
+
+    print(f"400 MB in rows: memory grew by {grown.bytes / MIB:.0f} MiB")
+    assert list(done.verdicts.values()) == ["errored"] * 3 + ["passed"] * 3, done.out
+    assert all("more than 4194304 bytes" in done.cases[f"c{number}"]["reason"] for number in range(3))
+    assert database.sql("select count(*) from customers") == [(2,)]
+    assert grown.bytes < 60 * MIB
 
 
 def test_nothing_of_a_step_is_left_on_its_connection(run: Run, database: Database) -> None:
