@@ -14,8 +14,9 @@ from testing.document.references import REFERENCE, Scope, Unresolved
 from testing.document.suite import Step
 from testing.models import Phase, Verdict
 from testing.runner.frames import FRAME, Frame, enter
+from testing.runner.keeping import let_go
 from testing.runner.plan import Instance
-from testing.runner.results import CaseResult, InHand, StepResult
+from testing.runner.results import AttemptResult, CaseResult, InHand, StepResult
 from testing.runner.scope import Values, fill_vars
 from testing.runner.stepping import InnerFailed, run_step
 from testing.runner.tools import CaseTools, RunTools
@@ -39,7 +40,7 @@ class CaseRunner:
             values, matrix=instance.matrix, data=instance.row, iteration=instance.iteration, captures=dict(self._before)
         )
         self.tools = CaseTools(tools, self._run_inner, self._run_called)
-        self._library = tools.library
+        self._library, self._masker = tools.library, tools.masker
         self.allow_production = tools.allow_production
         self.result = CaseResult(instance)
         self._cleanups: list[tuple[Step, StepResult, Frame | None]] = []
@@ -58,6 +59,9 @@ class CaseRunner:
 
     def capture(self, found: dict[str, Any]) -> None:
         self._here().captures.update(found)
+
+    def let_go(self, attempt: AttemptResult) -> None:
+        let_go(attempt, self._masker)
 
     def _here(self) -> Values:
         """Return what there is to read where the step stands: here, or in the case that was called."""
@@ -177,7 +181,7 @@ class CaseRunner:
         self._cleanups += [(cleanup, result, FRAME.get()) for cleanup in step.cleanup]
         AT.set(path)
         done = await run_step(step, self, result)
-        self.result.dirty |= any(attempt.seen.dirty for attempt in done.attempts)
+        self.result.dirty |= done.dirty
         return done
 
     async def _run_inner(self, steps: Sequence[Step], *, at_once: bool) -> None:

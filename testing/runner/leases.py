@@ -107,7 +107,8 @@ def _lose(run: Run, now: datetime) -> bool:
     if run.losses + 1 >= MOST_LOSSES:
         return _end_lost(run, now)
     held = Run.objects.filter(GONE, pk=run.pk, lease_token=run.lease_token)
-    if not held.update(state=RunState.WAITING, losses=F("losses") + 1, lease_token=None, lease_until=None):
+    # It keeps when the lease ran out: since then it waits.
+    if not held.update(state=RunState.WAITING, losses=F("losses") + 1, lease_token=None):
         return False
     log.warning("run_given_back", run=str(run.pk), losses=run.losses + 1)
     wakeups.hint(run.location)

@@ -14,8 +14,21 @@ from testing.models import Clock, Run, RunState, Schedule, Share
 SETTLED = timedelta(seconds=2)  # a change is looked at once those that were made with it are written, too
 WATCHED = ("endpoint", "credential", "system")
 GONE = Q(state=RunState.RUNNING) & (Q(lease_until__lt=Now()) | Q(lease_until__isnull=True))
+# A share that nobody is to begin any more: its run has ended, or whoever leads it had it stopped.
+OVER = Q(run__state=RunState.ENDED) | ~Q(stop_verdict="")
+LEFT_BEHIND = ~Q(state=RunState.ENDED) & (GONE | (Q(state=RunState.WAITING) & OVER))  # in the words of the index
 UNWANTED_S = 3600
-UNWANTED = Q(state=RunState.WAITING) & ~Q(location="") & Q(created_at__lt=Now() - timedelta(seconds=UNWANTED_S))
+LONG_AGO = Now() - timedelta(seconds=UNWANTED_S)
+# What a queued run waits for: one of its schedule that was taken, and has not ended long ago.
+_AHEAD = Run.objects.filter(schedule=OuterRef("schedule"), started_at__isnull=False).exclude(pk=OuterRef("pk"))
+_IN_LINE = Q(is_queued=True) & Exists(_AHEAD.filter(~Q(state=RunState.ENDED) | Q(finished_at__gte=LONG_AGO)))
+# Since it was made, or since the lease of the worker that was lost over it ran out.
+UNWANTED = (
+    Q(state=RunState.WAITING)
+    & ~Q(location="")
+    & (Q(losses=0, created_at__lt=LONG_AGO) | Q(lease_until__lt=LONG_AGO))
+    & ~_IN_LINE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +53,7 @@ def look(locations: Sequence[str]) -> Look:
             now=Now(),
             runs=Exists(waiting_runs(locations)),
             shares=Exists(waiting_shares(locations)),
-            lost=Exists(Run.objects.filter(GONE | UNWANTED)) | Exists(Share.objects.filter(GONE)),
+            lost=Exists(Run.objects.filter(GONE | UNWANTED)) | Exists(Share.objects.filter(LEFT_BEHIND)),
             due=Exists(Schedule.objects.filter(next_at__lte=Now())),
             changed=Exists(changes),
         )
@@ -62,4 +75,6 @@ def waiting_runs(locations: Sequence[str]) -> QuerySet[Run]:
 
 
 def waiting_shares(locations: Sequence[str]) -> QuerySet[Share]:
-    return Share.objects.filter(state=RunState.WAITING, location__in=locations)
+    """Return the shares that may begin: of runs that somebody leads, who did not have them stopped."""
+    waiting = Share.objects.filter(~Q(state=RunState.ENDED), state=RunState.WAITING, location__in=locations)
+    return waiting.filter(run__state=RunState.RUNNING, stop_verdict="")

@@ -35,11 +35,14 @@ class Worker:
     """Works runs until `stop`; those under way then end as errored, their cleanups done.
 
     `locations` are those whose runs it takes. A `clock` is told when a schedule is due or
-    a system changed, and makes the runs; any number of workers may keep one.
+    a system changed, and makes the runs; any number of workers may keep one. `died` is told
+    when the thread ends though nobody stopped it.
     """
 
-    def __init__(self, locations: Sequence[str] = ("",), clock: Clock | None = None) -> None:
-        self._locations, self._clock = tuple(locations), clock
+    def __init__(
+        self, locations: Sequence[str] = ("",), clock: Clock | None = None, died: Callable[[], None] | None = None
+    ) -> None:
+        self._locations, self._clock, self._died = tuple(locations), clock, died
         self._stopping = threading.Event()
         self._listener = Listener(RUNS)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -61,8 +64,13 @@ class Worker:
             self._loop.call_soon_threadsafe(self._listener.hint)
 
     def _run(self) -> None:
-        uvloop.run(self._work())
-        connection.close()
+        try:
+            uvloop.run(self._work())
+        finally:
+            connection.close()
+            if self._died is not None and not self._stopping.is_set():
+                log.critical("runs_are_no_longer_worked")
+                self._died()
 
     async def _work(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -92,7 +100,9 @@ class Worker:
             )
         except DatabaseError as exc:  # it may come back
             log.warning("runs_wait_for_database", error=str(exc))
-            return None
+        except Exception:  # the next look tries again
+            log.exception("look_failed")
+        return None
 
     def _begin(self, found: Run | Share) -> None:
         assert found.lease_token is not None
@@ -140,10 +150,12 @@ def wake() -> None:
 
 
 @contextmanager
-def running(locations: Sequence[str] = ("",), clock: Clock | None = None) -> Iterator[None]:
+def running(
+    locations: Sequence[str] = ("",), clock: Clock | None = None, died: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Work runs while the block runs."""
     global _running
-    _running = worker = Worker(locations, clock)
+    _running = worker = Worker(locations, clock, died)
     worker.start()
     try:
         yield

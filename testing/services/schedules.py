@@ -8,17 +8,20 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
+import structlog
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
-from endpoints.errors import Conflict
+from endpoints.errors import Conflict, Forbidden
 from testing.document.cron import read_cron
 from testing.document.suite import Suite as Document
 from testing.models import Cause, Missed, Run, Schedule, Suite
 from testing.services import runs
 from testing.services.runs import Origin
+
+log = structlog.get_logger(__name__)
 
 AT_ONCE = 50  # ticks in one look
 LATE = timedelta(minutes=1)  # a tick later than this was missed
@@ -34,6 +37,9 @@ def follow(suite: Suite, document: Document, *, by: Principal) -> None:
             audit.record(by, "delete", row, {"cron": [row.cron, None]})
             row.delete()
         return
+    if by.system_slug:
+        detail = f"this key speaks only as {by.system_slug}; a run by itself speaks to several"
+        raise Forbidden(detail, code="bound_key")
     found = row or Schedule(suite=suite)
     before = (found.cron, found.timezone)
     wanted = document.schedule
@@ -74,7 +80,10 @@ def resume(schedule: Schedule, *, by: Principal) -> Schedule:
         if held.paused_at is None:
             raise Conflict("the schedule is not paused", code="not_paused")
         held.paused_at, held.paused_by, held.pause_reason = None, "", ""
-        held.next_at = _following(held, timezone.now())
+        try:
+            held.next_at = _following(held, timezone.now())
+        except ValueError as exc:
+            raise Conflict(f"the schedule cannot be followed: {exc}", code="cannot_follow") from exc
         held.save()
         audit.record(by, "resume", held)
     return held
@@ -92,8 +101,21 @@ def begin_due(now: datetime) -> int:
     """Make the runs of all ticks up to `now`; return how many there were."""
     begun = 0
     for schedule in Schedule.objects.filter(next_at__lte=now).select_related("suite").order_by("next_at")[:AT_ONCE]:
-        begun += _begin(schedule, now)
+        try:
+            begun += _begin(schedule, now)
+        except (OperationalError, InterfaceError):  # the database's; it may come back
+            raise
+        except Exception as exc:
+            log.exception("schedule_set_aside", schedule=str(schedule.pk), suite=schedule.suite.slug)
+            _set_aside(schedule, exc)
     return begun
+
+
+def _set_aside(schedule: Schedule, exc: Exception) -> None:
+    """Pause a schedule whose run cannot be made, such as one of a time zone that is no more; the others go on."""
+    Schedule.objects.filter(pk=schedule.pk, next_at=schedule.next_at).update(
+        next_at=None, paused_at=timezone.now(), paused_by="clock", pause_reason=f"cannot be followed: {exc}"[:500]
+    )
 
 
 def _begin(schedule: Schedule, now: datetime) -> bool:
@@ -102,7 +124,7 @@ def _begin(schedule: Schedule, now: datetime) -> bool:
     assert due_at is not None
     cron = read_cron(schedule.cron, schedule.timezone)
     tick = cron.after(now - CAUGHT_UP) if now - due_at > CAUGHT_UP else due_at
-    if schedule.missed != Missed.RUN or tick is None:
+    if schedule.missed != Missed.RUN or tick is None or tick > now:  # rarer than that: only the last was missed
         tick = cron.latest(due_at, now)
     is_missed = schedule.missed == Missed.SKIP and now - tick > LATE
     with transaction.atomic():

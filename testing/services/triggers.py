@@ -58,7 +58,7 @@ def _begin(schedule: Schedule, changed: Changes) -> bool:
     """
     slugs = {name.partition("/")[0] for name in schedule.suite.systems.values()}
     news = {cause for (cause, slug), at in changed.items() if slug in slugs and at > schedule.updated_at}
-    cause = next((cause for cause in schedule.triggers if cause in news), None)
+    cause = next((cause for cause in schedule.triggers if cause in news and cause in Cause.values), None)
     if cause is None or Run.objects.filter(schedule=schedule, state=RunState.WAITING).exists():
         return False
     runs.start_due(schedule, Origin(Cause(cause), schedule))

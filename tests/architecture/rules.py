@@ -85,6 +85,7 @@ LAYERS = (
         "load",
         "reports",
         "outside",
+        "owning",
         "packs",
         "pulling",
     },
@@ -257,6 +258,9 @@ BROAD = {
     "testing.packs.added": "whatever a package of others raises when it is imported",
     "testing.runner.execute": "a bug of ours costs one run, not the worker",
     "testing.runner.stepping": "a bug in a kind of step costs one step, not the cleanups and the other cases",
+    "testing.runner.worker": "the loop that takes what waits",
+    "testing.services.clock": "what cannot begin by itself must not hold up what waits",
+    "testing.services.schedules": "one schedule that cannot be followed must not hold up the others",
     "testing.steps.python_child": "whatever the hooks of others raise",
     "messaging.gateway.streams": "what breaks one stream leaves its connection and the others be",
 }

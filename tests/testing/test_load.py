@@ -248,6 +248,18 @@ def test_load_needs_leave(run: Run, admin: Caller, http_receiver: HttpReceiver) 
     assert run(text, "--allow-production").verdict == "passed"
 
 
+@pytest.mark.parametrize(
+    "step", ["message: {from: api}, assert: [{status: {eq: unrouted}}]", "python: {module: hooks, with: {host: shop}}"]
+)
+def test_load_reaches_only_what_it_names(run: Run, admin: Caller, orders: HttpReceiver, step: str) -> None:
+    """What is not named cannot be asked whether it allows load; leave for production is no leave for that."""
+    done = run(load("stages: [{for: 100ms, at: 20/s}]", step=f"{{{step}}}"), "--allow-production")
+
+    assert done.verdict == "errored"
+    assert "has to name what it reaches" in done.cases["one"]["reason"]
+    assert admin("GET", "messages/").json["results"] == []
+
+
 def test_only_development_allows_load_by_itself(admin: Caller) -> None:
     for stage, allowed in (("development", True), ("staging", False), ("production", False)):
         made = admin("POST", "systems/", {"slug": f"in-{stage}", "name": stage, "environment": stage})

@@ -19,13 +19,14 @@ from testing.services.clock import begin as begin_runs
 from testing.wakeups import queue_of
 
 THREADS = 4
+FAILED = 1
 FIRST_PRUNE_S = 60  # so that one who restarts every hour is pruned too
 
 
 class Command(BaseCommand):
     help = (
         "Run background tasks and their clock, and work jobs and runs of suites. "
-        "Exit codes: 0 stopped on request, 1 could not start."
+        "Exit codes: 0 stopped on request, 1 could not start or go on."
     )
     requires_system_checks = []  # they import every page; `up` runs them once for all
 
@@ -63,7 +64,7 @@ class Command(BaseCommand):
             Heartbeat("worker"),
             clock(app, enabled=keeps_clock),
             runner.running(),
-            runs.running(locations, begin if keeps_clock else None),
+            runs.running(locations, begin if keeps_clock else None, end),
         ):
             worker.start()
         sys.exit(worker.exitcode)
@@ -72,6 +73,13 @@ class Command(BaseCommand):
 def begin(look: Look) -> None:
     """Make the runs that a look found due."""
     begin_runs(look.now, due=look.due, changed=look.changed)
+
+
+def end() -> None:
+    """End this process, for whoever supervises it to see: it no longer works runs."""
+    from celery.worker import state
+
+    state.should_stop = FAILED
 
 
 def _location(name: str) -> str:
