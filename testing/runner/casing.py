@@ -24,6 +24,7 @@ from testing.runner.tools import CaseTools, RunTools
 log = structlog.get_logger(__name__)
 
 CLEANUP_S = 30.0
+LET_GO_S = 5.0  # for a step to end once it is cancelled
 AT: ContextVar[str] = ContextVar("AT")  # the path of the step that runs; each of several at once has its own
 
 
@@ -46,6 +47,8 @@ class CaseRunner:
         self._round = 1
         self._begun = 0.0
         self._work: asyncio.Future[None] | None = None
+        self._tidying: asyncio.Future[None] | None = None
+        self._is_cut = False
         self._stopped = ""
         self._stopped_as = Verdict.CANCELLED
 
@@ -80,15 +83,14 @@ class CaseRunner:
                 result.verdict, result.reason = self._stopped_as, self._stopped
         finally:
             result.judged_at = time.perf_counter()
-            await self._clean_up()
-            await self.tools.aclose()
+            await self._tidied()
         result.took_ms = (time.perf_counter() - self._begun) * 1000
         result.captures = dict(self.values.captures)
         return result
 
     def stop(self, reason: str, verdict: Verdict = Verdict.CANCELLED) -> None:
         """End the step that runs and begin no other."""
-        self._stopped, self._stopped_as = reason, verdict
+        self._stopped, self._stopped_as, self._is_cut = reason, verdict, True
         if self._work is not None:
             self._work.cancel()
 
@@ -102,18 +104,25 @@ class CaseRunner:
         try:
             done, _ = await asyncio.wait({work}, timeout=limit)
         except asyncio.CancelledError:  # the whole run breaks off, or the process ends
-            work.cancel()
-            await asyncio.wait({work})
+            await self._cut(work)
             raise
         if not done:
-            work.cancel()
-            await asyncio.wait({work})
+            await self._cut(work)
             self._end(Verdict.ERRORED, f"the case took longer than {limit:g} s{self._where()}", "timeout")
         elif work.cancelled():
             self._end(self._stopped_as, self._stopped)
         elif (bug := work.exception()) is not None:
             log.error("case_broke", case=self.instance.label, exc_info=bug)
             self._end(Verdict.ERRORED, f"internal: {type(bug).__name__}", "internal")
+
+    async def _cut(self, work: "asyncio.Future[None]") -> None:
+        """End the steps; one that does not let go is left behind, and begins nothing more."""
+        self._is_cut = True
+        work.cancel()
+        _, left = await asyncio.wait({work}, timeout=LET_GO_S)
+        if left:
+            log.warning("step_left_behind", case=self.instance.label)
+            work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
     def _where(self) -> str:
         return f", in {self.result.steps[-1].name}" if self.result.steps else ""
@@ -130,6 +139,8 @@ class CaseRunner:
             except Unresolved as exc:  # a variable
                 self._end(Verdict.ERRORED, f"vars: {exc}")
                 return
+            if self._is_cut:  # and a step swallowed that
+                raise asyncio.CancelledError
             if failed is None:
                 self._end(Verdict.PASSED, "")
                 self.result.flaky = self._round > 1
@@ -137,8 +148,7 @@ class CaseRunner:
             self._end(failed.verdict, f"{failed.name}: {failed.reason}", failed.error_class)
             if self._round > retry.max or not any(map(retry.covers, failed.reasons or {""})):
                 return
-            await self._clean_up()
-            await self.tools.aclose()
+            await asyncio.shield(self._tidy())
             await asyncio.sleep(retry.wait_s(self._round))
             self._round += 1
             self.result.rounds = self._round
@@ -154,6 +164,8 @@ class CaseRunner:
         return None
 
     async def _run(self, step: Step, path: str, phase: Phase = Phase.STEP) -> StepResult:
+        if self._is_cut and ".cleanup" not in path:
+            raise asyncio.CancelledError
         result = StepResult(
             len(self.result.steps),
             path,
@@ -204,10 +216,30 @@ class CaseRunner:
 
     # --- cleaning up
 
+    def _tidy(self) -> "asyncio.Future[None]":
+        """Clean up and close what is open, in a task of its own: what ends the steps does not end this."""
+        if self._tidying is None or self._tidying.done():
+            self._tidying = asyncio.ensure_future(self._clean_up_and_close())
+        return self._tidying
+
+    async def _tidied(self) -> None:
+        """Tidy up, to the end even if the run breaks off meanwhile."""
+        tidying = self._tidy()
+        try:
+            await asyncio.wait({tidying})
+        except asyncio.CancelledError:
+            await asyncio.wait({tidying})
+            raise
+        tidying.result()
+
+    async def _clean_up_and_close(self) -> None:
+        await self._clean_up()
+        await self.tools.aclose()
+
     async def _clean_up(self) -> None:
         """Run the cleanups, last first; one that fails makes the case dirty and changes nothing else."""
-        cleanups, self._cleanups = self._cleanups[::-1], []
-        for step, of, frame in cleanups:
+        while self._cleanups:
+            step, of, frame = self._cleanups.pop()
             FRAME.set(frame)
             if missing := _not_captured(step, self._here()):
                 self._skip(step, of, missing)

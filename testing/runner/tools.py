@@ -19,7 +19,7 @@ from testing.steps.base import CannotRun, Party
 
 T = TypeVar("T")
 DATABASE_THREADS = 4
-CLOSE_S = 10.0
+CLOSE_S = 5.0
 
 log = structlog.get_logger(__name__)
 

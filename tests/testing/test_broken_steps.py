@@ -1,6 +1,7 @@
 """What breaks costs what it stands in: cleanups, the other cases and the teardown run all the same."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,15 +15,17 @@ from testing.runner import leases
 from testing.runner.execute import Execution
 from testing.runner.results import CaseResult
 from tests.endpoints.conftest import Caller
-from tests.servers.answers import HANG
+from tests.servers.answers import HANG, Answer
 from tests.servers.http import HttpReceiver
 from tests.testing.conftest import Outcome
 from tests.testing.lines import place
 from tests.testing.test_runs import CLEANUP, ask, case
+from tests.testing.test_runs import suite as plain
 
 Run = Callable[..., Outcome]
 TRANSPORT = '''
-from endpoints.transports.base import Transport
+import asyncio
+from endpoints.transports.base import AckLevel, Reply, Transport
 
 class OddTransport(Transport):
     """Breaks its promises: what it raises is no TransportError."""
@@ -31,21 +34,36 @@ class OddTransport(Transport):
     async def send(self, outgoing): raise RuntimeError("sent")
     async def probe(self): raise RuntimeError("nobody thought of this")
     async def aclose(self): raise RuntimeError("cannot be closed")
+
+class DeafTransport(OddTransport):
+    """Does not let go: goes on when it is cancelled, and is never closed."""
+
+    async def probe(self):
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            await asyncio.sleep(7)
+        return Reply(AckLevel.TRANSPORT, 1.0)
+
+    async def aclose(self): await asyncio.sleep(600)
 '''
 
 
 @pytest.fixture
 def odd(admin: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Install a package with a protocol that breaks, and register a system `odd` that speaks it."""
+    """Install a package with protocols that break, and register systems `odd` and `deaf` that speak them."""
     metadata = tmp_path / "site" / "odd_link-1.0.0.dist-info"
     metadata.mkdir(parents=True)
     (tmp_path / "site" / "odd_link.py").write_text(TRANSPORT)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-link\nVersion: 1.0.0\n")
-    (metadata / "entry_points.txt").write_text("[controlplane.transports]\nodd = odd_link:OddTransport\n")
+    (metadata / "entry_points.txt").write_text(
+        "[controlplane.transports]\nodd = odd_link:OddTransport\ndeaf = odd_link:DeafTransport\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     for known in (added.offered, added.added_class):
         known.cache_clear()
-    place(admin, "odd", 7, slug="odd")
+    for name in ("odd", "deaf"):
+        place(admin, name, 7, slug=name)
     yield
     for known in (added.offered, added.added_class):
         known.cache_clear()
@@ -53,7 +71,9 @@ def odd(admin: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def suite(*cases: str) -> str:
     top = f"execution: {{mode: parallel, max: 4}}\nteardown: [{ask(path='/teardown')}]\n"
-    return f"suite: broken\nsystems: {{api: orders, odd: odd}}\n{top}cases:\n" + "".join(f"  - {c}\n" for c in cases)
+    return f"suite: broken\nsystems: {{api: orders, odd: odd, deaf: deaf}}\n{top}cases:\n" + "".join(
+        f"  - {c}\n" for c in cases
+    )
 
 
 def asked(orders: HttpReceiver) -> list[str]:
@@ -102,3 +122,37 @@ def test_a_run_that_breaks_off_cleans_up_all_cases_and_tears_down(
     row = Row.objects.get(pk=key)
     assert (row.verdict, row.reason) == ("errored", "internal: BrokenPipeError")
     assert set(asked(orders)) == {"DELETE /b", "GET /beside", "GET /first", "GET /slow", "GET /teardown"}
+
+
+def test_a_step_that_does_not_let_go_is_left_behind(run: Run, odd: None, orders: HttpReceiver) -> None:
+    """The case ends a while after its time, is cleaned up, and begins nothing more; nor is its line waited for."""
+    started = time.monotonic()
+    inner = f"{{group: [{{probe: deaf, assert: none}}, {ask(path='/never')}]}}"
+    done = run(suite(case("bad", ask(more=CLEANUP % "a"), inner, ask(path="/never"), more=", timeout: 500ms")))
+
+    assert done.verdicts == {"bad": "errored", "teardown": "passed"}, done.out
+    assert "longer than 0.5 s" in done.cases["bad"]["reason"]
+    assert asked(orders) == ["DELETE /a", "GET /", "GET /teardown"]
+    assert time.monotonic() - started < 100
+
+
+@pytest.mark.parametrize(
+    ("more", "top"), [(", timeout: 1s", ""), ("", "execution: {timeout: 1s}")], ids=["case", "run"]
+)
+def test_what_ends_a_case_between_two_rounds_ends_no_cleanup(
+    run: Run, orders: HttpReceiver, more: str, top: str
+) -> None:
+    """The cleanup under way and those behind it run to their end, once each, and nothing is said to be dirty."""
+    orders.answer_at("/b", Answer(200, delay_s=3.0))
+    orders.answer_at("/bad", 503)
+    group = f", cleanup: {{group: [{ask(path='/c')}, {ask(path='/d')}]}}"
+    steps = (ask(more=CLEANUP % "a"), ask(more=group), ask(more=CLEANUP % "b"), ask(path="/bad"))
+    done = run(plain(case("one", *steps, more=f", retry: {{max: 1, every: 1ms}}{more}"), top=top))
+
+    assert (done.code, done.verdicts, done.cases["one"]["rounds"]) == (2, {"one": "errored"}, 1), done.out
+    told = [f"{found.method} {found.path}" for found in orders.received]
+    assert told[-4:] == ["DELETE /b", "GET /c", "GET /d", "DELETE /a"]
+    assert len(told) == 8
+    assert done.report["dirty"] is False
+    cleanups = [step["verdict"] for step in done.cases["one"]["steps"] if step["phase"] == "cleanup"]
+    assert cleanups == ["passed"] * 3
