@@ -84,12 +84,20 @@ def _check(root: Node, values: Mapping[str, Any], faults: Faults) -> None:
 
 
 def _check_locks(root: Node, values: Mapping[str, Any], faults: Faults) -> None:
-    """A case that waits for what its own run holds would wait for ever."""
+    """A case that waits for what its own run holds would wait for ever.
+
+    So might one that waits for a name before those: a run of another suite may hold it, and wait for ours.
+    """
     held = set(values["execution"]["locks"]) if values["execution"] else set()
     for index, case in enumerate(values["cases"]):
         for name in held.intersection(case["locks"]):
             node = root.value["cases"].value[index].value["locks"]
             faults.add(node, f"cases.{index}.locks", f"the whole run holds the lock '{name}'")
+        own = set(case["locks"]) - held
+        if own and held and (first := min(own)) < (last := max(held)):
+            node = root.value["cases"].value[index].value["locks"]
+            said = f"the whole run holds '{last}': '{first}' sorts before it, so it has to be in execution.locks, too"
+            faults.add(node, f"cases.{index}.locks", said)
 
 
 def find_cycle(needs: Mapping[str, Iterable[str]]) -> list[str]:

@@ -290,8 +290,8 @@ class Execution:
             await asyncio.sleep(WATCH_S)
             try:
                 asked, as_what = await self._database.run(self.hold.look)
-                if self._locks.held:
-                    await self._database.run(locking.renew, tuple(self._locks.held))
+                if self._locks.held and not await self._database.run(locking.renew, tuple(self._locks.held)):
+                    self.stop("a lock that it held was lost to another run", Verdict.ERRORED)
                 if (news := telling.news(self._in_hand)) is not None:
                     await self._database.run(telling.write, news)
             except DatabaseError as exc:  # it may come back before the lease runs out

@@ -144,6 +144,20 @@ def test_a_lock_is_held_by_one_case_of_all_runs(make_stack: Callable[..., Stack]
     assert stack.sql("SELECT count(*) FROM testing_lock") == [(0,)]
 
 
+def test_a_run_that_lost_a_lock_stops(make_stack: Callable[..., Stack], http_receiver: HttpReceiver) -> None:
+    """Another may work under it by now: what runs is cut off, and the verdict says why."""
+    stack = begun(make_stack, http_receiver, "one")
+    http_receiver.answer(HANG)
+    run = started(stack, store(stack, LOST.replace("systems:", "execution: {locks: till}\nsystems:")))
+    http_receiver.wait_for(1)
+    stack.sql("UPDATE testing_lock SET holder = ?", "0" * 32)
+    http_receiver.answer(200)
+    found = ended(stack, run)
+
+    assert (found["verdict"], found["reason"]) == ("errored", "a lock that it held was lost to another run")
+    assert stack.sql("SELECT count(*) FROM testing_lock") == [(1,)]
+
+
 @ONE_ENGINE
 def test_a_run_goes_to_workers_of_its_location(make_stack: Callable[..., Stack], http_receiver: HttpReceiver) -> None:
     """A worker takes the runs of its locations alone; the command leaves such a run to them and waits."""

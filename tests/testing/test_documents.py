@@ -109,6 +109,18 @@ BAD = {
     # graph
     "itself": ("suite: a\ncases:\n  - {case: c, needs: [c], steps: [{wait: 1s}]}", 3, None, "a cycle: c -> c"),
     "unknown need": ("suite: a\ncases:\n  - {case: c, needs: [d], steps: [{wait: 1s}]}", 3, 23, "there is no case 'd'"),
+    "lock of the run": (
+        small(top="execution: {locks: b}").replace("c, ", "c, locks: b, "),
+        4,
+        22,
+        "holds the lock 'b'",
+    ),
+    "lock before it": (
+        small(top="execution: {locks: [b, d]}").replace("c, ", "c, locks: [d, c, e], "),
+        4,
+        22,
+        "'c' sorts before it",
+    ),
     "same name": ("suite: a\ncases:\n" + "  - {case: c, steps: [{wait: 1s}]}\n" * 2, 4, 12, "already"),
     "matrix": (
         small(top="matrix: {" + ", ".join(f"{n}: {list(range(50))}" for n in "ab") + "}"),
