@@ -50,6 +50,12 @@ class Origin:
     schedule: Schedule | None = None
     due_at: datetime | None = None
 
+    @property
+    def is_queued(self) -> bool:
+        """Say whether it waits for those before it; a change is not skipped for them, as a tick may be."""
+        overlap = self.schedule.overlap if self.schedule is not None else Overlap.ALLOW
+        return overlap == Overlap.QUEUE or (overlap == Overlap.SKIP and self.cause != Cause.SCHEDULE)
+
 
 BY_HAND = Origin()
 
@@ -111,7 +117,7 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal, origin: Ori
     run = _row(suite, document.slug, document.title, systems, wish, by, origin)
     run.location = document.execution.location if wish.location is None else wish.location
     obstacle = None if wish.during_maintenance else obstacles.maintenance(systems.values())
-    if obstacle is None and origin.schedule is not None:
+    if obstacle is None and origin.schedule is not None and origin.cause == Cause.SCHEDULE:
         obstacle = obstacles.overlap(origin.schedule, origin.due_at or timezone.now())
     obstacle = obstacle or obstacles.unmet_need(document, by)
     with transaction.atomic():
@@ -151,7 +157,7 @@ def _row(
         cause=origin.cause,
         schedule=origin.schedule,
         due_at=origin.due_at,
-        is_queued=origin.schedule is not None and origin.schedule.overlap == Overlap.QUEUE,
+        is_queued=origin.is_queued,
     )
 
 
