@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from django.utils import timezone
 
 from controlplane.management.commands.worker import begin
@@ -179,3 +180,22 @@ def test_a_change_that_is_committed_late_is_seen(admin: Caller, orders: HttpRece
         assert look(("",)).changed == (Run.objects.count() == 1)
         clock.begin(now, due=False, changed=True)
     assert [run.cause for run in runs_of("late")] == ["version_changed"] * 2
+
+
+@pytest.mark.parametrize("way", ["suite", "schedule"])
+def test_what_waits_of_a_schedule_that_goes_is_cancelled(admin: Caller, orders: HttpReceiver, way: str) -> None:
+    """Deleting the suite, or storing it without its schedule, lets no queued runs loose; the one that runs goes on."""
+    store(admin, "gone", 'schedule: {cron: "* * * * *", overlap: queue}')
+    now = timezone.now().replace(second=0, microsecond=0)
+    for minutes in (3, 2, 1):
+        Schedule.objects.update(next_at=now - timedelta(minutes=minutes))
+        clock.begin(now - timedelta(minutes=minutes), due=True, changed=False)
+    first = leases.take_next(uuid4())
+    if way == "suite":
+        assert admin("DELETE", "suites/gone/").status == 204
+    else:
+        store(admin, "gone", "", "PUT")
+    assert leases.take_next(uuid4()) is None
+    assert [run.verdict for run in runs_of("gone")] == ["", "cancelled", "cancelled"]
+    assert first is not None
+    assert Run.objects.get(pk=first.pk).cancelled_at is None
