@@ -123,7 +123,7 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal, origin: Ori
     with transaction.atomic():
         run.document = _version(text, suite, by)
         if wish.rerun_of is not None:
-            run.order = wish.rerun_of.order
+            run.order = wish.rerun_of.order or wish.rerun_of.pk
         if obstacle is not None:
             _ended(run, *obstacle)
         run.save(force_insert=True)

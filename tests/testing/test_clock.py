@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from controlplane.management.commands.worker import begin
@@ -199,3 +202,20 @@ def test_what_waits_of_a_schedule_that_goes_is_cancelled(admin: Caller, orders: 
     assert [run.verdict for run in runs_of("gone")] == ["", "cancelled", "cancelled"]
     assert first is not None
     assert Run.objects.get(pk=first.pk).cancelled_at is None
+
+
+def test_runs_of_before_there_was_an_order_are_shuffled_by_their_id(admin: Caller, orders: HttpReceiver) -> None:
+    """What they shared is taken from them, and a rerun of one has its rows in the same order."""
+    store(admin, "old", "")
+    old, new = (admin("POST", "suites/old/run/", {}).json["id"] for _ in range(2))
+    Run.objects.filter(pk=old).update(created_at=timezone.now() - timedelta(days=9))
+    executor = MigrationExecutor(connection)
+    before = executor.loader.project_state([("testing", "0010_changes_seen")]).apps
+    module = import_module("testing.migrations.0010_changes_seen")
+    module.forget_shared_order(before, connection.schema_editor())
+    assert Run.objects.get(pk=old).order is None
+    assert Run.objects.get(pk=new).order is not None
+    Run.objects.update(state="ended", verdict="passed")
+    again = admin("POST", f"runs/{old}/rerun/", {})
+    assert again.status == 202, again.body
+    assert str(Run.objects.get(pk=again.json["id"]).order) == old
