@@ -41,6 +41,7 @@ PACKAGES = {
     "openssl": "openssl",
 }
 NODE_PACKAGES = {"ws": "node-ws"}
+NODE_MODULES = "/usr/share/nodejs"  # of Debian's packages
 
 
 def say(text: str) -> None:
@@ -73,12 +74,13 @@ def apt_install(program: str) -> bool:
 
 
 def has_node_module(name: str) -> bool:
-    """Say whether Node.js finds a module."""
+    """Say whether Node.js finds a module, where Debian puts them, too."""
     node = shutil.which("node")
     if node is None:
         return False
-    asked = [node, "-e", f"require('{name}')"]
-    return subprocess.run(asked, check=False, capture_output=True).returncode == 0  # noqa: S603 - our own words
+    asked, where = [node, "-e", f"require('{name}')"], os.pathsep.join([os.environ.get("NODE_PATH", ""), NODE_MODULES])
+    found = subprocess.run(asked, env={**os.environ, "NODE_PATH": where}, check=False, capture_output=True)  # noqa: S603 - our own words
+    return found.returncode == 0
 
 
 def promtool() -> str | None:

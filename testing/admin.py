@@ -49,7 +49,12 @@ class ScheduleAdmin(RoleModelAdmin):
         return [*own, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        last = Run.objects.filter(schedule=OuterRef("pk")).exclude(verdict="").order_by("-id")
+        last = (
+            Run.objects.visible_to(principal_of(request))
+            .filter(schedule=OuterRef("pk"))
+            .exclude(verdict="")
+            .order_by("-id")
+        )
         found = super().get_queryset(request).select_related("suite")
         return found.annotate(last_verdict=Subquery(last.values("verdict")[:1]))
 

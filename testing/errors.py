@@ -1,4 +1,4 @@
-"""What can go wrong with a suite before anything of it has run."""
+"""What can go wrong with a suite: before anything of it has run, and when what it found cannot be kept."""
 
 from dataclasses import dataclass
 
@@ -41,3 +41,7 @@ class BadDocument(Refused):
                 for fault in self.faults[:MOST_TOLD]
             ],
         )
+
+
+class Unwritten(Exception):
+    """Results could not be written down: the run has no verdict yet, and is another worker's once its lease is over."""

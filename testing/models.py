@@ -5,8 +5,9 @@ from typing import Any, Self
 
 from django.contrib.auth.models import Group
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
+from endpoints.access.principal import Principal
 from endpoints.ids import new_id
 from endpoints.models import SLUG, AuditEntry, OwnedQuerySet, one_of
 
@@ -209,7 +210,15 @@ class SeenChange(models.Model):
 
 
 class RunQuerySet(OwnedQuerySet):
-    """Runs, which may stand for large documents."""
+    """Runs, which may stand for large documents, and are of all teams whose systems they touch."""
+
+    def visible_to(self, principal: Principal) -> Self:
+        """Leave out those that are of one more team than the principal's."""
+        rows = super().visible_to(principal)
+        if principal.team_ids is None:
+            return rows
+        others = Run.teams.through.objects.filter(run=OuterRef("pk")).exclude(group__in=principal.team_ids)
+        return rows.filter(~Exists(others))
 
     def slim(self) -> Self:
         """Read which document each ran, and none of the texts: for everything that shows many."""
@@ -248,6 +257,7 @@ class Run(models.Model):
     role = models.CharField(max_length=10)
     team_ids = models.JSONField(null=True)  # whose systems it may use; null: all
     owner = models.ForeignKey(Group, on_delete=models.SET_NULL, null=True, related_name="+")
+    teams = models.ManyToManyField(Group, related_name="+")  # the owner and others, if there are others
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)

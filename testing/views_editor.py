@@ -127,7 +127,7 @@ def _save(request: HttpRequest, suite: Suite | None, text: str) -> HttpResponse:
 
 
 def _run(request: HttpRequest, suite: Suite | None, text: str) -> HttpResponse:
-    """Run the text as it stands, all of it or one case: as the suite's own run where it is what is stored."""
+    """Run the text as it stands, all of it or one case: as the suite's own where it is stored, else as an editor's."""
     principal = require(request, "suites", "run")
     wish = Wish(cases=[name for name in request.POST.getlist("case") if name])
     if suite is not None and suite.text == text:

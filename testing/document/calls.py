@@ -8,15 +8,17 @@ from testing.errors import BadDocument, Fault
 
 DEEPEST = 5
 MOST = 200
+MOST_LOOKED_AT = 1000  # ways to be called, where only what is touched is asked for
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A step that calls; `suite` is "" for a case of the same document."""
+    """A step that calls; `suite` is "" for a case of the same document. `given`: its aliases we stand in for."""
 
     suite: str
     case: str
     mark: tuple[int, int]
+    given: frozenset[str] = frozenset()
 
 
 class Outside:
@@ -32,7 +34,8 @@ def calls_in(steps: Iterable[Step]) -> Iterator[Call]:
     for step in steps:
         if step.kind == "call":
             written = step.params if isinstance(step.params, dict) else {"case": step.params}
-            yield Call(str(written.get("suite") or ""), str(written.get("case")), step.mark)
+            given = frozenset(map(str, written.get("systems") or ()))
+            yield Call(str(written.get("suite") or ""), str(written.get("case")), step.mark, given)
         elif step.kind == "group" and isinstance(step.ready, dict):
             yield from calls_in(inner for inner in step.ready["steps"] if inner)
         yield from calls_in(step.cleanup)
@@ -52,6 +55,32 @@ def check_own_calls(suite: Suite) -> None:
     frame = [call for call in calls_in((*suite.setup, *suite.teardown)) if not call.suite]
     if any(own) or frame:
         check_calls(suite, lambda slug: OUTSIDE)
+
+
+def called_targets(own: Suite, find: Find) -> set[str]:
+    """Return what the aliases of the suites called stand for, but for those that whoever calls stands in for.
+
+    Calls that cannot be made are passed over: the run says what is wrong with them.
+    """
+    found: set[str] = set()
+    seen: set[tuple[str, str, frozenset[str]]] = set()
+    parts = (own.setup, own.teardown, *(case.steps for case in own.cases))
+    waiting = [(own, frozenset[str](), steps) for steps in parts]
+    while waiting and len(seen) < MOST_LOOKED_AT:
+        here, given, steps = waiting.pop()
+        for call in calls_in(steps):
+            slug = call.suite or here.slug
+            suite = here if slug == here.slug else own if slug == own.slug else find(slug)
+            if not isinstance(suite, Suite):
+                continue
+            replaced = given if suite is here else call.given
+            if (slug, call.case, replaced) not in seen:
+                seen.add((slug, call.case, replaced))
+                found |= {
+                    target for alias, target in suite.systems.items() if suite is not own and alias not in replaced
+                }
+                waiting += [(suite, replaced, case.steps) for case in suite.cases if case.name == call.case]
+    return found
 
 
 class _Walk:

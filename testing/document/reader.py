@@ -18,6 +18,7 @@ from testing.steps import STEPS, step_class
 
 MAX_BYTES = 1024 * 1024
 MAX_COMBINATIONS = 256
+TOLD_TO_ALL = ("dns",)  # kinds of steps
 IN_VARS = ("run", "matrix", "data", "iteration", "secret", "uuid", "now")
 
 
@@ -118,7 +119,13 @@ def _check_references(root: Node, values: Mapping[str, Any], faults: Faults) -> 
     columns: frozenset[str] | None = frozenset()
     if data is not None:
         columns = None if data["rows"] is None else frozenset(name for row in data["rows"] for name in row)
-    known = Names(frozenset(values["vars"]), frozenset(values["matrix"]), columns, aliases=tuple(values["systems"]))
+    known = Names(
+        frozenset(values["vars"]),
+        frozenset(values["matrix"]),
+        columns,
+        aliases=tuple(values["systems"]),
+        secret=frozenset(name for name, value in values["vars"].items() if references.reads(value, "secret")),
+    )
     if "vars" in root.value:
         references.check(root.value["vars"], "vars", replace(known, roots=IN_VARS), faults)
     for part in ("matrix", "data"):
@@ -145,13 +152,20 @@ def _check_steps(steps: Node, place: str, names: Names, faults: Faults) -> None:
                 inner = child.value["steps"] if isinstance(child.value, dict) else child
                 _check_steps(inner, f"{at}.group.steps", names, faults)
             elif key in STEPS or key == "assert":
-                references.check(child, f"{at}.{key}", names, faults)
+                references.check(child, f"{at}.{key}", _readable(key, names), faults)
             if key in STEPS:
                 _check_aliases(key, child, f"{at}.{key}", names, faults)
         if "capture" in step.value:
             names.captures |= set(step.value["capture"].value)
         if "cleanup" in step.value:
             _check_steps(step.value["cleanup"], f"{at}.cleanup", names, faults)
+
+
+def _readable(kind: str, names: Names) -> Names:
+    """Return what may be read there: a name to resolve is told to every server on the way, so secrets may not."""
+    if kind not in TOLD_TO_ALL:
+        return names
+    return replace(names, roots=tuple(name for name in names.roots if name != "secret"), vars=names.vars - names.secret)
 
 
 def _check_aliases(kind: str, params: Node, place: str, names: Names, faults: Faults) -> None:

@@ -38,6 +38,7 @@ class Names:
     captures: set[str] = field(default_factory=set)
     roots: tuple[str, ...] = ROOTS
     aliases: tuple[str, ...] = ()  # of systems
+    secret: frozenset[str] = frozenset()  # those of vars that hold one
 
 
 def has_references(value: Any) -> bool:
@@ -47,6 +48,11 @@ def has_references(value: Any) -> bool:
     if isinstance(value, dict):
         return any(has_references(child) for child in value.values())
     return isinstance(value, list) and any(has_references(child) for child in value)
+
+
+def reads(value: Any, root: str) -> bool:
+    """Say whether a plain value holds a reference to something below `root`."""
+    return any(inner.strip().partition(".")[0] == root for inner in REFERENCE.findall(str(value)))
 
 
 def fill(value: Any, scope: Scope) -> Any:

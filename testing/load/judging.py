@@ -109,8 +109,8 @@ def judge_threshold(threshold: Threshold, tally: Tally, seconds: float) -> Judge
 def judge_load(load: Load, facts: Facts) -> Judgement:
     """Return the verdict with its reason."""
     thresholds = [judge_threshold(threshold, facts.whole, facts.judged_s) for threshold in load.thresholds]
-    if not any(threshold.metric.startswith("errors") for threshold in load.thresholds):
-        thresholds.append(_no_errors(facts))
+    if not any(threshold.metric == "errors" for threshold in load.thresholds):
+        thresholds.append(_no_errors(load, facts))
     saturated = saturation(load, facts.lag)
     wrong = [judged for judged in (*thresholds, *facts.baseline) if not judged.ok]
     verdict, reason = _verdict(load, facts, wrong, saturated)
@@ -130,10 +130,13 @@ def saturation(load: Load, lag: Lag) -> str:
     return ""
 
 
-def _no_errors(facts: Facts) -> Judged:
-    """Return what is asked where nothing else is said of errors: that there are none."""
-    actual = measured(facts.whole, facts.judged_s, "errors", "rate")
-    return Judged("errors rate", "errors", "rate", None, {"eq": 0}, "share", actual, not actual, is_implied=True)
+def _no_errors(load: Load, facts: Facts) -> Judged:
+    """Return what is asked where nothing else is said of errors: that there are none, but of classes that are named."""
+    named = {threshold.metric.partition(".")[2] for threshold in load.thresholds} & facts.whole.errors.keys()
+    others = facts.whole.failed - sum(facts.whole.errors[error] for error in named)
+    rate = round(others / facts.whole.done, 6) if facts.whole.done else None
+    name = "errors rate of the other classes" if named else "errors rate"
+    return Judged(name, "errors", "rate", None, {"eq": 0}, "share", rate, not others, is_implied=True)
 
 
 def _verdict(load: Load, facts: Facts, wrong: Sequence[Judged], saturated: str) -> tuple[Verdict, str]:

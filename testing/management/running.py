@@ -10,9 +10,11 @@ from typing import Any
 
 import uvloop
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as DatabaseError
 from rich.console import Console
 from rich.markup import escape
 
+from testing.errors import Unwritten
 from testing.management.terminal import COLORS, Board
 from testing.models import Run, RunState, Verdict
 from testing.reports import FORMATS
@@ -44,10 +46,15 @@ class RunningCommand(BaseCommand):
 
     def finish(self, run: Run, reports: dict[str, Path]) -> int:
         """Work a run that was just made, write its reports, and return the exit code."""
-        if run.state == RunState.WAITING:
-            self._work(run)
-        run = runs.by_id(run.pk)
-        complete = results.complete(run)
+        try:
+            if run.state == RunState.WAITING:
+                self._work(run)
+            run = runs.by_id(run.pk)
+            complete = results.complete(run)
+        except (Unwritten, DatabaseError) as exc:
+            return self.refused(run.slug, [f"run {run.pk} has no verdict: {exc}"])
+        if run.state != RunState.ENDED:
+            return self.refused(run.slug, [f"run {run.pk} has no verdict yet: another worker took it"])
         for kind, path in reports.items():
             path.write_bytes(FORMATS[kind].write(complete))
         self._told(run)

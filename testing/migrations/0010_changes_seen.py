@@ -16,7 +16,7 @@ def forget_shared_order(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('testing', '0002_schedules_and_shares'),
+        ('testing', '0009_run_teams'),
     ]
 
     operations = [

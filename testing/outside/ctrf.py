@@ -7,7 +7,19 @@ from typing import Any
 from endpoints.edge import strict_json
 from endpoints.errors import Malformed
 from testing.models import Verdict
-from testing.outside.shape import KEPT_TEXT, MAX_CASES, NotRead, NotResults, Result, Results, Try, duration_ms, too_many
+from testing.outside.shape import (
+    KEPT_TEXT,
+    MAX_CASES,
+    MAX_EARLIER,
+    NotRead,
+    NotResults,
+    Result,
+    Results,
+    Try,
+    duration_ms,
+    too_many,
+    too_many_tries,
+)
 
 STATUS = {
     "passed": Verdict.PASSED,
@@ -30,6 +42,9 @@ def read_ctrf(body: bytes) -> Results:
     tests = _field(results, "tests", list, "results")
     if len(tests) > MAX_CASES:
         raise too_many()
+    tries = (test.get("retryAttempts") for test in tests if isinstance(test, Mapping))
+    if sum(len(found) for found in tries if isinstance(found, list)) > MAX_EARLIER:
+        raise too_many_tries()
     tool = _optional(results, "tool", dict, "results") or {}
     environment = _optional(results, "environment", dict, "results") or {}
     title = environment.get("reportName") or environment.get("appName") or tool.get("name") or "CTRF"

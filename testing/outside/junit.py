@@ -17,6 +17,7 @@ from testing.models import Verdict
 from testing.outside.shape import (
     KEPT_TEXT,
     MAX_CASES,
+    MAX_EARLIER,
     NotRead,
     NotResults,
     Result,
@@ -25,6 +26,7 @@ from testing.outside.shape import (
     duration_ms,
     moment,
     too_many,
+    too_many_tries,
 )
 
 DEEPEST = 32
@@ -49,6 +51,8 @@ def read_junit(body: bytes) -> Results:
     """Return what the report says; raises NotRead with the place, or NotResults."""
     if body.count(b"<testcase") > MAX_CASES:
         raise too_many()
+    if sum(body.count(f"<{tag}".encode()) for tag in EARLIER) > MAX_EARLIER:
+        raise too_many_tries()
     reader = _Reader()
     parser = XMLParser(target=reader, forbid_dtd=True)
     try:
@@ -85,6 +89,7 @@ class _Reader:
         self._names: list[str] = []
         self._times: list[datetime] = []
         self._seconds = 0.0
+        self._earlier = 0
         self._case: _Case | None = None
         self._said: dict[str, str] = {}
         self._text: list[str] = []
@@ -165,6 +170,9 @@ class _Reader:
             verdict = Verdict(kind) if kind in OURS else ENDS[tag]
             case.ends.append((verdict, Try(verdict, _message(self._said, text), text)))
         elif tag in EARLIER:
+            self._earlier += 1
+            if self._earlier > MAX_EARLIER:
+                raise too_many_tries()
             case.is_flaky |= tag.startswith("flaky")
             case.earlier.append(Try(EARLIER[tag], _message(self._said, text), text))
         elif tag in OUTPUT and text.strip():

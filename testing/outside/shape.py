@@ -11,6 +11,7 @@ from testing.models import Verdict
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_CASES = 20_000
+MAX_EARLIER = 20_000  # tries before the last, of all cases together
 KEPT_NAME, KEPT_REASON, KEPT_TEXT = 500, 1000, 16 * 1024
 LONGEST_MS = 30 * 86_400_000.0
 
@@ -67,6 +68,10 @@ def too_large() -> TooLarge:
 
 def too_many() -> NotResults:
     return NotResults(f"the report holds more than {MAX_CASES} cases", code="too_many_cases")
+
+
+def too_many_tries() -> NotResults:
+    return NotResults(f"the report holds more than {MAX_EARLIER} tries before the last", code="too_many_tries")
 
 
 def duration_ms(value: float) -> float:

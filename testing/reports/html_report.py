@@ -157,7 +157,7 @@ def _step(step: Found) -> dict[str, Any]:
         "tone": TONES[step["verdict"]],
         "reason": step["reason"],
         "took": span(step["took_ms"]),
-        "tries": len(step["attempts"]),
+        "tries": step["tries"],
         "held": sum(check["ok"] for check in last["checks"]) if last else 0,
         "asked": _asked(last["request"]) if last else "",
     }
@@ -178,7 +178,7 @@ def _told(case: Found) -> dict[str, Any]:
         "step": step,
         "is_load": bool(case.get("load")),
         "rounds": case["rounds"],
-        "tries": len(attempts),
+        "tries": step["tries"] if step else 0,
         "at": moment(last["started_at"]) if last else "",
         "took": span(last["took_ms"]) if last else "",
         "checks": [_check(check) for check in last["checks"] if not check["ok"]] if last else [],

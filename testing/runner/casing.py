@@ -8,15 +8,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
+
 from testing.document.references import REFERENCE, Scope, Unresolved
 from testing.document.suite import Step
 from testing.models import Phase, Verdict
 from testing.runner.frames import FRAME, Frame, enter
+from testing.runner.keeping import let_go
 from testing.runner.plan import Instance
-from testing.runner.results import CaseResult, InHand, StepResult
+from testing.runner.results import AttemptResult, CaseResult, InHand, StepResult
 from testing.runner.scope import Values, fill_vars
 from testing.runner.stepping import InnerFailed, run_step
 from testing.runner.tools import CaseTools, RunTools
+
+log = structlog.get_logger(__name__)
 
 CLEANUP_S = 30.0
 AT: ContextVar[str] = ContextVar("AT")  # the path of the step that runs; each of several at once has its own
@@ -34,7 +39,7 @@ class CaseRunner:
             values, matrix=instance.matrix, data=instance.row, iteration=instance.iteration, captures=dict(self._before)
         )
         self.tools = CaseTools(tools, self._run_inner, self._run_called)
-        self._library = tools.library
+        self._library, self._masker = tools.library, tools.masker
         self.allow_production = tools.allow_production
         self.result = CaseResult(instance)
         self._cleanups: list[tuple[Step, StepResult, Frame | None]] = []
@@ -52,6 +57,9 @@ class CaseRunner:
     def capture(self, found: dict[str, Any]) -> None:
         self._here().captures.update(found)
 
+    def let_go(self, attempt: AttemptResult) -> None:
+        let_go(attempt, self._masker)
+
     def _here(self) -> Values:
         """Return what there is to read where the step stands: here, or in the case that was called."""
         frame = FRAME.get()
@@ -64,14 +72,16 @@ class CaseRunner:
         result = self.result
         self._begun = time.perf_counter()
         result.started_at = datetime.now(UTC)
-        if not self._stopped:
-            self._work = asyncio.ensure_future(self._rounds())
-            await self._until_done(self._work)
-        else:
-            result.verdict, result.reason = self._stopped_as, self._stopped
-        result.judged_at = time.perf_counter()
-        await self._clean_up()
-        await self.tools.aclose()
+        try:
+            if not self._stopped:
+                self._work = asyncio.ensure_future(self._rounds())
+                await self._until_done(self._work)
+            else:
+                result.verdict, result.reason = self._stopped_as, self._stopped
+        finally:
+            result.judged_at = time.perf_counter()
+            await self._clean_up()
+            await self.tools.aclose()
         result.took_ms = (time.perf_counter() - self._begun) * 1000
         result.captures = dict(self.values.captures)
         return result
@@ -91,17 +101,19 @@ class CaseRunner:
         limit = self.instance.case.timeout_s
         try:
             done, _ = await asyncio.wait({work}, timeout=limit)
-        finally:
-            if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # the whole process ends
-                work.cancel()
+        except asyncio.CancelledError:  # the whole run breaks off, or the process ends
+            work.cancel()
+            await asyncio.wait({work})
+            raise
         if not done:
             work.cancel()
             await asyncio.wait({work})
             self._end(Verdict.ERRORED, f"the case took longer than {limit:g} s{self._where()}", "timeout")
         elif work.cancelled():
             self._end(self._stopped_as, self._stopped)
-        else:
-            work.result()
+        elif (bug := work.exception()) is not None:
+            log.error("case_broke", case=self.instance.label, exc_info=bug)
+            self._end(Verdict.ERRORED, f"internal: {type(bug).__name__}", "internal")
 
     def _where(self) -> str:
         return f", in {self.result.steps[-1].name}" if self.result.steps else ""
@@ -157,7 +169,7 @@ class CaseRunner:
         self._cleanups += [(cleanup, result, FRAME.get()) for cleanup in step.cleanup]
         AT.set(path)
         done = await run_step(step, self, result)
-        self.result.dirty |= any(attempt.seen.dirty for attempt in done.attempts)
+        self.result.dirty |= done.dirty
         return done
 
     async def _run_inner(self, steps: Sequence[Step], *, at_once: bool) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,12 +16,14 @@ from testing.document.picking import pick
 from testing.document.reader import read_suite
 from testing.document.references import Unresolved, has_references
 from testing.document.suite import Suite
-from testing.errors import BadDocument
+from testing.errors import BadDocument, Unwritten
 from testing.load.runner import LoadRunner
 from testing.models import Part, Run, Verdict
+from testing.owning import own
 from testing.runner import leases, locking, resuming
 from testing.runner.casing import CaseRunner
-from testing.runner.frames import find_called
+from testing.runner.ending import cancelled, end
+from testing.runner.frames import check_replaced, find_called
 from testing.runner.graph import run_graph
 from testing.runner.holding import Hold, RunHold
 from testing.runner.judging import judge_run
@@ -30,11 +33,11 @@ from testing.runner.plan import Instance, frame, of_run
 from testing.runner.recorder import Recorder
 from testing.runner.results import CaseResult, InHand, RunResult
 from testing.runner.resuming import Earlier
-from testing.runner.rounds import Listener, Progress, Round, blocked, principal_of, told
+from testing.runner.rounds import Listener, Progress, Round, blocked, patiently, principal_of, told
 from testing.runner.scope import Values, fill_vars, is_of_a_case, secrets_named
 from testing.runner.targets import find_secrets, find_targets, texts_to_mask
 from testing.runner.tools import RunTools
-from testing.runner.underway import Telling, forget
+from testing.runner.underway import Telling
 
 log = structlog.get_logger(__name__)
 
@@ -45,8 +48,7 @@ T = TypeVar("T")
 class Execution:
     """Runs one run whose lease we hold.
 
-    Of a distributed one it leads: workers take shares of it, and with `takes_shares` it works
-    some here, where there may be no worker.
+    Of a distributed one it leads: workers take shares of it, and with `takes_shares` some are worked here.
     """
 
     def __init__(self, run: Run, token: uuid.UUID, listener: Listener | None = None, hold: Hold | None = None) -> None:
@@ -61,12 +63,18 @@ class Execution:
         self._in_hand: dict[int, CaseRunner | LoadRunner] = {}  # those and what nothing stops
         self._stopped, self._stopped_as = "", ""
         self._database = DatabaseThreads("run")
-        self._locks = Locks(run, self._database.run)
+        self._locks = Locks(run, self.ask)
 
     async def work(self) -> RunResult | None:
-        """Run to the end and write the verdict; None when the lease was lost to somebody else."""
+        """Run to the end and write the verdict; None when the lease was lost to somebody else.
+
+        Raises Unwritten when results or verdict could not be written: another worker goes on with it.
+        """
         try:
             result = await self._work()
+        except Unwritten:
+            await asyncio.to_thread(self._database.shutdown)
+            raise
         except (BadDocument, Unresolved) as exc:
             result = RunResult(Verdict.ERRORED, str(exc), flaky=False, dirty=False)
         except ControlPlaneError as exc:
@@ -75,9 +83,7 @@ class Execution:
             log.exception("run_failed", run=str(self.run.pk))
             result = RunResult(Verdict.ERRORED, f"internal: {type(exc).__name__}", flaky=False, dirty=False)
         try:
-            ended = await self._database.run(self.hold.end, result)
-            await self._database.run(forget, self.run.pk, self.token)
-            return result if ended else None
+            return result if await end(self._database.run, self.hold, result) else None
         finally:
             await asyncio.to_thread(self._database.shutdown)
 
@@ -94,7 +100,7 @@ class Execution:
         return (self._stopped, self._stopped_as) if self._stopped else None
 
     async def ask(self, call: Callable[..., T], *arguments: Any) -> T:
-        return await self._database.run(call, *arguments)
+        return await patiently(self._database, call, *arguments)
 
     def in_hand(self) -> list[InHand]:
         """Return what runs right now, for whoever watches."""
@@ -104,28 +110,29 @@ class Execution:
         run, suite = self.run, pick(read_suite(self.run.document.text), self.run.only)
         principal = principal_of(run)
         library = await self._database.run(find_called, suite, principal)
+        check_replaced(library, run.systems)
         targets = await self._database.run(find_targets, {**library.systems, **run.systems}, principal)
+        await self._database.run(own, run, [target.party.slug for target in targets.values()])
         named = await self._database.run(find_secrets, secrets_named(library.texts), principal)
         masker = Masker(texts_to_mask(targets.values(), named))
         planned = of_run(suite, run)
         at_once = min(run.parallel or suite.execution.at_once, len(planned))
         self.progress.total = len(planned)
         self._earlier = await self._database.run(self._before_us, len(planned))
-        tools = RunTools(targets, principal, library, at_once=at_once, allow_production=run.allow_production)
+        leave = run.allow_production
+        tools = RunTools(targets, principal, library, masker, at_once=at_once, allow_production=leave)
         recorder = Recorder(run, masker, self.hold)
-        watching = asyncio.ensure_future(self._watch(Telling(run.pk, self.token, masker)))
         limit = asyncio.get_running_loop().call_later(
             suite.execution.timeout_s,
             lambda: self.stop(f"the run took longer than {suite.execution.timeout_s:g} s", Verdict.ERRORED),
         )
-        try:
+        async with AsyncExitStack() as ending:  # the last goes first, and each whatever the others raise
+            watching = asyncio.ensure_future(self._watch(Telling(run.pk, self.token, masker)))
+            ending.push_async_callback(cancelled, watching)  # to write results can take longer than a lease lasts
+            ending.push_async_callback(recorder.aclose)
+            ending.push_async_callback(tools.aclose)
+            ending.callback(limit.cancel)
             await self._locked(suite, planned, Round(self._values(suite, named), tools, recorder, at_once))
-        finally:
-            limit.cancel()
-            watching.cancel()
-            await asyncio.wait({watching})
-            await tools.aclose()
-            await recorder.aclose()
         # Of a part of the cases no more can be asked for than it has.
         gate = replace(suite.gate, min_cases=min(suite.gate.min_cases, len(planned))) if run.is_part else suite.gate
         found = judge_run(self._results, gate, self._stopped, self._stopped_as)
@@ -161,6 +168,14 @@ class Execution:
 
     async def _parts(self, suite: Suite, planned: Sequence[Instance], around: "Round") -> None:
         """Run setup, cases and teardown; the teardown in any case."""
+        try:
+            await self._setup_and_cases(suite, planned, around)
+        finally:
+            teardown = frame(suite, Part.TEARDOWN, planned[-1].number + 1)
+            if suite.teardown and not self._earlier.stands(teardown):
+                await self._one(teardown, around, {}, always=True)
+
+    async def _setup_and_cases(self, suite: Suite, planned: Sequence[Instance], around: "Round") -> None:
         late = {name: value for name, value in {**suite.vars, **self.run.vars}.items() if is_of_a_case(value)}
         setup = await self._setup(suite, around) if suite.setup else None
         if setup is not None and setup.verdict != Verdict.PASSED:
@@ -182,9 +197,6 @@ class Execution:
                 await lead(self, planned, around)
             else:
                 await self._cases(planned, around, late, fail_fast=suite.execution.fail_fast)
-        teardown = frame(suite, Part.TEARDOWN, planned[-1].number + 1)
-        if suite.teardown and not self._earlier.stands(teardown):
-            await self._one(teardown, around, {}, always=True)
 
     async def _setup(self, suite: Suite, around: "Round") -> CaseResult:
         """Run the setup, unless a worker before us did; one that was lost in it and writes is not run again."""
@@ -258,7 +270,6 @@ class Execution:
     def _runner(self, instance: Instance, around: "Round", late: dict[str, Any]) -> CaseRunner | LoadRunner:
         if instance.case.load is None:
             return CaseRunner(instance, around.values, late, around.tools)
-
         return LoadRunner(self.run, instance, around.values, late, around.tools)
 
     def note(self, result: CaseResult, around: "Round") -> None:

@@ -60,3 +60,5 @@ async def run_graph(planned: Sequence[Instance], at_once: int, run_one: RunOne, 
     finally:
         for task in running:
             task.cancel()
+        if running:  # they clean up first
+            await asyncio.wait(running)

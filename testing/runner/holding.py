@@ -71,7 +71,8 @@ class ShareHold(Hold):
         return ("cancelled", "cancelled") if cancelled_at is not None or state == RunState.ENDED else ("", "")
 
     def is_mine(self) -> bool:
-        return Share.objects.filter(pk=self.share_id, lease_token=self.token).exists()
+        held = Share.objects.select_for_update().filter(pk=self.share_id, lease_token=self.token)
+        return held.first() is not None
 
     def end(self, result: RunResult) -> bool:
         held = Share.objects.filter(pk=self.share_id, lease_token=self.token)

@@ -12,6 +12,9 @@ from testing.models import Clock, Run, RunState, Schedule, SeenChange, Share
 
 SETTLED = timedelta(seconds=2)  # a change is looked at once those that were made with it are written, too
 GONE = Q(state=RunState.RUNNING) & (Q(lease_until__lt=Now()) | Q(lease_until__isnull=True))
+# A share that nobody is to begin any more: its run has ended, or whoever leads it had it stopped.
+OVER = Q(run__state=RunState.ENDED) | ~Q(stop_verdict="")
+LEFT_BEHIND = ~Q(state=RunState.ENDED) & (GONE | (Q(state=RunState.WAITING) & OVER))  # in the words of the index
 UNWANTED_S = 3600
 LONG_AGO = Now() - timedelta(seconds=UNWANTED_S)
 # What a queued run waits for: one of its schedule that was taken, and has not ended long ago.
@@ -46,7 +49,7 @@ def look(locations: Sequence[str]) -> Look:
             now=Now(),
             runs=Exists(waiting_runs(locations)),
             shares=Exists(waiting_shares(locations)),
-            lost=Exists(Run.objects.filter(GONE | UNWANTED)) | Exists(Share.objects.filter(GONE)),
+            lost=Exists(Run.objects.filter(GONE | UNWANTED)) | Exists(Share.objects.filter(LEFT_BEHIND)),
             due=Exists(Schedule.objects.filter(next_at__lte=Now())),
             changed=Exists(changes) | Exists(Schedule.objects.filter(ask_again_at__lte=Now() - SETTLED)),
         )
@@ -68,4 +71,6 @@ def waiting_runs(locations: Sequence[str]) -> QuerySet[Run]:
 
 
 def waiting_shares(locations: Sequence[str]) -> QuerySet[Share]:
-    return Share.objects.filter(state=RunState.WAITING, location__in=locations)
+    """Return the shares that may begin: of runs that somebody leads, who did not have them stopped."""
+    waiting = Share.objects.filter(~Q(state=RunState.ENDED), state=RunState.WAITING, location__in=locations)
+    return waiting.filter(run__state=RunState.RUNNING, stop_verdict="")

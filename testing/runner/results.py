@@ -7,7 +7,7 @@ from typing import Any
 
 from testing.assertions.judge import Check
 from testing.assertions.observation import Observation
-from testing.models import Part, Phase, Verdict
+from testing.models import Attempt, Part, Phase, Verdict
 from testing.runner.plan import Instance
 
 # Of several, the one that speaks for all of them: the first there is of these.
@@ -24,7 +24,10 @@ WORST = (
 
 @dataclass(slots=True)
 class AttemptResult:
-    """`reasons` are what a retry can be asked to cover: error classes, and `assertion`."""
+    """`reasons` are what a retry can be asked to cover: error classes, and `assertion`.
+
+    Of one that was let go, `row` is what will be stored; what was seen is no longer there.
+    """
 
     number: int
     intended_at: datetime
@@ -36,10 +39,13 @@ class AttemptResult:
     seen: Observation = field(default_factory=Observation)
     checks: list[Check] = field(default_factory=list)
     captures: dict[str, Any] = field(default_factory=dict)
+    row: Attempt | None = None
 
 
 @dataclass(slots=True)
 class StepResult:
+    """`tries` counts all attempts, of which the first and the last are kept; see `run_step`."""
+
     number: int
     path: str
     round: int
@@ -48,6 +54,8 @@ class StepResult:
     step: str
     line: int
     attempts: list[AttemptResult] = field(default_factory=list)
+    tries: int = 0
+    dirty: bool = False
     verdict: Verdict = Verdict.PASSED
     reason: str = ""
     took_ms: float = 0.0

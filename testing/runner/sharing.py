@@ -11,7 +11,7 @@ from django.db.models import F
 from testing import wakeups
 from testing.models import Run, RunState, Share
 from testing.runner.leases import MOST_LOSSES, SWEPT, lease_end
-from testing.runner.looking import GONE, waiting_shares
+from testing.runner.looking import GONE, LEFT_BEHIND, OVER, waiting_shares
 from testing.runner.plan import Instance
 
 MOST_SHARES = 32
@@ -63,7 +63,7 @@ def take(
         waiting = waiting.filter(run=only)
     worker = f"{socket.gethostname()}:{os.getpid()}"[:200]
     for pk in waiting.order_by("id").values_list("pk", flat=True)[:TRIED]:
-        taken = Share.objects.filter(pk=pk, state=RunState.WAITING).update(
+        taken = Share.objects.filter(pk=pk, state=RunState.WAITING, stop_verdict="").update(
             state=RunState.RUNNING, lease_token=token, lease_until=lease_end(), worker=worker
         )
         if taken:
@@ -85,15 +85,13 @@ def stop(run_id: uuid.UUID, reason: str, verdict: str) -> None:
 
 
 def sweep() -> int:
-    """Give back the shares whose worker is lost, or end those that lost too many; return how many there were."""
-    pks = list(Share.objects.filter(GONE).values_list("pk", flat=True)[:SWEPT])
+    """Give back the shares whose worker is lost; end those that lost too many, or that nobody is to begin any more."""
+    pks = list(Share.objects.filter(LEFT_BEHIND).values_list("pk", flat=True)[:SWEPT])
     if not pks:
         return 0
-    gone = Share.objects.filter(GONE, pk__in=pks)
+    found = Share.objects.filter(LEFT_BEHIND, pk__in=pks)
     freed = {"lease_token": None, "lease_until": None, "losses": F("losses") + 1}
-    ended = gone.filter(losses__gte=MOST_LOSSES - 1).update(state=RunState.ENDED, **freed)
-    return (
-        ended
-        + gone.filter(run__state=RunState.ENDED).update(state=RunState.ENDED, **freed)
-        + gone.update(state=RunState.WAITING, **freed)
-    )
+    ended = found.filter(OVER).update(state=RunState.ENDED, lease_token=None, lease_until=None)
+    gone = Share.objects.filter(GONE, pk__in=pks)
+    ended += gone.filter(losses__gte=MOST_LOSSES - 1).update(state=RunState.ENDED, **freed)
+    return ended + gone.update(state=RunState.WAITING, **freed)

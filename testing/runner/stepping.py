@@ -5,6 +5,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import structlog
+
 from endpoints.transports.base import ErrorClass
 from testing.assertions.judge import Check, judge
 from testing.assertions.observation import Missing, Observation
@@ -17,6 +19,9 @@ from testing.runner.results import AttemptResult, StepResult
 from testing.steps import step_class
 from testing.steps.base import CannotRun, StepAction, Tools
 
+log = structlog.get_logger(__name__)
+
+FIRST_KEPT, LAST_KEPT = 5, 15  # of the attempts of a poll, which may be a hundred thousand
 GONE = frozenset({404, 410})  # what is not there needs no cleaning up
 
 
@@ -41,6 +46,8 @@ class Surroundings(Protocol):
 
     def capture(self, found: dict[str, Any]) -> None: ...
 
+    def let_go(self, attempt: AttemptResult) -> None: ...
+
 
 async def run_step(step: Step, around: Surroundings, result: StepResult) -> StepResult:
     """Run a step into `result`, which holds what there is so far even when this is cancelled."""
@@ -49,16 +56,21 @@ async def run_step(step: Step, around: Surroundings, result: StepResult) -> Step
     intended = datetime.now(UTC)
     try:
         while True:
-            attempt = AttemptResult(len(result.attempts) + 1, intended, datetime.now(UTC), Verdict.CANCELLED)
+            result.tries += 1
+            attempt = AttemptResult(result.tries, intended, datetime.now(UTC), Verdict.CANCELLED)
             result.attempts.append(attempt)
             await _attempt(step, around, attempt, result.phase)
+            result.dirty |= attempt.seen.dirty
             if step.poll is None or attempt.verdict != Verdict.FAILED or time.perf_counter() >= until:
                 break
+            around.let_go(attempt)
+            if len(result.attempts) == FIRST_KEPT + LAST_KEPT:
+                del result.attempts[FIRST_KEPT]
             await asyncio.sleep(min(step.poll.every_s, max(0.0, until - time.perf_counter())))
             intended = datetime.now(UTC)
         result.verdict, result.reason = attempt.verdict, attempt.reason
         if attempt.verdict == Verdict.FAILED and step.poll:
-            result.reason += f" (asked {len(result.attempts)} times within {step.poll.within_s:g} s)"
+            result.reason += f" (asked {result.tries} times within {step.poll.within_s:g} s)"
         around.capture(attempt.captures)
     except asyncio.CancelledError:
         result.verdict, result.reason = Verdict.CANCELLED, "cancelled while it ran"
@@ -73,7 +85,7 @@ async def _attempt(step: Step, around: Surroundings, attempt: AttemptResult, pha
     action = action_of(step.kind)
     try:
         params = step.ready if step.ready is not None else read_params(step, action, around.scope())
-        _ask_leave(action, params, around)
+        await _ask_leave(action, params, around)
         attempt.seen = await _within(step, action, params, around.tools)
         attempt.verdict = Verdict.PASSED
         judge_attempt(step, attempt, around.scope(), phase)
@@ -84,6 +96,9 @@ async def _attempt(step: Step, around: Surroundings, attempt: AttemptResult, pha
     except InnerFailed as exc:
         attempt.verdict, attempt.reason = exc.inner.verdict, f"{exc.inner.name}: {exc.inner.reason}"
         attempt.reasons, attempt.error_class = exc.inner.reasons, exc.inner.error_class
+    except Exception as exc:  # a bug costs one step: the cleanups and the other cases go on
+        log.exception("step_broke", kind=step.kind)
+        _cannot(attempt, f"internal: {type(exc).__name__}", ErrorClass.INTERNAL.value)
 
 
 def _cannot(attempt: AttemptResult, detail: str, error_class: str) -> None:
@@ -109,8 +124,10 @@ def read_params(step: Step, action: StepAction, scope: Scope) -> Any:
     return ready
 
 
-def _ask_leave(action: StepAction, params: Any, around: Surroundings) -> None:
-    """Raise CannotRun for what would change something in production without leave."""
+async def _ask_leave(action: StepAction, params: Any, around: Surroundings) -> None:
+    """Raise CannotRun for what would change something in production without leave, or could."""
+    if not action.names_all(params):
+        await around.tools.ask_leave_unnamed()
     if around.allow_production or not action.writes(params):
         return
     for alias in action.aliases(params):

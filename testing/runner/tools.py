@@ -1,20 +1,27 @@
 """What the runner lends to its steps: systems behind aliases, open transports, a database thread."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import structlog
+
 from endpoints.access.principal import Principal
 from endpoints.edge.database_threads import DatabaseThreads
+from endpoints.models import Stage, System
 from endpoints.transports import make_transport
 from endpoints.transports.base import Transport
 from testing.runner.frames import Library, target_name
+from testing.runner.masking import Masker
 from testing.runner.targets import Target
 from testing.steps.base import CannotRun, Party
 
 T = TypeVar("T")
 DATABASE_THREADS = 4
+CLOSE_S = 10.0
+
+log = structlog.get_logger(__name__)
 
 
 class RunTools:
@@ -25,12 +32,13 @@ class RunTools:
         targets: Mapping[str, Target],
         principal: Principal,
         library: Library,
+        masker: Masker,
         *,
         at_once: int,
         allow_production: bool,
     ) -> None:
         self.principal, self.library, self.allow_production = principal, library, allow_production
-        self._targets, self._at_once = targets, at_once
+        self.masker, self._targets, self._at_once = masker, targets, at_once
         self._transports: dict[tuple[str, bool], asyncio.Future[Transport]] = {}
         self._database = DatabaseThreads("steps", DATABASE_THREADS)
 
@@ -46,18 +54,28 @@ class RunTools:
     async def ask_database(self, call: Callable[..., T], *arguments: Any) -> T:
         return await self._database.run(call, *arguments)
 
+    async def ask_leave_unnamed(self) -> None:
+        """Raise CannotRun without leave for production, once there is a production system that could be reached."""
+        if not self.allow_production and await self.ask_database(_has_production):
+            raise CannotRun(
+                "it does not name what it reaches, which could be a production system;"
+                " name it (to, systems), or give --allow-production"
+            )
+
     async def aclose(self) -> None:
         """Close what was opened."""
+        opened = []
         for opening in self._transports.values():
             if opening.done() and not opening.cancelled() and opening.exception() is None:
-                await opening.result().aclose()
+                opened.append(opening.result())
             opening.cancel()
+        await close_all(opened)
         await asyncio.to_thread(self._database.shutdown)
 
     def for_load(self, at_once: int) -> "RunTools":
         """Return the same for one load: connections of its own, as many as it asks for, to systems that allow it."""
-        leave = self.allow_production
-        return LoadTools(self._targets, self.principal, self.library, at_once=at_once, allow_production=leave)
+        lent = (self._targets, self.principal, self.library, self.masker)
+        return LoadTools(*lent, at_once=at_once, allow_production=self.allow_production)
 
     async def _open(self, alias: str, *, with_credential: bool) -> Transport:
         target = self._target(alias)
@@ -80,6 +98,9 @@ class RunTools:
 class LoadTools(RunTools):
     """Those of a load, which goes past the caps that deliveries keep, and so needs leave whatever it does."""
 
+    async def ask_leave_unnamed(self) -> None:
+        raise CannotRun("under load a step has to name what it reaches (to, systems): it may not allow load")
+
     def _target(self, alias: str) -> Target:
         target = super()._target(alias)
         party = target.party
@@ -88,6 +109,10 @@ class LoadTools(RunTools):
         if party.is_production and not self.allow_production:
             raise CannotRun(f"'{party.slug}' is a production system; load there needs --allow-production")
         return target
+
+
+def _has_production() -> bool:
+    return System.objects.filter(environment=Stage.PRODUCTION).exists()
 
 
 class CaseTools:
@@ -112,15 +137,33 @@ class CaseTools:
     async def ask_database(self, call: Callable[..., T], *arguments: Any) -> T:
         return await self._tools.ask_database(call, *arguments)
 
+    async def ask_leave_unnamed(self) -> None:
+        await self._tools.ask_leave_unnamed()
+
     async def run_steps(self, steps: Sequence[Any], *, at_once: bool) -> None:
         await self._run_inner(steps, at_once=at_once)
 
     async def aclose(self) -> None:
         """Close what the case kept open."""
         kept, self.sessions = list(self.sessions.values()), {}
-        await asyncio.gather(*(session.aclose() for session in kept))
+        await close_all(kept)
 
     async def run_called(
         self, suite: str, case: str, given: Mapping[str, Any], systems: Mapping[str, str]
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         return await self._run_called(suite, case, given, systems)
+
+
+async def close_all(opened: Iterable[Any]) -> None:
+    """Close all of them; one that breaks, or takes too long, keeps nothing else open."""
+    closing = [asyncio.ensure_future(one.aclose()) for one in opened]
+    if not closing:
+        return
+    done, late = await asyncio.wait(closing, timeout=CLOSE_S)
+    for task in late:
+        task.cancel()
+    for error in [task.exception() for task in done if not task.cancelled()]:
+        if error is not None:
+            log.warning("line_not_closed", error=type(error).__name__)
+    if late:
+        log.warning("lines_close_too_slowly", count=len(late))

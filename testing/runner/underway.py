@@ -65,7 +65,7 @@ def _step(runner: Worked) -> dict[str, Any]:
         told["how_far"] = runner.how_far
     if steps:
         step = steps[-1]
-        told |= {"step": step.step, "kind": step.kind, "line": step.line, "attempt": len(step.attempts)}
+        told |= {"step": step.step, "kind": step.kind, "line": step.line, "attempt": step.tries}
         if step.attempts:
             told["since"] = step.attempts[0].started_at.isoformat()
     return told

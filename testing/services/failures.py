@@ -212,25 +212,22 @@ def _indent(line: str) -> int:
 def _steps(row: CaseRun) -> list[StepSeen]:
     rows = list(StepRun.objects.filter(case_run=row).order_by("number")[:MOST_STEPS])
     ids = [step.pk for step in rows]
-    counts = {
-        step: (count, last)
-        for step, count, last in Attempt.objects.filter(step_run__in=ids)
-        .order_by()
-        .values_list("step_run")
-        .annotate(count=Count("pk"), last=Max("number"))
-    }
+    # The number of the last is how many there were: of a poll not all are kept.
+    counts = dict(
+        Attempt.objects.filter(step_run__in=ids).order_by().values_list("step_run").annotate(last=Max("number"))
+    )
     ends = Q(number=1)
-    for step, (count, last) in counts.items():
-        if count > 1:
+    for step, last in counts.items():
+        if last > 1:
             ends |= Q(step_run=step, number=last)
     tries: dict[Any, dict[int, Attempt]] = {}
     for attempt in Attempt.objects.filter(ends, step_run__in=ids):
         tries.setdefault(attempt.step_run_id, {})[attempt.number] = attempt
-    return [_step(step, tries.get(step.pk, {}), *counts.get(step.pk, (0, 0))) for step in rows]
+    return [_step(step, tries.get(step.pk, {}), counts.get(step.pk, 0)) for step in rows]
 
 
-def _step(row: StepRun, tries: dict[int, Attempt], count: int, last: int) -> StepSeen:
-    return StepSeen(row, tries.get(1), tries.get(last), count)
+def _step(row: StepRun, tries: dict[int, Attempt], last: int) -> StepSeen:
+    return StepSeen(row, tries.get(1), tries.get(last), last)
 
 
 def _culprit(case: CaseRun, steps: Sequence[StepSeen]) -> StepSeen | None:

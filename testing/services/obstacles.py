@@ -7,17 +7,27 @@ from django.utils import timezone
 
 from endpoints.access.principal import Principal
 from endpoints.models import Maintenance
+from testing.document.calls import called_targets
+from testing.document.reader import read_suite
 from testing.document.suite import Suite as Document
-from testing.models import Run, RunState, Schedule, Verdict
+from testing.models import Run, RunState, Schedule, Suite, Verdict
 
 MOST_QUEUED = 10  # of one schedule; more would never be caught up with
 
 Obstacle = tuple[Verdict, str]
 
 
-def maintenance(systems: Iterable[str]) -> Obstacle | None:
-    """Return the window that one of the systems is in."""
-    slugs = {name.partition("/")[0] for name in systems}
+def maintenance(document: Document, systems: Iterable[str], by: Principal) -> Obstacle | None:
+    """Return the window that one of the systems is in, those of the suites that are called among them."""
+    read: dict[str, Document | None] = {}
+
+    def find(slug: str) -> Document | None:
+        if slug not in read:
+            row = Suite.objects.visible_to(by).filter(slug=slug).first()
+            read[slug] = read_suite(row.text) if row is not None else None
+        return read[slug]
+
+    slugs = {name.partition("/")[0] for name in (*systems, *called_targets(document, find))}
     held = Maintenance.objects.at(timezone.now()).filter(system__slug__in=slugs)
     window = held.select_related("system").order_by("-ends_at").first()
     if window is None:

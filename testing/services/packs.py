@@ -62,7 +62,7 @@ def start(name: str, wish: Wish, *, by: Principal) -> Run:
     """Make a run of a pack as it comes; nothing is installed. Raises NotFound, Forbidden, or Refused."""
     found = find(name)
     try:
-        return runs.start_text(found.suite.text, wish, by=by)
+        return runs.start_ready(found.suite.text, wish, by=by)
     except Refused as exc:
         raise _with_needs(exc, found) from exc
 

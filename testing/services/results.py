@@ -96,6 +96,7 @@ def _step(step: StepRun, attempts: list[Attempt]) -> dict[str, Any]:
         "reason": step.reason,
         "captures": step.captures,
         "took_ms": step.took_ms,
+        "tries": attempts[-1].number if attempts else 0,  # of which not all may be kept
         "attempts": [_attempt(attempt) for attempt in attempts],
     }
 

@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
-from endpoints.errors import Conflict, ControlPlaneError, Refused
+from endpoints.errors import Conflict, ControlPlaneError, Forbidden, Refused
 from endpoints.models import System
-from testing import wakeups
+from testing import owning, wakeups
 from testing.document.nodes import unknown
 from testing.document.reader import read_suite
 from testing.document.references import has_references
@@ -67,9 +67,7 @@ def start(suite: Suite, wish: Wish, *, by: Principal) -> Run:
 
 def start_due(schedule: Schedule, origin: Origin) -> Run:
     """Make the run that a schedule asks for, on behalf of whoever stored it; one that cannot be made ends errored."""
-    teams = None if schedule.team_ids is None else frozenset(schedule.team_ids)
-    by = Principal(label=schedule.acts_for, role=schedule.role, via="schedule", team_ids=teams)
-    suite = schedule.suite
+    by, suite = acting(schedule), schedule.suite
     try:
         return _make(suite.text, suite, Wish(), by, origin)
     except ControlPlaneError as exc:
@@ -80,8 +78,20 @@ def start_due(schedule: Schedule, origin: Origin) -> Run:
         return run
 
 
+def acting(schedule: Schedule) -> Principal:
+    """Return whom a schedule acts for: whoever stored it."""
+    teams = None if schedule.team_ids is None else frozenset(schedule.team_ids)
+    return Principal(label=schedule.acts_for, role=schedule.role, via="schedule", team_ids=teams)
+
+
 def start_text(text: str, wish: Wish, *, by: Principal) -> Run:
-    """Make a run of a document that is not stored as a suite, for whoever asks to work it."""
+    """Make a run of a document that is not stored: it takes the role that may store one, which reads secrets."""
+    roles.require(by, "suites", "create")
+    return _make(text, None, wish, by)
+
+
+def start_ready(text: str, wish: Wish, *, by: Principal) -> Run:
+    """Make a run of a document that comes with the product: whoever may run suites may run it."""
     return _make(text, None, wish, by)
 
 
@@ -111,12 +121,14 @@ def cancel(run: Run, *, by: Principal) -> Run:
 
 def _make(text: str, suite: Suite | None, wish: Wish, by: Principal, origin: Origin = BY_HAND) -> Run:
     roles.require(by, "suites", "run")
+    if by.system_slug:
+        raise Forbidden(f"this key speaks only as {by.system_slug}; a run speaks to several", code="bound_key")
     document = read_suite(text)
     systems = _systems(document, wish, by)
     _check(document, wish, by)
     run = _row(suite, document.slug, document.title, systems, wish, by, origin)
     run.location = document.execution.location if wish.location is None else wish.location
-    obstacle = None if wish.during_maintenance else obstacles.maintenance(systems.values())
+    obstacle = None if wish.during_maintenance else obstacles.maintenance(document, systems.values(), by)
     if obstacle is None and origin.schedule is not None and origin.cause == Cause.SCHEDULE:
         obstacle = obstacles.overlap(origin.schedule, origin.due_at or timezone.now())
     obstacle = obstacle or obstacles.unmet_need(document, by)
@@ -127,6 +139,7 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal, origin: Ori
         if obstacle is not None:
             _ended(run, *obstacle)
         run.save(force_insert=True)
+        owning.own(run, systems.values())
         if origin.cause == Cause.HAND:
             changes = {"systems": [None, systems], "allow_production": [None, wish.allow_production]}
             audit.record(by, "run", run, changes)
@@ -153,7 +166,7 @@ def _row(
         created_by=by.label[:200],
         role=by.role,
         team_ids=None if by.team_ids is None else sorted(by.team_ids),
-        owner_id=suite.owner_id if suite is not None else _owner_id(systems),
+        owner_id=next(iter(owning.teams_of(systems.values(), suite.owner_id if suite else None)), None),
         cause=origin.cause,
         schedule=origin.schedule,
         due_at=origin.due_at,
@@ -205,13 +218,6 @@ def _version(text: str, suite: Suite | None, by: Principal) -> SuiteVersion:
     mark = digest(text)
     found = SuiteVersion.objects.filter(suite=suite, digest=mark).order_by("-created_at").first()
     return found or SuiteVersion.objects.create(digest=mark, text=text, created_by=by.label[:200])
-
-
-def _owner_id(systems: Mapping[str, str]) -> int | None:
-    """Return whose a run from a file is: the first team's whose system it touches."""
-    slugs = {name.partition("/")[0] for name in systems.values()}
-    owned = System.objects.filter(slug__in=slugs, owner__isnull=False).order_by("slug")
-    return owned.values_list("owner_id", flat=True).first()
 
 
 def by_id(pk: uuid.UUID) -> Run:

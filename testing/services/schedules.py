@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from endpoints.access import audit, roles
 from endpoints.access.principal import Principal
-from endpoints.errors import Conflict
+from endpoints.errors import Conflict, Forbidden
 from testing.document.cron import read_cron
 from testing.document.suite import Suite as Document
 from testing.models import Cause, Missed, Run, RunState, Schedule, Suite
@@ -38,6 +38,9 @@ def follow(suite: Suite, document: Document, *, by: Principal) -> None:
             cancel_waiting(suite)
             row.delete()
         return
+    if by.system_slug:
+        detail = f"this key speaks only as {by.system_slug}; a run by itself speaks to several"
+        raise Forbidden(detail, code="bound_key")
     found = row or Schedule(suite=suite)
     before = (found.cron, found.timezone)
     wanted = document.schedule

@@ -11,7 +11,9 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
+from endpoints.errors import ControlPlaneError
 from endpoints.models import AuditEntry, Endpoint
+from testing.document.reader import read_suite
 from testing.models import LATEST, Cause, Clock, Run, RunState, Schedule, SeenChange
 from testing.services import obstacles, runs
 from testing.services.runs import Origin
@@ -81,8 +83,17 @@ def _answer(schedule: Schedule, cause: str, until: datetime) -> bool:
     """Make the run for a change, unless one waits already; not while a system is in maintenance, but after it."""
     if Run.objects.filter(schedule=schedule, state=RunState.WAITING).exists():
         return False
-    if obstacles.maintenance(schedule.suite.systems.values()) is not None:
+    if _is_in_maintenance(schedule):
         Schedule.objects.filter(pk=schedule.pk).update(asked_cause=cause, ask_again_at=until + ASKED_EVERY)
         return False
     runs.start_due(schedule, Origin(Cause(cause), schedule))
     return True
+
+
+def _is_in_maintenance(schedule: Schedule) -> bool:
+    suite = schedule.suite
+    try:
+        window = obstacles.maintenance(read_suite(suite.text), suite.systems.values(), runs.acting(schedule))
+    except ControlPlaneError:  # its run says what is wrong
+        return False
+    return window is not None

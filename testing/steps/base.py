@@ -52,6 +52,9 @@ class Tools(Protocol):
     async def ask_database(self, call: Callable[..., T], *arguments: Any) -> T:
         """Run a call that blocks, in a thread with a connection of its own."""
 
+    async def ask_leave_unnamed(self) -> None:
+        """Raise CannotRun where a step must not reach what it does not name."""
+
     async def run_steps(self, steps: Sequence[Any], *, at_once: bool) -> None:
         """Run steps within a step; what comes of them is theirs."""
 
@@ -85,6 +88,10 @@ class StepAction(ABC):
     def aliases(self, params: Any) -> list[str]:
         """Return the aliases that its params name."""
         return [params[name] for name in self.ALIASES if params.get(name)] if isinstance(params, Mapping) else []
+
+    def names_all(self, params: Any) -> bool:
+        """Say whether it changes nothing but the systems it names; else leave is asked for what it may reach."""
+        return True
 
     @abstractmethod
     async def run(self, params: Any, tools: Tools) -> Observation:

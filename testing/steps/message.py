@@ -56,6 +56,9 @@ class MessageStep(StepAction):
     def writes(self, params: Any) -> bool:
         return True
 
+    def names_all(self, params: Any) -> bool:
+        return bool(params["to"])  # where it goes without is for the routes to say, at the time
+
     def aliases(self, params: Any) -> list[str]:
         return [params["from"], *(params["to"] or ())]
 

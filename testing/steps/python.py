@@ -57,6 +57,9 @@ class PythonStep(StepAction):
     def writes(self, params: Any) -> bool:
         return True  # who knows what it does
 
+    def names_all(self, params: Any) -> bool:
+        return bool(params["systems"])  # those that name some are taken at their word
+
     def aliases(self, params: Any) -> list[str]:
         return list(params["systems"])
 

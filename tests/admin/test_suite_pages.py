@@ -115,7 +115,7 @@ def test_versions_are_kept_told_apart_and_opened_again(suite: Suite, sign_in: Si
 
 def test_one_case_runs_alone_with_what_it_needs(suite: Suite, sign_in: Signed) -> None:
     """What is stored runs as the suite's; what was changed runs as a text of its own, and is not stored."""
-    client = sign_in("operator", *TEAMS)
+    client = sign_in("editor", *TEAMS)
     client.post("/admin/suites/orders/run/", {"case": "second"})
     client.post("/admin/suites/orders/edit/", {"action": "run", "text": TEXT, "case": "third"})
     client.post("/admin/suites/orders/edit/", {"action": "run", "text": TEXT.replace("500", "400"), "case": ""})
@@ -124,6 +124,26 @@ def test_one_case_runs_alone_with_what_it_needs(suite: Suite, sign_in: Signed) -
     assert found == [(["second"], 1, suite.pk), (["third"], 1, suite.pk), ([], None, None)]
     wrong = client.post("/admin/suites/orders/edit/", {"action": "run", "text": TEXT, "case": "fourth"})
     assert (wrong.status_code, Run.objects.count()) == (422, 3)
+
+
+def test_an_operator_runs_what_is_stored_and_nothing_else(suite: Suite, sign_in: Signed) -> None:
+    """A text of one's own reads secrets and asks whatever it names: that takes the role that may store it."""
+    client = sign_in("operator", *TEAMS)
+    other = TEXT.replace("{wait: 1ms}", "{http: {system: api, json: '${{ secret.erp-key.token }}'}, assert: none}")
+    refused = client.post("/admin/suites/orders/edit/", {"action": "run", "text": other})
+    assert (refused.status_code, Run.objects.count()) == (422, 0)
+    assert "takes the role &#x27;editor&#x27;" in refused.content.decode()
+    assert client.post("/admin/suites/orders/edit/", {"action": "run", "text": TEXT}).status_code == 302
+
+
+@pytest.mark.parametrize("name", ["${{ secret.erp-key.token }}.a.example", "${{ vars.token }}.a.example"])
+def test_a_secret_is_in_no_name_that_is_resolved(name: str, suite: Suite, sign_in: Signed) -> None:
+    """Name servers on the way would read it; nor by a variable."""
+    text = TEXT.replace("cases:", 'vars: {token: "${{ secret.erp-key.token }}"}\ncases:', 1)
+    text = text.replace("{wait: 1ms}", f'{{dns: "{name}", assert: none}}')
+    told = sign_in("editor", *TEAMS).post("/admin/suites/check/", {"text": text}).content.decode()
+
+    assert 'data-line="' in told
 
 
 def test_a_message_and_a_dead_letter_make_a_test(world: Any, sign_in: Signed) -> None:

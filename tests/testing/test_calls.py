@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import Group
@@ -71,6 +72,28 @@ def test_an_alias_of_the_called_suite_can_stand_for_one_of_ours(run: Run, admin:
         assert (len(orders.received), len(ours.received)) == (2, 0)
         assert run(text % ", systems: {auth: auth}").code == 0
         assert (len(orders.received), len(ours.received)) == (2, 2)
+
+
+def test_the_maintenance_of_what_is_called_is_kept(run: Run, admin: Caller, orders: HttpReceiver) -> None:
+    """Through however many calls a system is reached, its window holds; not where one of ours stands in for it."""
+    assert admin("POST", "suites/", {"text": LOGIN}).status == 201
+    via = "suite: via\nsystems: {mine: ours}\ncases: [{case: on, steps: [%s]}]"
+    call = "{call: {suite: login, case: sign-in%s}}"
+    orders.answer_at("/login", answer(200, {"token": "t-1"}))
+    with HttpReceiver() as ours:
+        ours.answer_at("/login", answer(200, {"token": "t-2"}))
+        register(admin, "ours", ours.url)
+        assert admin("POST", "suites/", {"text": via % (call % "")}).status == 201
+        until = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+        assert admin("POST", "systems/orders/maintenance/", {"until": until}).status == 201
+        text = "suite: shop\nsystems: {auth: ours}\ncases:\n  - {case: c, steps: [%s]}"
+        through = text % "{group: [{call: {suite: via, case: on}}]}"
+        done = [run(text % (call % "")), run(through), run(text % (call % ", systems: {auth: auth}"))]
+        insisted = run(through, "--during-maintenance")
+
+    assert [found.verdict for found in (*done, insisted)] == ["skipped", "skipped", "passed", "passed"]
+    assert "'orders' is in maintenance" in done[0].report["reason"]
+    assert len(ours.received) == 2
 
 
 def test_what_fails_in_a_called_case_fails_the_one_that_calls(run: Run, orders: HttpReceiver) -> None:

@@ -67,6 +67,25 @@ def test_redis_is_not_written_to_by_chance(run: Run, cache: Redis) -> None:
     assert "refused: client_error, WRONGTYPE" in done.cases["c2"]["reason"]
 
 
+def test_redis_scripts_and_upkeep_are_no_reads(run: Run, cache: Redis) -> None:
+    """A script holds up the whole server for as long as it runs, and MEMORY frees: only what it uses is read."""
+    done = run(
+        suite(
+            "redis",
+            "command: [EVAL_RO, 'return 1', 0] -> {rows.0: {eq: 1}}",
+            "command: [EVALSHA_RO, abc, 0] -> {error.code: {eq: NOSCRIPT}}",
+            "command: [FCALL_RO, f, 0] -> {error.code: {eq: ERR}}",
+            "command: memory purge -> {text: {eq: OK}}",
+            "command: memory usage k -> {rows: {len: {eq: 0}}}",
+            "command: [EVAL_RO, 'return 1', 0], write: true -> {rows.0: {eq: 1}}",
+            system="cache",
+        )
+    )
+
+    assert list(done.verdicts.values()) == ["errored"] * 4 + ["passed"] * 2, done.out
+    assert "MEMORY may change something; say write: true" in done.cases["c3"]["reason"]
+
+
 def test_redis_answers_have_a_bound(run: Run, cache: Redis) -> None:
     """An answer of 10 MB is cut off and said to be; the next step gets a connection of its own."""
     long = "command: [SETRANGE, k, 10000000, x], write: true -> {rows.0: {eq: 10000001}}"
@@ -207,4 +226,22 @@ def test_a_mutation_is_a_write(run: Run, admin: Caller, http_receiver: HttpRecei
     )
 
     assert done.verdicts == {"c0": "errored", "c1": "passed"}
+    assert len(http_receiver.received) == 1
+
+
+def test_a_mutation_cannot_be_hidden(run: Run, admin: Caller, http_receiver: HttpReceiver) -> None:
+    """Comments and texts end where a server ends them: at a lone CR too, and not at a quote that is escaped."""
+    register_http(admin, "graphql", http_receiver.port, "service")
+    assert admin("PATCH", "systems/graphql/", {"environment": "production"}).status == 200
+    http_receiver.answer(answer(200, {"data": {}}))
+    hidden = (
+        "# only a comment\rmutation {pay {id}}",
+        '{say(it: """a\\\\""" """) {id}} mutation {pay {id}} # """',
+    )
+    said = '{say(it: """one " and \\""" mutation""") {id}} # mutation\r{more(it: "\\"mutation") {id}}'
+    done = run(
+        suite("graphql", *(f"query: {json.dumps(query)} -> {{status: {{eq: 200}}}}" for query in (*hidden, said)))
+    )
+
+    assert done.verdicts == {"c0": "errored", "c1": "errored", "c2": "passed"}
     assert len(http_receiver.received) == 1

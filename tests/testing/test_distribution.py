@@ -183,3 +183,31 @@ def test_a_thousand_cases_take_ten_seconds_and_a_cancel_takes_one(
     print(f"cancelled in {time.monotonic() - began:.2f} s")
     assert (found["verdict"], found["counts"]) == ("cancelled", {"cancelled": 1000})
     assert time.monotonic() - began < 5
+
+
+def test_nobody_begins_a_share_of_what_is_over(make_stack: Callable[..., Stack], http_receiver: HttpReceiver) -> None:
+    """Neither one that a run left which ended without it, nor one whose worker was lost once it was to stop."""
+    stack = begun(make_stack, http_receiver, "one")
+    http_receiver.answer(HANG)
+    step = "{http: {system: api, method: POST, path: /write}, assert: [{status: {eq: 200}}], timeout: 60s}"
+    text = SPREAD[: SPREAD.index("setup:")] + "cases:\n"
+    text += "".join(f"  - {{case: c{n}, steps: [{step}]}}\n" for n in range(4))
+    for slug in ("left", "stopped"):
+        started(stack, store(stack, text.replace("spread", slug)))
+    http_receiver.wait_for(2)  # each in its first share
+    stack.kill("one")
+    for change in (
+        "UPDATE testing_run SET state = 'ended', verdict = 'errored' WHERE slug = 'left'",
+        "UPDATE testing_run SET lease_until = '2100-01-01 00:00:00+00:00' WHERE slug = 'stopped'",
+        "UPDATE testing_share SET stop_verdict = 'cancelled' WHERE run_id IN "
+        "(SELECT id FROM testing_run WHERE slug = 'stopped')",
+        "UPDATE testing_share SET lease_until = '2000-01-01 00:00:00+00:00' WHERE state = 'running'",
+    ):
+        stack.sql(change)
+    http_receiver.answer(200)
+    asked = len(http_receiver.received)
+    stack.start("worker", name="two")
+    over = "SELECT DISTINCT state FROM testing_share"
+    stack.wait_for(lambda: stack.sql(over) == [("ended",)], 30, "the end of the shares")
+
+    assert len(http_receiver.received) == asked

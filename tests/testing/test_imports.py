@@ -242,6 +242,27 @@ HOSTILE = {
     "mistyped": ('{"results": {"tests": [5]}}', 422, "results.tests.0: must be an object"),
     "unnamed": ('{"results": {"tests": [{"status": "passed"}]}}', 422, "results.tests.0.name: must be a text"),
     "status": ('{"results": {"tests": [{"name": "a", "status": "green"}]}}', 422, "'green' is none of passed, failed"),
+    "many tries": (
+        '{"results": {"tests": [{"name": "a", "status": "passed", "retryAttempts": ['
+        + '{"status": "failed"},' * 78_000
+        + '{"status": "failed"}]}]}}',
+        422,
+        "more than 20000 tries",
+    ),
+    "tries of many": (
+        '{"results": {"tests": ['
+        + ",".join(
+            ['{"name": "a", "status": "passed", "retryAttempts": [{"status": "failed"}%s]}' % (",{}" * 99)] * 300
+        )
+        + "]}}",
+        422,
+        "more than 20000 tries",
+    ),
+    "many flaky tries": (
+        "<testsuite><testcase>" + "<flakyError/>" * 78_000 + "</testcase></testsuite>",
+        422,
+        "more than 20000 tries",
+    ),
     "many tests": ('{"results": {"tests": [' + "1," * 1_000_000 + "1]}}", 422, "more than 20000 cases"),
 }
 

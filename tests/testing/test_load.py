@@ -164,6 +164,22 @@ def test_errors_fail_a_load_that_says_nothing_of_them(run: Run, orders: HttpRece
     assert run(load(f"{more}, thresholds: {loose}")).verdict == "passed"
 
 
+def test_a_threshold_on_one_class_of_errors_allows_no_others(run: Run, orders: HttpReceiver) -> None:
+    """Who bounds timeouts has said nothing of a target that refuses everything."""
+    more = "stages: [{for: 200ms, at: 50/s}], thresholds: [{metric: errors.%s, rate: {lte: 1}}%s]"
+    orders.answer(401)
+    done = run(load(more % ("timeout", "")))
+    assert (done.code, done.verdict) == (1, "failed"), done.out
+    assert "errors rate = 0, but it was 100 %" in done.cases["one"]["reason"]
+
+    assert run(load(more % ("client_error", ""))).verdict == "passed"
+    orders.answer(401, 503)
+    done = run(load(more % ("client_error", "")))
+    assert (done.code, done.verdict) == (1, "failed"), done.out
+    assert "errors rate of the other classes = 0, but it was 90 %" in done.cases["one"]["reason"]
+    assert run(load(more % ("client_error", ", {metric: errors, rate: {lte: 1}}"))).verdict == "passed"
+
+
 def test_a_threshold_that_does_not_hold_fails_with_its_figure(run: Run, orders: HttpReceiver) -> None:
     orders.answer(Answer(200, delay_s=0.05))
     done = run(load("stages: [{for: 300ms, at: 50/s}], thresholds: [{metric: latency.service, p: 50, lt: 20ms}]"))
@@ -230,6 +246,18 @@ def test_load_needs_leave(run: Run, admin: Caller, http_receiver: HttpReceiver) 
     assert (done.verdict, http_receiver.received) == ("errored", [])
     assert "--allow-production" in done.cases["one"]["reason"]
     assert run(text, "--allow-production").verdict == "passed"
+
+
+@pytest.mark.parametrize(
+    "step", ["message: {from: api}, assert: [{status: {eq: unrouted}}]", "python: {module: hooks, with: {host: shop}}"]
+)
+def test_load_reaches_only_what_it_names(run: Run, admin: Caller, orders: HttpReceiver, step: str) -> None:
+    """What is not named cannot be asked whether it allows load; leave for production is no leave for that."""
+    done = run(load("stages: [{for: 100ms, at: 20/s}]", step=f"{{{step}}}"), "--allow-production")
+
+    assert done.verdict == "errored"
+    assert "has to name what it reaches" in done.cases["one"]["reason"]
+    assert admin("GET", "messages/").json["results"] == []
 
 
 def test_only_development_allows_load_by_itself(admin: Caller) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from tests.endpoints.conftest import Caller
 from tests.servers.http import HttpReceiver
 from tests.testing.conftest import Outcome
 
@@ -106,6 +107,17 @@ def test_hooks_reach_what_deliveries_reach(run: Run, orders: HttpReceiver) -> No
 
     assert done.verdicts == {"c0": "passed", "c1": "errored"}
     assert "address 169.254.169.254 port 80 is refused" in done.cases["c1"]["reason"]
+
+
+def test_hooks_that_name_no_system_need_leave(run: Run, admin: Caller, orders: HttpReceiver) -> None:
+    """Their host may be one of production, once there is any; those that name theirs are judged by it."""
+    assert admin("POST", "systems/", {"slug": "shop", "name": "Shop", "environment": "production"}).status == 201
+    unnamed = hooks(f"do: connect, host: 127.0.0.1, port: {orders.port}")
+    done = run(suite(unnamed, f"{{python: {{module: {MODULE}, systems: [api]}}}}"))
+
+    assert done.verdicts == {"c0": "errored", "c1": "passed"}
+    assert "--allow-production" in done.cases["c0"]["reason"]
+    assert run(suite(unnamed), "--allow-production").code == 0
 
 
 def test_what_hooks_leave_behind_makes_dirty(run: Run, orders: HttpReceiver) -> None:

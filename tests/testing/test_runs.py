@@ -9,9 +9,10 @@ import pytest
 from tests.endpoints.conftest import Caller
 from tests.servers.answers import HANG
 from tests.servers.certificates import CertificateAuthority
-from tests.servers.http import HttpReceiver
+from tests.servers.http import Answer, HttpReceiver
 from tests.servers.ports import free_port
 from tests.testing.conftest import Outcome, answer, register
+from tests.testing.memory import MIB, growth
 
 Run = Callable[..., Outcome]
 
@@ -79,12 +80,49 @@ def test_what_asserts_nothing_still_needs_an_answer(run: Run, admin: Caller) -> 
 
 
 def test_polling_is_no_flakiness(run: Run, orders: HttpReceiver) -> None:
-    """Waiting until it holds is what was asked for; all attempts are stored."""
+    """Waiting until it holds is what was asked for; so few attempts are all stored."""
     orders.answer(503, 503, 200)
     done = run(suite(case("one", ask(more=", poll: {within: 5s, every: 10ms}"))))
 
     assert (done.code, done.report["flaky"]) == (0, False)
     assert [found["verdict"] for found in done.cases["one"]["steps"][0]["attempts"]] == ["failed", "failed", "passed"]
+
+
+def test_a_poll_keeps_its_first_and_last_answers_and_counts_the_rest(
+    run: Run, admin: Caller, orders: HttpReceiver
+) -> None:
+    """However often and much it was answered: what is in between would fill memory and disk."""
+    key = "another-s3cret"
+    made = {"name": "partner", "kind": "bearer", "data": {"token": key}}
+    assert admin("POST", "credentials/", made).status == 201
+    at = 16 * 1024 - 4  # what is masked is cut, and what is cut was masked
+    orders.answer(*[Answer(503, b"x" * at + key.encode() + b"x" * (MIB - at - len(key)))] * 99, 200)
+    step = "{http: {system: api, headers: {x-key: '${{ secret.partner.token }}'}}, assert: [{status: {eq: 200}}], %s}"
+    with growth() as grown:
+        done = run(suite(case("one", step % "poll: {within: 2m, every: 10ms}")))
+    found = done.cases["one"]["steps"][0]
+    tries = found["attempts"]
+
+    print(f"100 answers of 1 MiB: memory grew by {grown.bytes / MIB:.0f} MiB")
+    assert (done.code, found["tries"], len(orders.received)) == (0, 100, 100)
+    assert [tried["number"] for tried in tries] == [1, 2, 3, 4, 5, *range(86, 101)]
+    assert [tried["verdict"] for tried in tries] == ["failed"] * 19 + ["passed"]
+    assert {(len(tried["response"]["body"]), tried["response"]["body"][-5:]) for tried in tries[:-1]} == {
+        (16 * 1024, "x***x")
+    }
+    assert tries[7]["checks"][0]["actual"] == 503
+    assert key not in done.raw
+    assert "100 tries" in done.html
+    assert grown.bytes < 50 * MIB
+
+
+def test_a_poll_that_gives_up_says_how_often_it_asked(run: Run, orders: HttpReceiver) -> None:
+    orders.answer(503)
+    done = run(suite(case("one", ask(more=", poll: {within: 1s, every: 10ms}"))))
+    step = done.cases["one"]["steps"][0]
+
+    assert f"asked {len(orders.received)} times" in done.cases["one"]["reason"]
+    assert step["tries"] == len(orders.received) == step["attempts"][-1]["number"]
 
 
 def test_a_poll_ends_in_time(run: Run, orders: HttpReceiver) -> None:
@@ -265,6 +303,19 @@ def test_production_is_written_to_with_leave_only(run: Run, admin: Caller, http_
     assert done.verdicts == {"one": "errored", "two": "passed"}
     assert "--allow-production" in done.cases["one"]["reason"]
     assert [found.method for found in http_receiver.received] == ["GET"]
+    assert run(text, "--allow-production").code == 0
+
+
+def test_a_message_that_names_no_target_needs_leave(run: Run, admin: Caller, orders: HttpReceiver) -> None:
+    """Where it goes is not known beforehand: once there is a production system, it could be that one."""
+    text = suite(case("one", "{message: {from: api}, assert: [{status: {eq: unrouted}}]}"))
+    assert run(text).code == 0
+    assert admin("POST", "systems/", {"slug": "shop", "name": "Shop", "environment": "production"}).status == 201
+    done = run(text)
+
+    assert done.verdicts == {"one": "errored"}
+    assert "does not name what it reaches" in done.cases["one"]["reason"]
+    assert len(admin("GET", "messages/").json["results"]) == 1
     assert run(text, "--allow-production").code == 0
 
 
