@@ -1,5 +1,6 @@
 """What is tested, and what came of it: suites with their versions; runs down to every attempt."""
 
+from datetime import timedelta
 from typing import Any, Self
 
 from django.contrib.auth.models import Group
@@ -8,7 +9,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from endpoints.access.principal import Principal
 from endpoints.ids import new_id
-from endpoints.models import SLUG, OwnedQuerySet, one_of
+from endpoints.models import SLUG, AuditEntry, OwnedQuerySet, one_of
 
 
 class Verdict(models.TextChoices):
@@ -72,6 +73,9 @@ class Cause(models.TextChoices):
     ENDPOINT_CHANGED = "endpoint_changed"
     VERSION_CHANGED = "version_changed"
 
+
+WATCHED = ("endpoint", "credential", "system")  # whose changes suites may ask for
+LATEST = timedelta(minutes=1)  # no change is committed longer than this after its time
 
 # What a person looks for, in the words of the indexes that lead to it.
 NOT_PASSED = ~Q(verdict="") & ~Q(verdict="passed")
@@ -147,6 +151,9 @@ class Schedule(models.Model):
     triggers = models.JSONField(default=list, blank=True)
     next_at = models.DateTimeField(null=True, db_index=True)
     last_at = models.DateTimeField(null=True)  # the last tick that has its run
+    # A change that has no run yet, since a system is in maintenance, and when that is looked at again.
+    asked_cause = models.CharField(max_length=20, blank=True, db_default="")
+    ask_again_at = models.DateTimeField(null=True)
     paused_at = models.DateTimeField(null=True)
     paused_by = models.CharField(max_length=200, blank=True)
     pause_reason = models.CharField(max_length=500, blank=True)
@@ -186,6 +193,22 @@ class Clock(models.Model):
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(id=1), name="clock_is_one")]
+
+
+class SeenChange(models.Model):
+    """An entry of the audit that was looked through, for as long as others of its time may still be committed."""
+
+    entry_id = models.UUIDField(primary_key=True)
+    at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.entry_id}"
+
+    @classmethod
+    def unseen(cls, mark: Any, until: Any) -> models.QuerySet[AuditEntry]:
+        """Return the changes up to `until` that nobody looked through; any older than the mark by LATEST were."""
+        entries = AuditEntry.objects.filter(at__gt=mark - LATEST, at__lte=until, object_type__in=WATCHED)
+        return entries.exclude(models.Exists(cls.objects.filter(pk=models.OuterRef("pk"))))
 
 
 class RunQuerySet(OwnedQuerySet):

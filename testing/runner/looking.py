@@ -8,11 +8,9 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from endpoints.models import AuditEntry
-from testing.models import Clock, Run, RunState, Schedule, Share
+from testing.models import Clock, Run, RunState, Schedule, SeenChange, Share
 
 SETTLED = timedelta(seconds=2)  # a change is looked at once those that were made with it are written, too
-WATCHED = ("endpoint", "credential", "system")
 GONE = Q(state=RunState.RUNNING) & (Q(lease_until__lt=Now()) | Q(lease_until__isnull=True))
 # A share that nobody is to begin any more: its run has ended, or whoever leads it had it stopped.
 OVER = Q(run__state=RunState.ENDED) | ~Q(stop_verdict="")
@@ -45,9 +43,7 @@ class Look:
 
 def look(locations: Sequence[str]) -> Look:
     """Return what workers of these locations may do, and what any may."""
-    changes = AuditEntry.objects.filter(
-        at__gt=OuterRef("changes_until"), at__lte=Now() - SETTLED, object_type__in=WATCHED
-    )
+    changes = SeenChange.unseen(OuterRef("changes_until"), Now() - SETTLED)
     row = (
         Clock.objects.annotate(
             now=Now(),
@@ -55,7 +51,7 @@ def look(locations: Sequence[str]) -> Look:
             shares=Exists(waiting_shares(locations)),
             lost=Exists(Run.objects.filter(GONE | UNWANTED)) | Exists(Share.objects.filter(LEFT_BEHIND)),
             due=Exists(Schedule.objects.filter(next_at__lte=Now())),
-            changed=Exists(changes),
+            changed=Exists(changes) | Exists(Schedule.objects.filter(ask_again_at__lte=Now() - SETTLED)),
         )
         .values_list("now", "runs", "shares", "lost", "due", "changed")
         .first()
@@ -68,10 +64,10 @@ def look(locations: Sequence[str]) -> Look:
 
 def waiting_runs(locations: Sequence[str]) -> QuerySet[Run]:
     """Return the runs that may begin: one that is queued lets those of its schedule that came before it end."""
-    earlier = Run.objects.filter(schedule=OuterRef("schedule"), due_at__lt=OuterRef("due_at"))
+    ahead = Run.objects.filter(Q(pk__lt=OuterRef("pk")) | Q(state=RunState.RUNNING), schedule=OuterRef("schedule"))
     # Said in the words of the index of open runs: else SQLite walks through all there ever were.
     waiting = Run.objects.filter(~Q(state=RunState.ENDED), state=RunState.WAITING, location__in=locations)
-    return waiting.filter(Q(is_queued=False) | ~Exists(earlier.exclude(state=RunState.ENDED)))
+    return waiting.filter(Q(is_queued=False) | ~Exists(ahead.exclude(state=RunState.ENDED)))
 
 
 def waiting_shares(locations: Sequence[str]) -> QuerySet[Share]:

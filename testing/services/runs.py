@@ -51,6 +51,12 @@ class Origin:
     schedule: Schedule | None = None
     due_at: datetime | None = None
 
+    @property
+    def is_queued(self) -> bool:
+        """Say whether it waits for those before it; a change is not skipped for them, as a tick may be."""
+        overlap = self.schedule.overlap if self.schedule is not None else Overlap.ALLOW
+        return overlap == Overlap.QUEUE or (overlap == Overlap.SKIP and self.cause != Cause.SCHEDULE)
+
 
 BY_HAND = Origin()
 
@@ -121,13 +127,13 @@ def _make(text: str, suite: Suite | None, wish: Wish, by: Principal, origin: Ori
     run = _row(suite, document.slug, document.title, systems, wish, by, origin)
     run.location = document.execution.location if wish.location is None else wish.location
     obstacle = None if wish.during_maintenance else obstacles.maintenance(document, systems.values(), by)
-    if obstacle is None and origin.schedule is not None:
+    if obstacle is None and origin.schedule is not None and origin.cause == Cause.SCHEDULE:
         obstacle = obstacles.overlap(origin.schedule, origin.due_at or timezone.now())
     obstacle = obstacle or obstacles.unmet_need(document, by)
     with transaction.atomic():
         run.document = _version(text, suite, by)
         if wish.rerun_of is not None:
-            run.order = wish.rerun_of.order
+            run.order = wish.rerun_of.order or wish.rerun_of.pk
         if obstacle is not None:
             _ended(run, *obstacle)
         run.save(force_insert=True)
@@ -171,7 +177,7 @@ def _row(
         cause=origin.cause,
         schedule=origin.schedule,
         due_at=origin.due_at,
-        is_queued=origin.schedule is not None and origin.schedule.overlap == Overlap.QUEUE,
+        is_queued=origin.is_queued,
     )
 
 

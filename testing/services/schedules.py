@@ -17,7 +17,7 @@ from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, Forbidden, Unauthenticated
 from testing.document.cron import read_cron
 from testing.document.suite import Suite as Document
-from testing.models import Cause, Missed, Run, Schedule, Suite
+from testing.models import Cause, Missed, Run, RunState, Schedule, Suite
 from testing.services import authors, runs
 from testing.services.runs import Origin
 
@@ -35,6 +35,7 @@ def follow(suite: Suite, document: Document, *, by: Principal) -> None:
     if document.schedule is None and not document.triggers:
         if row is not None:
             audit.record(by, "delete", row, {"cron": [row.cron, None]})
+            cancel_waiting(suite)
             row.delete()
         return
     if by.system_slug:
@@ -55,6 +56,12 @@ def follow(suite: Suite, document: Document, *, by: Principal) -> None:
         audit.record(by, "update" if row else "create", found, changes)
     else:
         found.save()
+
+
+def cancel_waiting(suite: Suite) -> None:
+    """Cancel what its schedule has waiting, before that goes: without it nothing says whom a queued run waits for."""
+    waiting = Run.objects.filter(schedule__suite=suite, state=RunState.WAITING, cancelled_at__isnull=True)
+    waiting.update(cancelled_at=timezone.now())
 
 
 def pause(schedule: Schedule, reason: str, *, by: Principal) -> Schedule:

@@ -62,10 +62,11 @@ def change(suite: Suite, text: str, *, by: Principal) -> Suite:
 
 
 def delete(suite: Suite, *, by: Principal) -> None:
-    """Delete a suite; its runs and the documents they ran are kept."""
+    """Delete a suite; its runs and the documents they ran are kept, those of its schedule that wait are cancelled."""
     roles.require(by, "suites", "destroy")
     with transaction.atomic():
         audit.record(by, "delete", suite, {"version": [suite.version, None]})
+        schedules.cancel_waiting(suite)
         suite.delete()
 
 

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
+import pytest
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from controlplane.management.commands.worker import begin
-from endpoints.models import AuditEntry
+from endpoints.models import AuditEntry, Maintenance
 from testing.models import Clock, Run, Schedule, Suite
 from testing.runner import leases
 from testing.runner.looking import look
@@ -114,3 +118,104 @@ def test_a_run_of_a_location_is_given_up_by_how_long_it_waits(admin: Caller, ord
     Run.objects.filter(pk=first).update(finished_at=now - two_hours)
     assert leases.give_up_waiting() == 2
     assert {run.pk for run in runs_of("far", verdict="errored")} == {first, second, third}
+
+
+def changed(admin: Caller, **system: Any) -> datetime:
+    """Change the system, and let the clock look once the change has settled; return that time."""
+    Clock.objects.get_or_create(defaults={"changes_until": timezone.now()})
+    assert admin("PATCH", "systems/orders/", system).status == 200
+    now = timezone.now() + timedelta(seconds=3)
+    clock.begin(now, due=False, changed=True)
+    return now
+
+
+def test_a_change_is_not_forgotten_for_a_run_that_goes_on(admin: Caller, orders: HttpReceiver) -> None:
+    """Its run waits for those of its schedule, where a tick would be skipped; queued ticks wait for it, too."""
+    store(admin, "both", 'schedule: {cron: "0 8 * * 1"}\ntriggers: [version_changed]')
+    changed(admin, version="2")
+    assert leases.take_next(uuid4()) is not None
+    changed(admin, version="3")
+    first, second = runs_of("both")
+    assert (first.state, second.state) == ("running", "waiting")
+    assert not look(("",)).runs
+    changed(admin, version="4")  # the one that waits will see it
+    store(admin, "both", 'schedule: {cron: "0 8 * * 1", overlap: queue}\ntriggers: [version_changed]', "PUT")
+    tick = datetime(2026, 11, 16, 8, tzinfo=UTC)
+    Schedule.objects.update(next_at=tick)
+    clock.begin(tick, due=True, changed=False)
+    for run in runs_of("both")[:2]:
+        assert leases.take_next(uuid4()) is None
+        Run.objects.filter(pk=run.pk).update(state="ended", verdict="passed")
+        assert leases.take_next(uuid4()) is not None
+    assert [run.state for run in runs_of("both")] == ["ended", "ended", "running"]
+
+
+def test_a_change_during_maintenance_has_its_run_after_it(admin: Caller, orders: HttpReceiver) -> None:
+    """It is looked at again until the window has ended; a schedule that was paused meanwhile forgets it."""
+    for slug in ("after", "paused"):
+        store(admin, slug, "triggers: [version_changed]")
+    window = {"until": (timezone.now() + timedelta(hours=2)).isoformat(), "reason": "new disks"}
+    assert admin("POST", "systems/orders/maintenance/", window).status == 201
+    now = changed(admin, version="2")
+    clock.begin(now + timedelta(minutes=1), due=False, changed=True)
+    assert Run.objects.count() == 0
+    held = Schedule.objects.get(suite__slug="paused")
+    assert admin("POST", f"schedules/{held.pk}/pause/", {}).status == 200
+    Maintenance.objects.all().delete()
+    Schedule.objects.update(ask_again_at=timezone.now() - timedelta(seconds=5))
+    assert look(("",)).changed
+    clock.begin(timezone.now(), due=False, changed=True)
+    assert [(run.slug, run.cause, run.state) for run in Run.objects.all()] == [("after", "version_changed", "waiting")]
+    assert not look(("",)).changed
+
+
+def test_a_change_that_is_committed_late_is_seen(admin: Caller, orders: HttpReceiver) -> None:
+    """An entry older than the last one that was looked through has its run, and each has no more than one."""
+    store(admin, "late", "triggers: [version_changed, endpoint_changed]")
+    Schedule.objects.update(updated_at=timezone.now() - timedelta(hours=1))
+    now = changed(admin, version="2")
+    assert admin("PATCH", "systems/orders/", {"version": "3"}).status == 200
+    entry = AuditEntry.objects.order_by("id").last()
+    assert entry is not None
+    AuditEntry.objects.filter(pk=entry.pk).update(at=now - timedelta(seconds=33))
+    Run.objects.update(state="ended", verdict="passed")
+    for _ in range(3):
+        assert look(("",)).changed == (Run.objects.count() == 1)
+        clock.begin(now, due=False, changed=True)
+    assert [run.cause for run in runs_of("late")] == ["version_changed"] * 2
+
+
+@pytest.mark.parametrize("way", ["suite", "schedule"])
+def test_what_waits_of_a_schedule_that_goes_is_cancelled(admin: Caller, orders: HttpReceiver, way: str) -> None:
+    """Deleting the suite, or storing it without its schedule, lets no queued runs loose; the one that runs goes on."""
+    store(admin, "gone", 'schedule: {cron: "* * * * *", overlap: queue}')
+    now = timezone.now().replace(second=0, microsecond=0)
+    for minutes in (3, 2, 1):
+        Schedule.objects.update(next_at=now - timedelta(minutes=minutes))
+        clock.begin(now - timedelta(minutes=minutes), due=True, changed=False)
+    first = leases.take_next(uuid4())
+    if way == "suite":
+        assert admin("DELETE", "suites/gone/").status == 204
+    else:
+        store(admin, "gone", "", "PUT")
+    assert leases.take_next(uuid4()) is None
+    assert [run.verdict for run in runs_of("gone")] == ["", "cancelled", "cancelled"]
+    assert first is not None
+    assert Run.objects.get(pk=first.pk).cancelled_at is None
+
+
+def test_runs_of_before_there_was_an_order_are_shuffled_by_their_id(admin: Caller, orders: HttpReceiver) -> None:
+    """What they shared is taken from them, and a rerun of one has its rows in the same order."""
+    store(admin, "old", "")
+    old, new = (admin("POST", "suites/old/run/", {}).json["id"] for _ in range(2))
+    Run.objects.filter(pk=old).update(created_at=timezone.now() - timedelta(days=9))
+    executor = MigrationExecutor(connection)
+    before = executor.loader.project_state([("testing", "0010_changes_seen")]).apps
+    module = import_module("testing.migrations.0010_changes_seen")
+    module.forget_shared_order(before, connection.schema_editor())
+    assert Run.objects.get(pk=old).order is None
+    assert Run.objects.get(pk=new).order is not None
+    Run.objects.update(state="ended", verdict="passed")
+    again = admin("POST", f"runs/{old}/rerun/", {})
+    assert again.status == 202, again.body
+    assert str(Run.objects.get(pk=again.json["id"]).order) == old
