@@ -47,10 +47,7 @@ T = TypeVar("T")
 
 
 class Execution:
-    """Runs one run whose lease we hold.
-
-    Of a distributed one it leads: workers take shares of it, and with `takes_shares` some are worked here.
-    """
+    """Runs one run whose lease we hold. Of a distributed one workers take shares, and with `takes_shares` we do, too."""
 
     def __init__(self, run: Run, token: uuid.UUID, listener: Listener | None = None, hold: Hold | None = None) -> None:
         self.run, self.token = run, token

@@ -83,7 +83,7 @@ BAD = {
     "duration": (small("{wait: 5}"), 4, 30, "must be a duration with its unit"),
     "size": (http(**{"assert": "[{size: {lt: 5}}]"}), 4, None, "must be a size with its unit"),
     "slug": ("suite: A b\ncases: []", 1, 8, "does not match"),
-    "mode": (small(top="execution: {mode: distributed}"), 5, 19, "unknown value 'distributed'"),
+    "mode": (small(top="execution: {mode: spread}"), 5, 19, "unknown value 'spread'"),
     "load": (small(top="load: {}"), 5, 1, "unknown key 'load'"),
     # steps
     "kind": (small("{telnet: {}}"), 4, 24, "unknown step kind 'telnet'; known are http"),
