@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 class Execution:
-    """Runs one run whose lease we hold. Of a distributed one workers take shares, and with `takes_shares` we do, too."""
+    """Runs one run whose lease we hold. Of a distributed one workers take shares; with `takes_shares` we do, too."""
 
     def __init__(self, run: Run, token: uuid.UUID, listener: Listener | None = None, hold: Hold | None = None) -> None:
         self.run, self.token = run, token
