@@ -210,8 +210,8 @@ def test_runs_of_before_there_was_an_order_are_shuffled_by_their_id(admin: Calle
     old, new = (admin("POST", "suites/old/run/", {}).json["id"] for _ in range(2))
     Run.objects.filter(pk=old).update(created_at=timezone.now() - timedelta(days=9))
     executor = MigrationExecutor(connection)
-    before = executor.loader.project_state([("testing", "0010_changes_seen")]).apps
-    module = import_module("testing.migrations.0010_changes_seen")
+    before = executor.loader.project_state([("testing", "0011_changes_seen")]).apps
+    module = import_module("testing.migrations.0011_changes_seen")
     module.forget_shared_order(before, connection.schema_editor())
     assert Run.objects.get(pk=old).order is None
     assert Run.objects.get(pk=new).order is not None
