@@ -337,7 +337,7 @@ def _costs(api: Api) -> dict[str, int]:
         assert visitor.get(page).status_code == 200
         with _counted() as count:
             visitor.get(page)
-        costs[page.replace(str(newest.pk), "")] = count[0]
+        costs[page.replace(str(newest.pk), "").replace(marks["group"], "")] = count[0]
     return costs
 
 
