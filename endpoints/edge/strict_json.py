@@ -80,7 +80,9 @@ def _is_suspicious(body: bytes) -> bool:
     if _ESCAPED_NUL in body or body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         return True
     digits = body.translate(_DIGITS, b"+")
-    found = [_is_in_number(digits, mark) for mark in (_MANY_DIGITS, _BIG_EXPONENT) if mark in digits]
+    if _MANY_DIGITS not in digits and _BIG_EXPONENT not in digits:
+        return False
+    found = (_is_in_number(digits, _MANY_DIGITS), _is_in_number(digits, _BIG_EXPONENT))
     return True in found or (None in found and _ODD_NUMBER.search(body) is not None)
 
 
