@@ -10,11 +10,9 @@ from endpoints.transports.base import ErrorClass, TransportError
 from endpoints.transports.conversation import Conversation, Heard
 from testing.assertions.compare import difference
 from testing.assertions.observation import Observation
-from testing.steps.base import CannotRun
+from testing.steps.asking import require_theirs
 from testing.steps.saying import CLOSE, MOST, NOT_GIVEN, body_of, content, wanted
 
-# Of these we are the cause: nothing was asked, so nothing is said of the other side.
-OURS = frozenset({ErrorClass.BLOCKED_ADDRESS, ErrorClass.TRANSFORM, ErrorClass.INTERNAL})
 C = TypeVar("C", bound=Conversation)
 Say = Callable[[C, Mapping[str, Any]], Awaitable[None]]
 
@@ -60,8 +58,7 @@ async def converse(line: C, params: Mapping[str, Any], found: Collected, say_one
         found.lack = f"it was not taken, or not answered, within {params['within']:g} s"
         return
     except TransportError as exc:
-        if exc.error_class in OURS:
-            raise CannotRun(exc.detail, exc.error_class.value) from exc
+        require_theirs(exc)
         cut_short = True
     await collect(line, params, found)
     if cut_short and not found.lack and params["until"] != CLOSE:
@@ -147,8 +144,7 @@ def observed(line: Conversation, found: Collected, started: float, *, is_new: bo
 
 def not_opened(exc: TransportError, started: float) -> Observation:
     """Return what was seen of a line that could not be opened; raises CannotRun when that is our own fault."""
-    if exc.error_class in OURS:
-        raise CannotRun(exc.detail, exc.error_class.value) from exc
+    require_theirs(exc)
     seen = Observation(
         latency_ms=(time.perf_counter() - started) * 1000,
         phases_ms=exc.phases_ms,
