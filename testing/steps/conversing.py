@@ -44,6 +44,14 @@ async def say(line: Conversation, item: Mapping[str, Any]) -> None:
             await line.say(body[0], is_text=body[1])
 
 
+async def resume(line: C, params: Mapping[str, Any], found: Collected, say_one: Say[C], *, is_new: bool) -> None:
+    """Converse over a line that may have ended before: then nothing is said, unless the end itself is waited for."""
+    if not is_new and _is_over(line, params):
+        found.lack, found.is_ended = "the session had ended", True
+    else:
+        await converse(line, params, found, say_one)
+
+
 async def converse(line: C, params: Mapping[str, Any], found: Collected, say_one: Say[C]) -> None:
     """Say what there is to say, while what comes is kept; then wait for what is to come."""
     cut_short = False
@@ -65,7 +73,7 @@ async def converse(line: C, params: Mapping[str, Any], found: Collected, say_one
         found.lack, found.is_ended = "not all could be said", True
 
 
-def is_over(line: Conversation, params: Mapping[str, Any]) -> bool:
+def _is_over(line: Conversation, params: Mapping[str, Any]) -> bool:
     """Say whether a line that has ended is asked for nothing by which that would show."""
     is_asked = wanted(params) or params["until"] is not None or params["listen"]
     return line.inbox.fault is not None and not is_asked
