@@ -106,9 +106,8 @@ class HttpIntake:
         if scope["path"] != MESSAGES_PATH or scope["method"] != "POST" or scope["query_string"] or body[:1] != b"{":
             return None
         headers: Headers = dict(scope["headers"])
-        if headers.get(b"content-type") not in PLAIN_JSON or not SPECIAL.isdisjoint(headers):
-            return None
-        if len(body) > MAX_BODY_BYTES:
+        is_plain = headers.get(b"content-type") in PLAIN_JSON and SPECIAL.isdisjoint(headers)
+        if not is_plain or len(body) > MAX_BODY_BYTES:
             return None
         try:
             principal = remembered(token_of(headers))
