@@ -26,7 +26,7 @@ from endpoints.transports.framing import Unframable
 from endpoints.transports.http_request import origin
 from endpoints.transports.masking import Masking
 from endpoints.transports.pool import Peer, Pool, closed
-from endpoints.transports.stream import Answer, Answered, Exchange, StreamConnection
+from endpoints.transports.stream import Answer, Answered, Exchange, StreamConnection, part
 from endpoints.transports.tcp_config import (
     FRAMING,
     GREETS,
@@ -43,7 +43,6 @@ from endpoints.transports.tls import endpoint_context
 
 KEPT_BODY = 16 * 1024
 LONGEST_FRAME = 256 * 1024 * 1024  # of an answer: the connection itself takes no more of one than is kept
-FAREWELL_S = 1.0
 BEARER = "Bearer "
 # Kinds that are a token, which the first frame of a connection shows.
 TOKENS = frozenset({"bearer", "jwt", "oauth2_client"})
@@ -186,9 +185,7 @@ class TcpTransport(Transport):
         if pool is None:
             return
         pool.close()
-        if self._connections:
-            await asyncio.wait([connection.ended for connection in self._connections], timeout=FAREWELL_S)
-        await asyncio.sleep(0)  # the sockets are closed in the loop's next round
+        await part(list(self._connections))
 
     # -- what a connection is made of ---------------------------------------------------
 
