@@ -73,14 +73,18 @@ def apt_install(program: str) -> bool:
     return True
 
 
+def node_environment() -> dict[str, str]:
+    """Return the environment in which Node.js finds the modules of Debian's packages, too."""
+    return {**os.environ, "NODE_PATH": os.pathsep.join(filter(None, (os.environ.get("NODE_PATH"), NODE_MODULES)))}
+
+
 def has_node_module(name: str) -> bool:
     """Say whether Node.js finds a module, where Debian puts them, too."""
     node = shutil.which("node")
     if node is None:
         return False
-    asked, where = [node, "-e", f"require('{name}')"], os.pathsep.join([os.environ.get("NODE_PATH", ""), NODE_MODULES])
-    found = subprocess.run(asked, env={**os.environ, "NODE_PATH": where}, check=False, capture_output=True)  # noqa: S603 - our own words
-    return found.returncode == 0
+    asked = [node, "-e", f"require('{name}')"]
+    return subprocess.run(asked, env=node_environment(), check=False, capture_output=True).returncode == 0  # noqa: S603 - our own words
 
 
 def promtool() -> str | None:

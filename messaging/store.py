@@ -698,6 +698,13 @@ IS_ON = (
 )
 # What waits for nothing but its time and a place; the words are those of the partial index `delivery_due`.
 WAITS_ITS_TURN = "d.state = 'pending' AND NOT (d.reason = 'blocked')"
+# Of each target `t` and priority `p`, since when something is due: one probe of the partial index each.
+FIRST_DUE = (
+    "SELECT t.system_id, t.interface, p.priority, (SELECT d.due_at FROM messaging_delivery d"
+    f"  WHERE {WAITS_ITS_TURN} AND d.system_id = t.system_id AND d.interface = t.interface"
+    "  AND d.priority = p.priority {0} ORDER BY d.due_at LIMIT 1) AS due_at"
+)
+PRIORITIES = "(SELECT 4 AS priority UNION ALL SELECT 3 UNION ALL SELECT 2 UNION ALL SELECT 1 UNION ALL SELECT 0)"
 
 
 def due_targets(now: datetime, *, behind_breakers: bool = False) -> list[tuple[int, str, int, datetime]]:
@@ -724,13 +731,10 @@ def due(
     with _cursor() as cursor:
         cursor.execute(
             "SELECT found.*, EXISTS (SELECT 1 FROM messaging_delivery d WHERE d.state = 'pending' AND d.losses > 0)"
-            " FROM (SELECT t.system_id, t.interface, p.priority, (SELECT d.due_at FROM messaging_delivery d"
-            f"  WHERE {WAITS_ITS_TURN} AND d.system_id = t.system_id AND d.interface = t.interface"
-            "  AND d.priority = p.priority AND d.due_at <= %s ORDER BY d.due_at LIMIT 1) AS due_at FROM"
+            f" FROM ({FIRST_DUE.format('AND d.due_at <= %s')} FROM"
             " (SELECT DISTINCT e.system_id, e.interface FROM endpoints_endpoint e"
             f"  JOIN endpoints_system s ON s.id = e.system_id WHERE {usable} AND {NOT_STOPPED}) t"
-            " CROSS JOIN (SELECT 4 AS priority UNION ALL SELECT 3 UNION ALL SELECT 2 UNION ALL SELECT 1"
-            "  UNION ALL SELECT 0) p) AS found WHERE due_at IS NOT NULL ORDER BY priority DESC",
+            f" CROSS JOIN {PRIORITIES} p) AS found WHERE due_at IS NOT NULL ORDER BY priority DESC",
             [_put(now), *values],
             prepare=True,
         )
@@ -985,12 +989,9 @@ def inboxes_due(inboxes: Collection[tuple[int, str]]) -> list[tuple[int, str, in
     clock = "clock_timestamp()" if is_postgresql() else LITE_CLOCK
     with _cursor() as cursor:
         cursor.execute(
-            "SELECT * FROM (SELECT t.system_id, t.interface, p.priority, (SELECT d.due_at FROM messaging_delivery d"
-            f"  WHERE {WAITS_ITS_TURN} AND d.system_id = t.system_id AND d.interface = t.interface"
-            "  AND d.priority = p.priority ORDER BY d.due_at LIMIT 1) AS due_at FROM"
+            f"SELECT * FROM ({FIRST_DUE.format('')} FROM"
             f" (SELECT (value ->> 0){kind} AS system_id, value ->> 1 AS interface FROM {source}) AS t"
-            " CROSS JOIN (SELECT 4 AS priority UNION ALL SELECT 3 UNION ALL SELECT 2 UNION ALL SELECT 1"
-            "  UNION ALL SELECT 0) p WHERE EXISTS (SELECT 1 FROM endpoints_endpoint e JOIN endpoints_system s"
+            f" CROSS JOIN {PRIORITIES} p WHERE EXISTS (SELECT 1 FROM endpoints_endpoint e JOIN endpoints_system s"
             f"  ON s.id = e.system_id WHERE e.system_id = t.system_id AND e.interface = t.interface"
             f"  AND e.protocol = 'pull' AND {ENABLED} AND {NOT_STOPPED})) AS found"
             f" WHERE due_at <= {clock} ORDER BY priority DESC",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from tests.servers.absence import missing
 from tests.stack import Databases, Stack, postgres_server
 
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "live_server", "client_db"}
@@ -55,12 +56,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
 @pytest.fixture(scope="session")
 def postgres_url() -> str:
     """Return the URL of a real PostgreSQL server, or skip by name; with CI set a missing server is a failure."""
-    if url := postgres_server():
-        return url
-    reason = "PostgreSQL: no server; run `make services` or set TEST_POSTGRES_URL"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return postgres_server() or missing("PostgreSQL: no server; run `make services` or set TEST_POSTGRES_URL")
 
 
 @pytest.fixture(scope="session")

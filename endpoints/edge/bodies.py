@@ -8,13 +8,13 @@ nothing. Here a chunked body is read up to the cap and handed on with its length
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from endpoints.edge import wire
 from endpoints.edge.json_api import MAX_BODY_BYTES
-from endpoints.edge.problem import problem
+from endpoints.edge.wire import Send
 from endpoints.errors import ControlPlaneError, Malformed, TooLarge, UnsupportedMediaType
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[Any], Awaitable[None]]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
@@ -30,7 +30,8 @@ class BodyGate:
             try:
                 scope, receive = await self._admit(scope, receive)
             except ControlPlaneError as error:
-                await _refuse(error, send)
+                status, headers, body = wire.refusal(error)
+                await wire.answer(send, status, [*headers, (b"connection", b"close")], body)
                 return
         await self._application(scope, receive, send)
 
@@ -79,11 +80,3 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return again
-
-
-async def _refuse(error: ControlPlaneError, send: Send) -> None:
-    status, headers, body = problem(error)
-    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    encoded += [(b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": encoded})
-    await send({"type": "http.response.body", "body": body})

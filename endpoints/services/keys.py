@@ -9,8 +9,9 @@ from django.utils import timezone
 from endpoints.access import audit, roles
 from endpoints.access.keys import make_key
 from endpoints.access.principal import ROLES, Principal
-from endpoints.errors import Conflict, Forbidden, NotFound
+from endpoints.errors import Conflict, Forbidden
 from endpoints.models import ApiKey, System, SystemState
+from endpoints.services.revoking import revoke
 from endpoints.services.rules import invalid
 
 
@@ -58,17 +59,7 @@ def create_api_key(
 
 def revoke_api_key(key: ApiKey, *, by: Principal) -> ApiKey:
     """Stop a key for good, in every process within a second; a second time changes nothing."""
-    roles.require(by, "keys", "revoke")
-    now = timezone.now()
-    with transaction.atomic():
-        stored: ApiKey | None = ApiKey.objects.visible_to(by).select_for_update(of=("self",)).filter(pk=key.pk).first()
-        if stored is None:
-            raise NotFound("there is no such key, or it is not yours to see")
-        if stored.revoked_at is None:
-            stored.revoked_at = now
-            stored.save(update_fields=["revoked_at"])
-            audit.record(by, "revoke", stored, {"revoked_at": [None, now.isoformat()]})
-    return stored
+    return revoke(key, "keys", by=by)
 
 
 def _check(name: str, role: str, team: Group | None, system: System | None, expires_at: datetime | None) -> None:

@@ -3,12 +3,12 @@
 import secrets as random
 
 from django.db import transaction
-from django.utils import timezone
 
 from endpoints.access import audit, roles, secrets
 from endpoints.access.principal import Principal
-from endpoints.errors import Conflict, Forbidden, NotFound
+from endpoints.errors import Conflict, Forbidden
 from endpoints.models import SigningKey, System, SystemState
+from endpoints.services.revoking import revoke
 
 RESOURCE = "signing-keys"
 AT_ONCE = 2
@@ -40,15 +40,4 @@ def create_signing_key(system: System, *, by: Principal) -> tuple[SigningKey, st
 
 def revoke_signing_key(key: SigningKey, *, by: Principal) -> SigningKey:
     """Stop a key for good, in every process within a second; a second time changes nothing."""
-    roles.require(by, RESOURCE, "revoke")
-    now = timezone.now()
-    with transaction.atomic():
-        rows = SigningKey.objects.visible_to(by).select_for_update(of=("self",))
-        stored: SigningKey | None = rows.filter(pk=key.pk).first()
-        if stored is None:
-            raise NotFound("there is no such key, or it is not yours to see")
-        if stored.revoked_at is None:
-            stored.revoked_at = now
-            stored.save(update_fields=["revoked_at"])
-            audit.record(by, "revoke", stored, {"revoked_at": [None, now.isoformat()]})
-    return stored
+    return revoke(key, RESOURCE, by=by)

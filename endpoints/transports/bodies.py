@@ -10,7 +10,7 @@ import jiter
 import orjson
 
 from endpoints.transports.base import Outgoing
-from endpoints.transports.placeholders import Text, cannot_be_made
+from endpoints.transports.placeholders import ENVELOPE_FIELDS, Text, cannot_be_made
 
 CE_ATTRIBUTE = re.compile("ce-[a-z0-9]+")
 DATA = ("data", "database64")
@@ -18,23 +18,6 @@ DATA = ("data", "database64")
 # A body and its content type.
 Made = tuple[bytes, str]
 Maker = Callable[[Outgoing], Made]
-
-ENVELOPE_FIELDS = (
-    "message_id",
-    "delivery_id",
-    "source_system",
-    "target_system",
-    "message_type",
-    "event_type",
-    "priority",
-    "timestamp",
-    "content_type",
-    "correlation_id",
-    "reply_to",
-    "ordering_key",
-    "recipient",
-)
-
 
 MESSAGE_FIELDS = tuple(
     name for name in ENVELOPE_FIELDS if name not in ("delivery_id", "source_system", "target_system", "reply_to")

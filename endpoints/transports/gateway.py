@@ -22,7 +22,8 @@ from endpoints.transports.base import (
     Transport,
     TransportError,
 )
-from endpoints.transports.bodies import ENVELOPE_FIELDS, payload_members
+from endpoints.transports.bodies import payload_members
+from endpoints.transports.placeholders import ENVELOPE_FIELDS
 
 DEFAULT_CREDIT = 32
 MAX_CREDIT = 1000

@@ -7,8 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from endpoints.egress import Egress, default_egress
-from endpoints.transports.base import AckLevel, Address, ErrorClass, Outgoing, Reply, Transport, TransportError
+from endpoints.transports.base import AckLevel, ErrorClass, Outgoing, Reply, TransportError
 from endpoints.transports.credentials import Authorization, authorization
 from endpoints.transports.failures import CAUGHT, translate
 from endpoints.transports.http1 import Connection
@@ -17,8 +16,8 @@ from endpoints.transports.http_config import HTTP_CONFIG, check_authorization, c
 from endpoints.transports.http_exchange import Answer, Exchange, kept
 from endpoints.transports.http_request import Request, RequestMaker, origin
 from endpoints.transports.masking import Masking
-from endpoints.transports.pool import Peer, Pool, closed
-from endpoints.transports.tls import endpoint_context
+from endpoints.transports.pool import Pool, closed
+from endpoints.transports.pooled import PooledTransport, peer_of
 
 KEPT_BODY = 16 * 1024
 STREAMED = 512 * 1024  # larger bodies are written piece by piece
@@ -27,16 +26,10 @@ PORTS = {"http": 80, "https": 443}
 HttpPool = Pool[Exchange, Answer]
 
 
-class HttpTransport(Transport):
+class HttpTransport(PooledTransport[HttpPool]):
     """Sends messages as HTTP requests; a 2xx is delivered as soon as its head is read."""
 
     CONFIG_SCHEMA: ClassVar[dict[str, Any]] = HTTP_CONFIG
-
-    def __init__(self, address: Address, egress: Egress | None = None) -> None:
-        super().__init__(address)
-        self._egress = egress or default_egress()
-        self._pool: HttpPool | None = None
-        self._fault: TransportError | None = None
 
     @classmethod
     def check_config(cls, config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -51,7 +44,8 @@ class HttpTransport(Transport):
             self._auth: Authorization = authorization(address.credential, origin(address))
             check_authorization(self._auth)
             self._masking = Masking(self._auth)
-            self._pool = Pool(self._egress, _peer(address), address.max_in_flight, Connection)
+            peer = peer_of(address, address.port or PORTS[address.protocol], is_tls=address.protocol == "https")
+            self._pool = Pool(self._egress, peer, address.max_in_flight, Connection)
         except TransportError as exc:
             self._fault = exc
 
@@ -126,14 +120,6 @@ class HttpTransport(Transport):
             pool.close()
             await asyncio.sleep(0)  # the sockets are closed in the loop's next round
 
-    def _require_pool(self) -> HttpPool:
-        if self._pool is not None:
-            return self._pool
-        if self._fault is not None:
-            fault = self._fault
-            raise TransportError(fault.detail, error_class=fault.error_class, advice=fault.advice)
-        raise closed()
-
     async def _exchange(
         self, pool: HttpPool, request: Request, cap: int, started: float, timeout_s: float | None = None
     ) -> Reply:
@@ -201,15 +187,6 @@ class HttpTransport(Transport):
             phases_ms=phases_ms,
             request=self._maker.record(request),
         )
-
-
-def _peer(address: Address) -> Peer:
-    """Return where to connect to; raises TransportError when the TLS settings cannot be used."""
-    port = address.port or PORTS[address.protocol]
-    if address.protocol != "https":
-        return Peer(address.host, port)
-    tls = address.config.get("tls") or {}
-    return Peer(address.host, port, endpoint_context(address), tls.get("server_name"))
 
 
 def _phases_ms(exchange: Exchange, started: float) -> dict[str, float]:

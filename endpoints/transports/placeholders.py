@@ -11,7 +11,8 @@ from difflib import get_close_matches
 from endpoints.transports.base import Advice, ErrorClass, Outgoing, TransportError
 
 PLACEHOLDER = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
-FIELDS = (
+# What an envelope says of a message, in its order.
+ENVELOPE_FIELDS = (
     "message_id",
     "delivery_id",
     "source_system",
@@ -25,9 +26,8 @@ FIELDS = (
     "reply_to",
     "ordering_key",
     "recipient",
-    "attempt",
-    "payload",
 )
+FIELDS = (*ENVELOPE_FIELDS, "attempt", "payload")
 _KNOWN = re.compile(r"\s*message\.([a-z_]+)\s*")
 
 Escape = Callable[[str, str], str]  # (field, value) -> what stands in the text

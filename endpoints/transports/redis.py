@@ -51,7 +51,9 @@ class RedisTransport(Transport):
 
     async def open(self) -> None:
         """Prepare; the first question connects."""
-        self._sessions = Sessions(self.address.max_in_flight, self._connect, _close, lambda one: one.is_sound)
+        self._sessions = Sessions(
+            self.address.max_in_flight, self._connect, lambda one: one.hang_up(), lambda one: one.is_sound
+        )
 
     async def send(self, outgoing: Outgoing) -> Reply:
         """Refuse: what goes into Redis is for suites to write, and they say so."""
@@ -109,10 +111,6 @@ class RedisTransport(Transport):
         try:
             await made.begin()
         except BaseException:
-            await _close(made)
+            await made.hang_up()
             raise
         return made
-
-
-async def _close(connection: "RedisConnection") -> None:
-    await connection.disconnect(nowait=True)

@@ -94,6 +94,12 @@ class RedisConnection(Connection):
             except RedisError as exc:
                 raise translate(exc) from exc
 
+    async def hang_up(self) -> None:
+        """Cut the line. There is no farewell: over TLS it waits for the peer's, and may outlive the loop."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+        await self.disconnect(nowait=True)
+
     @property
     def is_sound(self) -> bool:
         """Say whether the line still stands."""

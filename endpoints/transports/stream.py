@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum
 from typing import cast
 
@@ -11,6 +11,7 @@ from endpoints.transports.failures import BadFrame, HungUp, Stale
 from endpoints.transports.framing import Decoder, FrameError
 
 PIECE = 128 * 1024  # of a large frame: so much is written at a time, that one does not hold up the loop
+FAREWELL_S = 1.0
 _NOTHING = memoryview(b"")
 
 
@@ -90,6 +91,7 @@ class StreamConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._lost, self._decoder, self._is_welcome = lost, decoder, is_welcome
         self._transport: asyncio.Transport | None = None
+        self._leaving: asyncio.Transport | None = None  # waits for the peer's farewell
         self._waiting: asyncio.Future[Answer] | None = None
         self._exchange = _NONE
         self._unsent = _NOTHING
@@ -129,9 +131,15 @@ class StreamConnection(asyncio.Protocol):
         if transport is not None and (self._waiting is not None or self._is_paused or self._is_broken):
             transport.abort()
         elif transport is not None:
+            self._leaving = transport
             transport.close()
         if self._waiting is not None:
             self._settle_error(HungUp())
+
+    def cut(self) -> None:
+        """Wait for no farewell any more, which over TLS a peer could draw out."""
+        if self._leaving is not None:
+            self._leaving.abort()
 
     def _write(self) -> None:
         self._exchange.stage = Stage.WRITE
@@ -214,7 +222,7 @@ class StreamConnection(asyncio.Protocol):
             self._settle(Answer(bytes(self._said)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        transport, self._transport = self._transport, None
+        transport, self._transport, self._leaving = self._transport, None, None
         if not self.ended.done():
             self.ended.set_result(None)
         if transport is None:
@@ -267,3 +275,12 @@ class StreamConnection(asyncio.Protocol):
         if waiting is not None and not waiting.done():
             waiting.set_exception(error)
         self.close()
+
+
+async def part(connections: Collection[StreamConnection]) -> None:
+    """Give connections that were closed time for the peer's farewell, then cut their lines."""
+    if connections:
+        await asyncio.wait([connection.ended for connection in connections], timeout=FAREWELL_S)
+    for connection in connections:
+        connection.cut()
+    await asyncio.sleep(0)  # the sockets are closed in the loop's next round

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from endpoints.egress import Egress, default_egress
+from endpoints.egress import Egress
 from endpoints.transports.acknowledgements import json_object
 from endpoints.transports.base import (
     AckLevel,
@@ -16,7 +16,6 @@ from endpoints.transports.base import (
     ErrorClass,
     Outgoing,
     Reply,
-    Transport,
     TransportError,
     Unfit,
 )
@@ -26,7 +25,8 @@ from endpoints.transports.framing import Unframable
 from endpoints.transports.http_request import origin
 from endpoints.transports.masking import Masking
 from endpoints.transports.pool import Peer, Pool, closed
-from endpoints.transports.stream import Answer, Answered, Exchange, StreamConnection
+from endpoints.transports.pooled import PooledTransport, peer_of
+from endpoints.transports.stream import Answer, Answered, Exchange, StreamConnection, part
 from endpoints.transports.tcp_config import (
     FRAMING,
     GREETS,
@@ -39,11 +39,9 @@ from endpoints.transports.tcp_config import (
     what_answers,
 )
 from endpoints.transports.tcp_conversation import StreamConversation, open_stream
-from endpoints.transports.tls import endpoint_context
 
 KEPT_BODY = 16 * 1024
 LONGEST_FRAME = 256 * 1024 * 1024  # of an answer: the connection itself takes no more of one than is kept
-FAREWELL_S = 1.0
 BEARER = "Bearer "
 # Kinds that are a token, which the first frame of a connection shows.
 TOKENS = frozenset({"bearer", "jwt", "oauth2_client"})
@@ -53,7 +51,7 @@ ACK_LEVELS = {"none": AckLevel.WRITTEN, "ack": AckLevel.TRANSPORT, "message": Ac
 StreamPool = Pool[Exchange, Answer]
 
 
-class TcpTransport(Transport):
+class TcpTransport(PooledTransport[StreamPool]):
     """Sends each message as one frame; `reply` says what has to come back before it is delivered."""
 
     CONFIG_SCHEMA: ClassVar[dict[str, Any]] = TCP_CONFIG
@@ -61,10 +59,7 @@ class TcpTransport(Transport):
     IS_TLS: ClassVar[bool] = False
 
     def __init__(self, address: Address, egress: Egress | None = None) -> None:
-        super().__init__(address)
-        self._egress = egress or default_egress()
-        self._pool: StreamPool | None = None
-        self._fault: TransportError | None = None
+        super().__init__(address, egress)
         self._connections: set[StreamConnection] = set()
 
     @classmethod
@@ -186,9 +181,7 @@ class TcpTransport(Transport):
         if pool is None:
             return
         pool.close()
-        if self._connections:
-            await asyncio.wait([connection.ended for connection in self._connections], timeout=FAREWELL_S)
-        await asyncio.sleep(0)  # the sockets are closed in the loop's next round
+        await part(list(self._connections))
 
     # -- what a connection is made of ---------------------------------------------------
 
@@ -197,24 +190,13 @@ class TcpTransport(Transport):
         address = self.address
         if address.port is None:
             raise TransportError("the endpoint has no port", error_class=ErrorClass.CONNECT)
-        if not self._speaks_tls(address.config):
-            return Peer(address.host, address.port)
-        server_name = (address.config.get("tls") or {}).get("server_name")
-        return Peer(address.host, address.port, endpoint_context(address), server_name)
+        return peer_of(address, address.port, is_tls=self._speaks_tls(address.config))
 
     def _make_connection(self, lost: Any) -> StreamConnection:
         connection = StreamConnection(lost, self._framing.decoder(LONGEST_FRAME), self._is_welcome)
         self._connections.add(connection)
         connection.ended.add_done_callback(lambda _: self._connections.discard(connection))
         return connection
-
-    def _require_pool(self) -> StreamPool:
-        if self._pool is not None:
-            return self._pool
-        if self._fault is not None:
-            fault = self._fault
-            raise TransportError(fault.detail, error_class=fault.error_class, advice=fault.advice)
-        raise closed()
 
     async def _greeting(self, until: float) -> bytes:
         """Return the frame that shows the credential: what listeners of a control plane take first."""

@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 
 from websockets.uri import WebSocketURI
 
-from endpoints.egress import Egress, default_egress
 from endpoints.transports.acknowledgements import REFUSALS, refused
-from endpoints.transports.base import AckLevel, Address, ErrorClass, Outgoing, Reply, Transport, TransportError
+from endpoints.transports.base import AckLevel, ErrorClass, Outgoing, Reply, TransportError
 from endpoints.transports.bodies import body_maker, is_json
 from endpoints.transports.credentials import Authorization, authorization
 from endpoints.transports.failures import Stale
@@ -18,8 +17,8 @@ from endpoints.transports.http_exchange import DEFAULTS
 from endpoints.transports.http_request import Target
 from endpoints.transports.masking import Masking
 from endpoints.transports.placeholders import cannot_be_made
-from endpoints.transports.pool import Peer, closed
-from endpoints.transports.tls import endpoint_context
+from endpoints.transports.pool import closed
+from endpoints.transports.pooled import PooledTransport, peer_of
 from endpoints.transports.ws_answers import KEPT_BODY, Answer, Closed, Name, names_of
 from endpoints.transports.ws_config import WS_CONFIG, check_ws_config
 from endpoints.transports.ws_connection import WsConnection
@@ -34,16 +33,10 @@ PORTS = {"ws": 80, "wss": 443}
 UNWELCOME = frozenset({ErrorClass.AUTH, ErrorClass.THROTTLED})
 
 
-class WsTransport(Transport):
+class WsTransport(PooledTransport[WsPool]):
     """Sends messages as frames; delivered by a pong, an ack or a reply, as the endpoint says."""
 
     CONFIG_SCHEMA: ClassVar[dict[str, Any]] = WS_CONFIG
-
-    def __init__(self, address: Address, egress: Egress | None = None) -> None:
-        super().__init__(address)
-        self._egress = egress or default_egress()
-        self._pool: WsPool | None = None
-        self._fault: TransportError | None = None
 
     @classmethod
     def check_config(cls, config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -73,7 +66,7 @@ class WsTransport(Transport):
             if target.fixed is None:
                 raise cannot_be_made("the handshake is made once for many messages, so its path holds no placeholders")
             self._url = target.origin + target.fixed
-            self._peer = _peer(address)
+            self._peer = peer_of(address, address.port or PORTS[address.protocol], is_tls=address.protocol == "wss")
             self._handshake = self._prepared(target.fixed)
             shown = {name.lower(): value for name, value in self._handshake.headers.items()}
             self._recorded = shown | self._auth.recorded(self._auth.masked)
@@ -159,14 +152,6 @@ class WsTransport(Transport):
         if pool is not None:
             await pool.aclose()
             await asyncio.sleep(0)  # the sockets are closed in the loop's next round
-
-    def _require_pool(self) -> WsPool:
-        if self._pool is not None:
-            return self._pool
-        if self._fault is not None:
-            fault = self._fault
-            raise TransportError(fault.detail, error_class=fault.error_class, advice=fault.advice)
-        raise closed()
 
     # -- one exchange -------------------------------------------------------------------
 
@@ -270,15 +255,6 @@ class WsTransport(Transport):
         if not self._plain_body:
             record["body"] = turn.body[:KEPT_BODY].decode("utf-8", "replace")
         return record
-
-
-def _peer(address: Address) -> Peer:
-    """Return where to connect to; raises TransportError when the TLS settings cannot be used."""
-    port = address.port or PORTS[address.protocol]
-    if address.protocol != "wss":
-        return Peer(address.host, port)
-    tls = address.config.get("tls") or {}
-    return Peer(address.host, port, endpoint_context(address), tls.get("server_name"))
 
 
 def _phases_ms(turn: Turn, started: float) -> dict[str, float]:

@@ -16,8 +16,8 @@ import orjson
 from endpoints.access import roles
 from endpoints.access.authenticate import aauthenticate, credentials_of, remembered
 from endpoints.access.principal import Principal
-from endpoints.edge import strict_json
-from endpoints.edge.problem import problem
+from endpoints.edge import strict_json, wire
+from endpoints.edge.wire import Header, Send
 from endpoints.errors import ControlPlaneError, Malformed, TooLarge, Unauthenticated, UnsupportedMediaType
 from endpoints.models import MAX_MESSAGE_BYTES
 from messaging.intake import cloudevents
@@ -40,7 +40,6 @@ SPECIAL = frozenset({b"content-encoding", b"idempotency-key", b"ce-specversion"}
 
 Scope = Mapping[str, Any]
 Headers = Mapping[bytes, bytes]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class OutcomeWaiter(Protocol):
@@ -106,9 +105,8 @@ class HttpIntake:
         if scope["path"] != MESSAGES_PATH or scope["method"] != "POST" or scope["query_string"] or body[:1] != b"{":
             return None
         headers: Headers = dict(scope["headers"])
-        if headers.get(b"content-type") not in PLAIN_JSON or not SPECIAL.isdisjoint(headers):
-            return None
-        if len(body) > MAX_BODY_BYTES:
+        is_plain = headers.get(b"content-type") in PLAIN_JSON and SPECIAL.isdisjoint(headers)
+        if not is_plain or len(body) > MAX_BODY_BYTES:
             return None
         try:
             principal = remembered(token_of(headers))
@@ -133,14 +131,12 @@ class HttpIntake:
             status, answer = await self._answer(scope, body)
             headers = [JSON_HEADER]
         except ControlPlaneError as exc:
-            status, headers, answer = _told(exc)
+            status, headers, answer = wire.refusal(exc)
         except ClientGone:
             return
         finally:
             body.close()
-        headers.append((b"content-length", b"%d" % len(answer)))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+        await wire.answer(send, status, headers, answer)
 
     async def _answer(self, scope: Scope, body: Body) -> tuple[int, bytes]:
         headers: Headers = dict(scope["headers"])
@@ -242,16 +238,11 @@ class Begun:
     def __init__(self, done: "asyncio.Future[list[Answer]]", size: int, budget: Budget) -> None:
         self.done, self._size, self._budget = done, size, budget
 
-    def answer(self) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    def answer(self) -> tuple[int, list[Header], bytes]:
         """Return status, headers and body."""
         self._budget.give(self._size)
         found = self.done.result()[0]
-        return _told(found) if isinstance(found, ControlPlaneError) else (202, [JSON_HEADER], accepted(found))
-
-
-def _told(error: ControlPlaneError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    status, told, body = problem(error)
-    return status, [(name.lower().encode(), value.encode()) for name, value in told.items()], body
+        return wire.refusal(found) if isinstance(found, ControlPlaneError) else (202, [JSON_HEADER], accepted(found))
 
 
 def token_of(headers: Headers) -> str:

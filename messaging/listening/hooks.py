@@ -19,9 +19,9 @@ from django.db import Error as DatabaseError
 from endpoints.access import secrets
 from endpoints.access.memory import Memory
 from endpoints.access.signed import signers_of
-from endpoints.edge import strict_json
+from endpoints.edge import strict_json, wire
 from endpoints.edge.database_threads import DatabaseThreads
-from endpoints.edge.problem import problem
+from endpoints.edge.wire import Header, Send
 from endpoints.errors import ControlPlaneError, Forbidden, NotFound, Overloaded, UnsupportedMediaType
 from endpoints.transports.bodies import is_json
 from messaging.intake.answers import accepted
@@ -29,7 +29,7 @@ from messaging.intake.bodies import Body, Budget, ClientGone, Receive
 from messaging.intake.counter import Intake
 from messaging.intake.envelope import Draft
 from messaging.intake.fields import check_content_type
-from messaging.intake.http import JSON_HEADER, Headers, Scope, Send
+from messaging.intake.http import JSON_HEADER, Headers, Scope
 from messaging.listening.devices import Device
 from messaging.listening.mapping import mapped
 from messaging.listening.reporting import CHANGED_S, Reporter
@@ -96,19 +96,16 @@ class HookIntake:
             status, header, answer = await self._answer(scope, body)
             headers = [header]
         except ControlPlaneError as exc:
-            status, told, answer = problem(exc)
-            headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+            status, headers, answer = wire.refusal(exc)
             if isinstance(exc, NotPosted):
                 headers.append((b"allow", b"POST"))
         except ClientGone:
             return
         finally:
             body.close()
-        headers.append((b"content-length", b"%d" % len(answer)))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+        await wire.answer(send, status, headers, answer)
 
-    async def _answer(self, scope: Scope, body: Body) -> tuple[int, tuple[bytes, bytes], bytes]:
+    async def _answer(self, scope: Scope, body: Body) -> tuple[int, Header, bytes]:
         hook = await self._find(scope["path"].removeprefix(PREFIX).removesuffix("/"))
         if scope["method"] != "POST":
             raise NotPosted("a hook is posted to")

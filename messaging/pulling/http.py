@@ -15,12 +15,12 @@ import orjson
 
 from endpoints.access.authenticate import aauthenticate
 from endpoints.access.principal import Principal
-from endpoints.edge import strict_json
-from endpoints.edge.problem import problem
+from endpoints.edge import strict_json, wire
+from endpoints.edge.wire import Send
 from endpoints.errors import ControlPlaneError, NotFound
 from messaging.intake.bodies import MAX_BODY_BYTES, Body, Budget, ClientGone, Receive
 from messaging.intake.directory import find_parties
-from messaging.intake.http import JSON_HEADER, Headers, Scope, Send, token_of
+from messaging.intake.http import JSON_HEADER, Headers, Scope, token_of
 from messaging.pulling.desk import Desk
 from messaging.pulling.ending import Word
 from messaging.pulling.leasing import Parcel, Wish
@@ -53,16 +53,12 @@ class PullDoor:
         headers: Headers = dict(scope["headers"])
         try:
             ask = self._fetch if scope["method"] == "GET" else self._say
-            status, answer = 200, await ask(scope, headers, receive)
-            told = [JSON_HEADER, NOT_KEPT]
+            status, named, told = 200, [JSON_HEADER, NOT_KEPT], await ask(scope, headers, receive)
         except ControlPlaneError as exc:
-            status, named, answer = problem(exc)
-            told = [(name.lower().encode(), value.encode()) for name, value in named.items()]
+            status, named, told = wire.refusal(exc)
         except ClientGone:
             return
-        told.append((b"content-length", b"%d" % len(answer)))
-        await send({"type": "http.response.start", "status": status, "headers": told})
-        await send({"type": "http.response.body", "body": answer})
+        await wire.answer(send, status, named, told)
 
     async def _fetch(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
         token = token_of(headers)

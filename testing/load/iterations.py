@@ -15,10 +15,9 @@ from testing.runner.results import StepResult
 from testing.runner.scope import Values
 from testing.runner.stepping import action_of
 from testing.runner.tools import RunTools
+from testing.steps.asking import OURS
 
 MOST_SAMPLES = 5
-# Of these we are the cause: nothing is said of the other side.
-OURS = frozenset({ErrorClass.BLOCKED_ADDRESS, ErrorClass.TRANSFORM, ErrorClass.INTERNAL})
 THEIRS = frozenset(kind.value for kind in ErrorClass if kind not in OURS)
 BY_STATUS = ("throttled", "server_error", "client_error")
 

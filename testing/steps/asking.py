@@ -49,7 +49,7 @@ async def ask(
         )
     except TransportError as exc:
         return not_answered(exc)
-    return _seen(reply)
+    return seen_of(reply)
 
 
 async def planned(
@@ -64,17 +64,35 @@ async def planned(
 
     async def again() -> Observation:
         try:
-            return _seen(await transport.ask_planned(request, max_bytes=MAX_REPLY_BYTES, timeout_s=timeout_s))
+            return seen_of(await transport.ask_planned(request, max_bytes=MAX_REPLY_BYTES, timeout_s=timeout_s))
         except TransportError as exc:
             return not_answered(exc)
 
     return again
 
 
-def not_answered(exc: TransportError) -> Observation:
-    """Return what it looks like that nobody answered; raises CannotRun where we are the cause."""
+def seen_of(reply: Reply) -> Observation:
+    """Return what was seen of an answer."""
+    return Observation(
+        latency_ms=reply.took_ms,
+        status=reply.status_code,
+        headers=reply.headers,
+        body=reply.body,
+        truncated=reply.truncated,
+        phases_ms=reply.phases_ms,
+        request=reply.request,
+    )
+
+
+def require_theirs(exc: TransportError) -> None:
+    """Raise CannotRun where we are the cause."""
     if exc.error_class in OURS:
         raise CannotRun(exc.detail, exc.error_class.value) from exc
+
+
+def not_answered(exc: TransportError) -> Observation:
+    """Return what it looks like that nobody answered; raises CannotRun where we are the cause."""
+    require_theirs(exc)
     return Observation(
         latency_ms=sum(exc.phases_ms.values()),
         phases_ms=exc.phases_ms,
@@ -105,15 +123,3 @@ def json_of(seen: Observation) -> Any:
 def as_json(value: Any) -> bytes:
     """Return a value as JSON; what JSON has no type for as text."""
     return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
-
-
-def _seen(reply: Reply) -> Observation:
-    return Observation(
-        latency_ms=reply.took_ms,
-        status=reply.status_code,
-        headers=reply.headers,
-        body=reply.body,
-        truncated=reply.truncated,
-        phases_ms=reply.phases_ms,
-        request=reply.request,
-    )

@@ -10,11 +10,9 @@ from endpoints.transports.base import ErrorClass, TransportError
 from endpoints.transports.conversation import Conversation, Heard
 from testing.assertions.compare import difference
 from testing.assertions.observation import Observation
-from testing.steps.base import CannotRun
+from testing.steps.asking import require_theirs
 from testing.steps.saying import CLOSE, MOST, NOT_GIVEN, body_of, content, wanted
 
-# Of these we are the cause: nothing was asked, so nothing is said of the other side.
-OURS = frozenset({ErrorClass.BLOCKED_ADDRESS, ErrorClass.TRANSFORM, ErrorClass.INTERNAL})
 C = TypeVar("C", bound=Conversation)
 Say = Callable[[C, Mapping[str, Any]], Awaitable[None]]
 
@@ -46,6 +44,14 @@ async def say(line: Conversation, item: Mapping[str, Any]) -> None:
             await line.say(body[0], is_text=body[1])
 
 
+async def resume(line: C, params: Mapping[str, Any], found: Collected, say_one: Say[C], *, is_new: bool) -> None:
+    """Converse over a line that may have ended before: then nothing is said, unless the end itself is waited for."""
+    if not is_new and _is_over(line, params):
+        found.lack, found.is_ended = "the session had ended", True
+    else:
+        await converse(line, params, found, say_one)
+
+
 async def converse(line: C, params: Mapping[str, Any], found: Collected, say_one: Say[C]) -> None:
     """Say what there is to say, while what comes is kept; then wait for what is to come."""
     cut_short = False
@@ -60,15 +66,14 @@ async def converse(line: C, params: Mapping[str, Any], found: Collected, say_one
         found.lack = f"it was not taken, or not answered, within {params['within']:g} s"
         return
     except TransportError as exc:
-        if exc.error_class in OURS:
-            raise CannotRun(exc.detail, exc.error_class.value) from exc
+        require_theirs(exc)
         cut_short = True
     await collect(line, params, found)
     if cut_short and not found.lack and params["until"] != CLOSE:
         found.lack, found.is_ended = "not all could be said", True
 
 
-def is_over(line: Conversation, params: Mapping[str, Any]) -> bool:
+def _is_over(line: Conversation, params: Mapping[str, Any]) -> bool:
     """Say whether a line that has ended is asked for nothing by which that would show."""
     is_asked = wanted(params) or params["until"] is not None or params["listen"]
     return line.inbox.fault is not None and not is_asked
@@ -147,8 +152,7 @@ def observed(line: Conversation, found: Collected, started: float, *, is_new: bo
 
 def not_opened(exc: TransportError, started: float) -> Observation:
     """Return what was seen of a line that could not be opened; raises CannotRun when that is our own fault."""
-    if exc.error_class in OURS:
-        raise CannotRun(exc.detail, exc.error_class.value) from exc
+    require_theirs(exc)
     seen = Observation(
         latency_ms=(time.perf_counter() - started) * 1000,
         phases_ms=exc.phases_ms,

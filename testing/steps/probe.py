@@ -3,9 +3,10 @@
 import time
 from typing import Any, ClassVar
 
-from endpoints.transports.base import Reply, TransportError
+from endpoints.transports.base import TransportError
 from testing.assertions.observation import Observation
 from testing.document.kinds import Field, Kind, Shape, choice, text
+from testing.steps.asking import seen_of
 from testing.steps.base import StepAction, Tools
 from testing.steps.conversing import not_opened
 
@@ -29,18 +30,6 @@ class ProbeStep(StepAction):
         transport = await tools.transport(params["system"], with_credential=params["auth"] != "none")
         started = time.perf_counter()
         try:
-            return _seen(await transport.probe())
+            return seen_of(await transport.probe())
         except TransportError as exc:
             return not_opened(exc, started)
-
-
-def _seen(reply: Reply) -> Observation:
-    return Observation(
-        latency_ms=reply.took_ms,
-        status=reply.status_code,
-        headers=reply.headers,
-        body=reply.body,
-        truncated=reply.truncated,
-        phases_ms=reply.phases_ms,
-        request=reply.request,
-    )

@@ -78,10 +78,7 @@ class StreamStep(StepAction):
 
 async def _heard(line: WsConversation, params: Mapping[str, Any], started: float, *, is_new: bool) -> Observation:
     found = Collected(read=_event)
-    if not is_new and conversing.is_over(line, params):
-        found.lack, found.is_ended = "the session had ended", True
-    else:
-        await conversing.collect(line, params, found)
+    await conversing.resume(line, params, found, conversing.say, is_new=is_new)
     seen = conversing.observed(line, found, started, is_new=is_new)
     seen.events, seen.messages, seen.body = seen.messages, None, None
     seen.status, seen.close = "subscribed", line.ending

@@ -60,10 +60,7 @@ async def _opened(params: Mapping[str, Any], tools: Tools) -> StreamConversation
 
 async def _talk(line: StreamConversation, params: Mapping[str, Any], started: float, *, is_new: bool) -> Observation:
     found = Collected()
-    if not is_new and conversing.is_over(line, params):
-        found.lack, found.is_ended = "the session had ended", True
-    else:
-        await conversing.converse(line, params, found, _say)
+    await conversing.resume(line, params, found, _say, is_new=is_new)
     seen = conversing.observed(line, found, started, is_new=is_new)
     seen.request = {**line.request, "sent": saying.sent(params)}
     return seen

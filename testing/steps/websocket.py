@@ -149,10 +149,7 @@ async def _opened(params: Mapping[str, Any], tools: Tools) -> WsConversation:
 async def _talk(line: WsConversation, params: Mapping[str, Any], started: float, *, is_new: bool) -> Observation:
     """Say what there is to say while what comes is kept, then wait for what is to come."""
     found = Collected()
-    if not is_new and conversing.is_over(line, params):
-        found.lack, found.is_ended = "the session had ended", True
-    else:
-        await conversing.converse(line, params, found, _say)
+    await conversing.resume(line, params, found, _say, is_new=is_new)
     if params["close"] is not None and not found.lack:
         await line.hang_up(params["close"]["code"] or NORMAL, params["close"]["reason"] or "")
     seen = conversing.observed(line, found, started, is_new=is_new)

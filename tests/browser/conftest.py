@@ -1,6 +1,5 @@
 """A headless Chromium that reports what a page does wrong: errors, refused scripts, requests to elsewhere."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.servers.absence import not_installed
 from tests.servers.fixtures import http_receiver  # noqa: F401
 from tests.stack import Databases, Stack, run
 
@@ -38,12 +38,8 @@ def database_url(sqlite_databases: Databases) -> Iterator[str]:
 @pytest.fixture
 def chromium() -> str:
     """Return the browser's path, or skip by name; with CI set a missing browser is a failure."""
-    if found := shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome"):
-        return found
-    reason = "Chromium: not installed"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    return found or not_installed("Chromium", "chromium")
 
 
 @pytest.fixture

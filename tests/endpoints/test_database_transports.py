@@ -13,18 +13,16 @@ import pytest
 
 from deploy import services
 from endpoints.transports import make_transport
-from endpoints.transports.base import ErrorClass, TransportError
+from endpoints.transports.base import ErrorClass, Secret, TransportError
 from endpoints.transports.conformance import address, outgoing
 from endpoints.transports.postgresql import Asked, PostgresqlTransport
+from endpoints.transports.redis import RedisTransport
 from tests.endpoints.conftest import Caller
+from tests.servers.absence import not_installed
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.fixtures import authority
 from tests.servers.postgres import Postgres
 from tests.servers.redis import Redis
-from tests.testing.targets import missing
-
-# A handshake that is refused leaves asyncio's own transport to the collector, whose time is not ours to choose.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 __all__ = ["authority"]
 
@@ -33,7 +31,7 @@ __all__ = ["authority"]
 def server(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """Return a server that speaks TLS as `localhost`, and asks role `plain` for a password in clear."""
     if services.postgres_programs() is None:
-        missing("postgres", "postgresql")
+        not_installed("postgres", "postgresql")
     with Postgres() as made:
         pair = authority.issue("localhost")
         for name, text in (("server.crt", pair.cert), ("server.key", pair.key)):
@@ -104,7 +102,7 @@ async def test_a_server_that_says_nothing_holds_nobody(server: Postgres) -> None
 
 def test_redis_over_tls_is_verified(admin: Caller, authority: CertificateAuthority, tmp_path: Path) -> None:
     if not Redis.installed():
-        missing("redis-server", "redis-server")
+        not_installed("redis-server", "redis-server")
     with Redis(tmp_path, authority.issue("localhost")) as server:
         secret = {"username": "default", "password": server.password}
         assert admin("POST", "credentials/", {"name": "key", "kind": "basic", "data": secret}).status == 201
@@ -117,6 +115,31 @@ def test_redis_over_tls_is_verified(admin: Caller, authority: CertificateAuthori
             found.append((answer["ok"], answer["error_class"]))
 
     assert found == [(True, ""), (False, "tls"), (False, "tls")]
+
+
+async def test_redis_without_a_farewell_leaves_nothing_open(authority: CertificateAuthority, tmp_path: Path) -> None:
+    """Over TLS, too, the line is cut once nobody asks: a peer that hangs keeps no socket of ours."""
+    if not Redis.installed():
+        not_installed("redis-server", "redis-server")
+    with Redis(tmp_path, authority.issue("localhost")) as server:
+        secret = Secret("1", "key", "basic", {"username": "default", "password": server.password})
+        config = {"tls": {"ca": authority.pem}}
+        transport = make_transport(
+            address(protocol="redis", host="localhost", port=server.port, config=config, credential=secret)
+        )
+        assert isinstance(transport, RedisTransport)
+        await transport.open()
+        assert await transport.ask(["PING"]) == "PONG"
+        assert _lines_to(server.port) == 1
+
+        server.process.suspend()
+        await transport.aclose()
+        await asyncio.sleep(0)  # sockets are closed in the loop's next round
+        assert _lines_to(server.port) == 0
+
+
+def _lines_to(port: int) -> int:
+    return sum(bool(one.raddr) and one.raddr.port == port for one in psutil.Process().net_connections("tcp"))
 
 
 @pytest.mark.parametrize("protocol", ["postgresql", "redis"])

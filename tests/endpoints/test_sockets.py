@@ -1,12 +1,17 @@
 """TCP and UDP on the wire, over both event loops: what is kept, replaced, judged and refused."""
 
 import asyncio
+import contextlib
 import socket
+import ssl
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import uvloop
 
@@ -17,11 +22,15 @@ from endpoints.transports.config import validate_config
 from endpoints.transports.tcp import TcpTransport
 from endpoints.transports.udp import UdpTransport
 from tests.contract.peers import address, outgoing
+from tests.servers.certificates import CertificateAuthority
+from tests.servers.fixtures import authority
 from tests.servers.ports import free_port
 from tests.servers.sockets import NOTHING, TcpReceiver, UdpReceiver
 
 # Its peers live in threads with loops of their own and are cut in the middle: what they leave open is not ours.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+__all__ = ["authority"]
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 LOCAL = Egress(parse_zones(["127.0.0.0/8"]))
@@ -310,5 +319,42 @@ def test_closing_ends_what_waits_for_a_reply(run: Run) -> None:
                 await asyncio.to_thread(receiver.wait_for, 1)
                 await transport.aclose()
                 assert (await refused(waiting)).error_class is ErrorClass.CONNECT
+
+        run(scenario())
+
+
+@contextmanager
+def mute(context: ssl.SSLContext) -> Iterator[int]:
+    """Serve one TLS connection whose end is never answered; yields the port."""
+    done = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as line, context.wrap_socket(line, server_side=True):
+            done.wait(60)
+
+    with socket.create_server(("127.0.0.1", free_port())) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            done.set()
+            thread.join(60)
+
+
+def test_a_peer_that_says_no_farewell_keeps_no_line_open(
+    run: Run, authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    """Over TLS, too: a probe's loop ends with it, and would leave the socket to the collector."""
+    with mute(authority.server_context(tmp_path, "127.0.0.1")) as port:
+
+        def lines() -> int:
+            return sum(bool(one.raddr) and one.raddr.port == port for one in psutil.Process().net_connections("tcp"))
+
+        async def scenario() -> None:
+            async with tcp(port, {"framing": "line", "tls": {"ca": authority.pem}}) as transport:
+                await transport.probe()
+                assert lines() == 1
+            assert lines() == 0
 
         run(scenario())

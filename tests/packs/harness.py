@@ -10,14 +10,14 @@ def test_...(run_pack, admin):
         hold_to_table(run_pack, "communication", served, SWITCHES, MUTATIONS)
 """
 
-import asyncio
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
 
 from examples.serving import Server
 from testing.packs.documents import find
+from tests.servers.threads import InThread
 from tests.testing.conftest import Outcome
 
 RunPack = Callable[..., Outcome]
@@ -45,8 +45,8 @@ class Target(Protocol):
     def break_by(self, *switches: str) -> None: ...
 
 
-class Served:
-    """An example server in a thread with a loop of its own; a new start for every switch."""
+class Served(InThread):
+    """An example server; a new start for every switch."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -56,30 +56,10 @@ class Served:
         self.server.broken = set(switches) - {""}
         self.start()
 
-    def start(self) -> Self:
-        started = threading.Event()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(started),), daemon=True)
-        self._thread.start()
-        if not started.wait(30):
-            raise TimeoutError("the server did not start")
-        return self
-
-    def stop(self) -> None:
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join(30)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()
-
-    async def _serve(self, started: threading.Event) -> None:
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
         await self.server.start()
-        started.set()
-        await self._stopping.wait()
+        yield
         await self.server.stop()
 
 

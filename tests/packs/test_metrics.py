@@ -9,11 +9,12 @@ import pytest
 
 from tests.endpoints.conftest import Caller
 from tests.packs.harness import Mutation, RunPack, hold_to_table
+from tests.servers.absence import not_installed
 from tests.servers.grafana import DASHBOARD, RULES, FakeGrafana
 from tests.servers.http import Answer, HttpReceiver, Received
 from tests.servers.ports import free_port
 from tests.servers.prometheus import Prometheus
-from tests.testing.targets import missing, register_http
+from tests.testing.targets import register_http
 
 PROMETHEUS = (
     *("prometheus-is-ready", "targets-are-up", "series-are-fresh", "has-its-series", "answers-queries"),
@@ -136,7 +137,7 @@ BREAKS: dict[str, Callable[[Metrics], None]] = {
 @pytest.fixture
 def metrics(admin: Caller, tmp_path: Path) -> Iterator[Metrics]:
     if not Prometheus.installed():
-        missing("prometheus", "prometheus")
+        not_installed("prometheus", "prometheus")
     with HttpReceiver() as app, FakeGrafana() as grafana:
         app.is_keeping = False
         app.answer(Answer(200, PAGE, {"Content-Type": "text/plain"}))

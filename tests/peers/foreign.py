@@ -3,46 +3,32 @@
 A test whose program or module is missing is skipped by name; with CI set that is a failure.
 """
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import Self
 
-import pytest
+from deploy import services
+from tests.servers.absence import not_installed
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = {"node": "nodejs", "socat": "socat", "openssl": "openssl"}
-DEBIAN = "/usr/share/nodejs"  # where Debian's node-ws lies
-ENVIRONMENT = {**os.environ, "NODE_PATH": os.pathsep.join(filter(None, (os.environ.get("NODE_PATH"), DEBIAN)))}
-
-
-def _missing(reason: str) -> NoReturn:
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+ENVIRONMENT = services.node_environment()
+_has_module = cache(services.has_node_module)
 
 
 def program(name: str) -> str:
     """Return the path of a program, or skip by name."""
-    if found := shutil.which(name):
-        return found
-    _missing(f"{name}: not installed; run `make services`, or install {PROGRAMS.get(name, name)}")
-
-
-@cache
-def _has(module: str) -> bool:
-    asked = [program("node"), "-e", f"require('{module}')"]
-    return subprocess.run(asked, env=ENVIRONMENT, capture_output=True, timeout=30).returncode == 0
+    return shutil.which(name) or not_installed(name, services.PACKAGES.get(name, name))
 
 
 def need(module: str) -> None:
     """Skip by name without that module of Node.js."""
-    if not _has(module):
-        _missing(f"Node.js module `{module}`: not installed; run `make services`, or install node-{module}")
+    program("node")
+    if not _has_module(module):
+        not_installed(f"Node.js module `{module}`", services.NODE_PACKAGES.get(module, f"node-{module}"))
 
 
 def script(name: str, *words: str) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.absence import not_installed
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.http import HttpReceiver
 from tests.servers.nginx import Nginx
@@ -40,6 +41,6 @@ def token_server() -> Iterator[TokenServer]:
 @pytest.fixture
 def nginx(tmp_path: Path) -> Iterator[Nginx]:
     if not Nginx.installed():
-        pytest.skip("nginx is not installed")
+        not_installed("nginx", "nginx")
     with Nginx(tmp_path / "nginx") as server:
         yield server

@@ -13,12 +13,13 @@ import asyncio
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Self
 
 from tests.servers.answers import Answer, write
 from tests.servers.ports import free_port
+from tests.servers.threads import InThread
 
 Script = int | Answer | Callable[["Received"], "int | Answer"]
 
@@ -36,8 +37,8 @@ class Received:
     connection: int = 0  # which connection it came over, counted from 1
 
 
-class HttpReceiver:
-    """The server, in a thread with a loop of its own; use as a context manager or `start` and `stop`."""
+class HttpReceiver(InThread):
+    """The server; use as a context manager or `start` and `stop`."""
 
     def __init__(self, *, port: int = 0, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self.host, self.port = host, port or free_port()
@@ -82,35 +83,13 @@ class HttpReceiver:
 
     # -- life ------------------------------------------------------------------------
 
-    def start(self) -> Self:
-        """Serve until `stop`; the port stays the same over restarts."""
-        started = threading.Event()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(started),), daemon=True)
-        self._thread.start()
-        if not started.wait(30):
-            raise TimeoutError("the receiver did not start")
-        return self
-
-    def stop(self) -> None:
-        """Stop listening and cut every connection; safe to call twice."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join(10)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()
-
-    async def _serve(self, started: threading.Event) -> None:
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
         server = await asyncio.start_server(
             self._accept, self.host, self.port, ssl=self._tls, limit=2**20, reuse_address=True, backlog=1024
         )
         self.port = server.sockets[0].getsockname()[1]
-        started.set()
-        await self._stopping.wait()
+        yield
         server.close()
         for task in self._tasks:
             task.cancel()

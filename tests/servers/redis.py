@@ -40,6 +40,10 @@ class Redis:
             assert time.monotonic() < until, "redis-server did not start"
         return self
 
+    @property
+    def process(self) -> psutil.Process:
+        return psutil.Process(self._process.pid)
+
     def _door(self) -> list[str]:
         if self._certificate is None:
             return ["--port", str(self.port)]

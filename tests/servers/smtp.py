@@ -9,14 +9,16 @@ with SmtpServer() as server:
 import asyncio
 import email
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from email.message import Message
-from typing import Self
 
 from tests.servers.ports import free_port
+from tests.servers.threads import InThread
 
 
-class SmtpServer:
-    """The server, in a thread with a loop of its own."""
+class SmtpServer(InThread):
+    """The server; use as a context manager."""
 
     def __init__(self, *, refusals: int = 0) -> None:
         self.port = free_port()
@@ -37,24 +39,11 @@ class SmtpServer:
                 raise TimeoutError(f"{len(self.mails)} of {count} mails after {timeout_s} s, {self.attempts} attempts")
             return list(self.mails)
 
-    def __enter__(self) -> Self:
-        started = threading.Event()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(started),), daemon=True)
-        self._thread.start()
-        if not started.wait(30):
-            raise TimeoutError("the mail server did not start")
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(10)
-
-    async def _serve(self, started: threading.Event) -> None:
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
         self._tasks: set[asyncio.Task[None]] = set()
         server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        started.set()
-        await self._stopping.wait()
+        yield
         server.close()
         for task in self._tasks:
             task.cancel()

@@ -12,10 +12,12 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Self, cast
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import cast
 
 from tests.servers.ports import free_port
+from tests.servers.threads import InThread
 
 NOTHING = None
 HANG_UP = "hang up"  # in the middle of the message's answer: RST, as a killed process leaves it
@@ -58,8 +60,8 @@ FRAMES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-class Receiver:
-    """What both have: a script, what was received, and a thread with a loop of its own."""
+class Receiver(InThread):
+    """What both have: a script, and what was received."""
 
     def __init__(self, *, port: int = 0, kind: int = socket.SOCK_STREAM) -> None:
         self.port = port or free_port(kind)
@@ -90,30 +92,6 @@ class Receiver:
             self._changed.notify_all()
             return self._said(message) if callable(self._said) else self._said
 
-    async def _serve(self, started: threading.Event) -> None:
-        raise NotImplementedError
-
-    def start(self) -> Self:
-        """Serve until `stop`; the port stays the same over restarts."""
-        started = threading.Event()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(started),), daemon=True)
-        self._thread.start()
-        if not started.wait(30):
-            raise TimeoutError("the receiver did not start")
-        return self
-
-    def stop(self) -> None:
-        """Stop listening and cut every connection; safe to call twice."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join(10)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()
-
 
 class TcpReceiver(Receiver):
     """Takes frames; `auth` is the token that the first frame of a connection must, or may, show."""
@@ -133,13 +111,12 @@ class TcpReceiver(Receiver):
         self.certificates: list[object] = []  # of each connection, what the client showed
         self.open = 0
 
-    async def _serve(self, started: threading.Event) -> None:
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
         server = await asyncio.start_server(
             self._accept, "127.0.0.1", self.port, ssl=self._tls, limit=2**26, reuse_address=True, backlog=1024
         )
-        started.set()
-        await self._stopping.wait()
+        yield
         server.close()
         # A client may be done with a TLS handshake, and hang up, before we are: such a connection comes only now.
         for _ in range(3):
@@ -201,16 +178,15 @@ class UdpReceiver(Receiver):
         super().__init__(port=port, kind=socket.SOCK_DGRAM)
         self._said = b"ok"  # an empty one asyncio does not send
 
-    async def _serve(self, started: threading.Event) -> None:
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 2**20)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         made.bind(("0.0.0.0", self.port))  # a broadcast does not come to one address
         made.setblocking(False)
         transport, _ = await self._loop.create_datagram_endpoint(lambda: _Datagrams(self._note), sock=made)
-        started.set()
-        await self._stopping.wait()
+        yield
         transport.close()
         await asyncio.sleep(0.05)
 

@@ -12,16 +12,18 @@ import asyncio
 import logging
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tests.servers.ports import free_port
+from tests.servers.threads import InThread
 
 _quiet = logging.getLogger("tests.servers.ws")
 _quiet.setLevel(logging.CRITICAL)
@@ -62,8 +64,8 @@ Said = str | bytes | Close | Many | None
 Script = Said | Callable[[Got], Any] | object
 
 
-class WsReceiver:
-    """The server, in a thread with a loop of its own; use as a context manager or `start` and `stop`."""
+class WsReceiver(InThread):
+    """The server; use as a context manager or `start` and `stop`."""
 
     def __init__(
         self,
@@ -116,29 +118,13 @@ class WsReceiver:
 
     # -- life ------------------------------------------------------------------------
 
-    def start(self) -> Self:
-        started = threading.Event()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(started),), daemon=True)
-        self._thread.start()
-        if not started.wait(30):
-            raise TimeoutError("the receiver did not start")
-        return self
-
     def stop(self, *, is_kind: bool = False) -> None:
         """Stop listening and cut every connection (kindly: with a close frame); safe to call twice."""
-        if self._thread.is_alive():
-            self._is_kind = is_kind
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join(20)
+        self._is_kind = is_kind
+        super().stop()
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()
-
-    async def _serve(self, started: threading.Event) -> None:
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
         server = await serve(
             self._converse,
             self.host,
@@ -148,8 +134,7 @@ class WsReceiver:
             logger=_quiet,
             **self._options,
         )
-        started.set()
-        await self._stopping.wait()
+        yield
         if not self._is_kind:
             for each in list(self._open):
                 each.transport.abort()

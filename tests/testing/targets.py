@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.endpoints.conftest import Caller
+from tests.servers.absence import not_installed
 from tests.servers.grafana import FakeGrafana
 from tests.servers.prometheus import Prometheus
 from tests.servers.redis import Redis
@@ -27,14 +28,6 @@ CREATE TABLE orders (
 INSERT INTO customers VALUES (1, 'Ada'), (2, 'Grace');
 INSERT INTO orders VALUES (1, 1, 'new', 12.50), (2, 1, 'paid', 3), (3, 2, 'paid', 99.99);
 """
-
-
-def missing(what: str, package: str) -> None:
-    """Skip by name; with CI set what is missing is a failure."""
-    reason = f"{what} is not installed; run `make services`, or install {package}"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @dataclass
@@ -85,7 +78,7 @@ def database(admin: Caller, postgres_url: str) -> Iterator[Database]:
 def cache(admin: Caller, tmp_path: Path) -> Iterator[Redis]:
     """Return a Redis, registered as `cache`."""
     if not Redis.installed():
-        missing("redis-server", "redis-server")
+        not_installed("redis-server", "redis-server")
     with Redis(tmp_path) as server:
         secret = {"username": "default", "password": server.password}
         assert admin("POST", "credentials/", {"name": "cache-key", "kind": "basic", "data": secret}).status == 201
@@ -100,7 +93,7 @@ def cache(admin: Caller, tmp_path: Path) -> Iterator[Redis]:
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Return a Prometheus that scrapes itself: it takes a moment to start, and no test changes it."""
     if not Prometheus.installed():
-        missing("prometheus", "prometheus")
+        not_installed("prometheus", "prometheus")
     with Prometheus(tmp_path_factory.mktemp("prometheus"), []) as server:
         yield server
 

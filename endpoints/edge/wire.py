@@ -1,0 +1,23 @@
+"""How doors without a framework answer, in the words of ASGI."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from endpoints.edge.problem import problem
+from endpoints.errors import ControlPlaneError
+
+Header = tuple[bytes, bytes]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+def refusal(error: ControlPlaneError) -> tuple[int, list[Header], bytes]:
+    """Return status, headers and body of the answer to `error`."""
+    status, named, body = problem(error)
+    return status, [(name.lower().encode(), value.encode()) for name, value in named.items()], body
+
+
+async def answer(send: Send, status: int, headers: list[Header], body: bytes) -> None:
+    """Answer the request, with the length of the body."""
+    headers = [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
