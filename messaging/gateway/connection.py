@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 import structlog
 
-from endpoints.errors import ControlPlaneError, Forbidden, Malformed, Unauthenticated
+from endpoints.edge.places import Place, Places, address_of
+from endpoints.errors import ControlPlaneError, Forbidden, LimitExceeded, Malformed, Unauthenticated
 from messaging.gateway import auth, frames
 from messaging.gateway.auth import Caller
 from messaging.gateway.closing import Closed, Code, PeerGone
@@ -37,12 +38,13 @@ Send = Callable[[Any], Awaitable[None]]
 class Connection:
     """Run it with `run`; whoever else wants it closed says so with `end`."""
 
-    def __init__(self, scope: Event, receive: Receive, send: Send, intake: Intake, tail: Tail) -> None:
+    def __init__(self, scope: Event, receive: Receive, send: Send, intake: Intake, tail: Tail, places: Places) -> None:
         self._scope, self._receive, self._send = scope, receive, send
         self._line: dict[str, Callable[..., None]] = scope.get("extensions", {}).get("controlplane.line", {})
         self._outgoing = Outgoing(send, self._room_came)
         self._sends = Sends(intake, self._outgoing.push)
-        self._tail = tail
+        self._tail, self._places = tail, places
+        self._place: Place | None = None
         self._strikes = 0
         self._seen: object = None  # what was stored of the caller when it was looked up last
         self._ending: Closed | None = None
@@ -74,6 +76,8 @@ class Connection:
             if self._ending is not None:
                 await self._close(self._ending)
             await self._outgoing.aclose()
+            if self._place is not None:
+                self._place.leave()
 
     def end(self, code: Code, reason: str) -> None:
         """Close the connection from outside."""
@@ -129,6 +133,7 @@ class Connection:
         if fresh.principal.recipient != self.caller.principal.recipient or fresh.slug != self.caller.slug:
             self.end(Code.FORBIDDEN, "the key speaks for somebody else now")
         self.caller = fresh
+        self.deliveries.renew(fresh)
         if self.streams is not None:
             self.streams.principal = fresh.principal
 
@@ -136,7 +141,14 @@ class Connection:
         """Accept always, so that a refusal reaches the client with its code; return once it is known who it is."""
         await self._event()
         await self._send({"type": "websocket.accept"})
-        headers = dict(self._scope["headers"])
+        try:
+            self._place = self._places.enter(address_of(self._scope))
+            await self._identify(dict(self._scope["headers"]), self._place)
+        except LimitExceeded as exc:
+            raise Closed(Code.FULL, exc.detail) from exc
+        self._ready()
+
+    async def _identify(self, headers: dict[bytes, bytes], place: Place) -> None:
         auth.check_origin(headers)
         token, named = auth.token_in_head(headers, self._scope.get("query_string", b"")), None
         if token is None:
@@ -148,8 +160,9 @@ class Connection:
             except BadFrame as exc:
                 raise Closed(Code.UNAUTHENTICATED, f"the first frame must be `auth`: {exc.detail}") from exc
             token, named = auth.token_in_frame(frame), frame.get("system")
-        self.caller = await auth.admit(token, named)
-        self._ready()
+        caller = await auth.admit(token, named)
+        place.belong_to(caller.principal)
+        self.caller = caller
 
     def _ready(self) -> None:
         assert self.caller is not None

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from endpoints.access import authenticate
 from endpoints.access.principal import Principal
+from endpoints.edge.places import Places
 from endpoints.models import ApiKey
 from endpoints.transports.conformance import address, outgoing
 from endpoints.transports.gateway import SEATS, GatewayTransport, Seat
@@ -35,6 +36,7 @@ from tests.messaging.streaming import PATIENCE_S, eventually, opened_tail, readi
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Event = dict[str, Any]
+PLACES = Places("WebSockets", per_address=100, per_caller=100)
 in_thread = database_sync_to_async
 
 
@@ -86,7 +88,7 @@ class Line:
 @asynccontextmanager
 async def connected(key: str, intake: Intake, tail: Tail) -> AsyncIterator[tuple[Line, Connection]]:
     line = Line()
-    connection = Connection(line.scope(key), line.receive, line.send, intake, tail)
+    connection = Connection(line.scope(key), line.receive, line.send, intake, tail, PLACES)
     running = asyncio.create_task(connection.run())
     try:
         yield line, connection
@@ -227,7 +229,7 @@ async def test_the_look_out_for_those_who_may_not_be_here_survives_a_bug(
     key = await in_thread(make_key)("operator")
     line = Line()
     async with opened_tail() as tail:
-        gateway = Gateway(intake, tail, lease_s=5)
+        gateway = Gateway(intake, tail, PLACES, lease_s=5)
         serving = asyncio.create_task(gateway(line.scope(key), line.receive, line.send))
         assert (await line.hear())["type"] == "ready"
         await eventually(lambda: not faults)
@@ -238,6 +240,37 @@ async def test_the_look_out_for_those_who_may_not_be_here_survives_a_bug(
         await gateway.aclose()
 
     assert (told["type"], told["code"]) == ("websocket.close", Code.FORBIDDEN)
+
+
+async def test_a_client_whose_role_ends_keeps_no_seat_and_gets_one_with_its_role(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may still be connected, as a viewer: it is sent no deliveries any more, and its line goes on."""
+    monkeypatch.setattr(application, "PACE_S", 0.05)
+    monkeypatch.setattr(application, "LOOK_UP_S", 0.05)
+    system = await in_thread(make_system)("erp")
+    key = await in_thread(make_key)("operator", system=system)
+    line = Line()
+
+    async def becomes(role: str) -> None:
+        await in_thread(ApiKey.objects.update)(role=role)
+        authenticate.forget_all()
+
+    async with opened_tail() as tail:
+        gateway = Gateway(intake, tail, PLACES, lease_s=5)
+        serving = asyncio.create_task(gateway(line.scope(key), line.receive, line.send))
+        assert (await line.hear())["type"] == "ready"
+        assert SEATS.present() == {system.pk: {""}}
+        await becomes("viewer")
+        await eventually(lambda: not SEATS.present())
+        line.say(type="ping")
+        assert (await line.hear())["type"] == "pong"
+        await becomes("operator")
+        await eventually(lambda: SEATS.present() == {system.pk: {""}})
+        line.said.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await serving
+        await gateway.aclose()
+        SEATS.take_gone()
 
 
 async def test_the_tail_goes_on_after_what_nobody_expected(settings: Any, tmp_path: Path) -> None:
