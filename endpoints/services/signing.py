@@ -21,8 +21,7 @@ def create_signing_key(system: System, *, by: Principal) -> tuple[SigningKey, st
     Raises Forbidden for the role or team, Conflict for a retired system and for a third key.
     """
     roles.require(by, RESOURCE, "create")
-    if not by.sees_team(system.owner_id) or (by.team_ids is not None and system.owner_id is None):
-        raise Forbidden("the key must belong to a system of one of your teams")
+    _require_own(by, system)
     with transaction.atomic():
         stored: System = System.objects.select_for_update(of=("self",)).get(pk=system.pk)  # one key after the other
         if stored.state == SystemState.RETIRED:
@@ -39,16 +38,25 @@ def create_signing_key(system: System, *, by: Principal) -> tuple[SigningKey, st
 
 
 def revoke_signing_key(key: SigningKey, *, by: Principal) -> SigningKey:
-    """Stop a key for good, in every process within a second; a second time changes nothing."""
+    """Stop a key for good, in every process within a second; a second time changes nothing.
+
+    Raises Forbidden for the role, and for a system that everybody sees and no team of theirs owns.
+    """
     roles.require(by, RESOURCE, "revoke")
     now = timezone.now()
     with transaction.atomic():
-        rows = SigningKey.objects.visible_to(by).select_for_update(of=("self",))
+        rows = SigningKey.objects.visible_to(by).select_related("system").select_for_update(of=("self",))
         stored: SigningKey | None = rows.filter(pk=key.pk).first()
         if stored is None:
             raise NotFound("there is no such key, or it is not yours to see")
+        _require_own(by, stored.system)
         if stored.revoked_at is None:
             stored.revoked_at = now
             stored.save(update_fields=["revoked_at"])
             audit.record(by, "revoke", stored, {"revoked_at": [None, now.isoformat()]})
     return stored
+
+
+def _require_own(by: Principal, system: System) -> None:
+    if not by.sees_team(system.owner_id) or (by.team_ids is not None and system.owner_id is None):
+        raise Forbidden("the key must belong to a system of one of your teams")
