@@ -14,7 +14,7 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import Error as DatabaseError
-from django.urls import path
+from django.urls import path, re_path
 from django.utils import timezone
 
 from endpoints.access.authenticate import principal_of_user
@@ -260,7 +260,18 @@ def _asked_of(streams: Subscriptions, kind: object) -> Callable[[Frame], Awaitab
     return asked[kind]
 
 
+async def nowhere(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Refuse a line of any other path with 404, where the server can say so before it accepts."""
+    await receive()
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close"})
+        return
+    await send({"type": "websocket.http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+    await send({"type": "websocket.http.response.body", "body": b""})
+
+
 urlpatterns = [
     path("ws/v1/live/", LiveConsumer.as_asgi()),
     path("ws/v1/live/stream/", StreamConsumer.as_asgi()),
+    re_path("", nowhere),
 ]

@@ -78,11 +78,12 @@ class Gateway:
         """Close the connections whose callers may not be here any more."""
         callers = [connection.caller for connection in self._connections if connection.caller]
         try:
-            keys, systems = await states_of(
+            stored = await states_of(
                 {caller.principal.key_id for caller in callers if caller.principal.key_id},
                 {caller.party.id for caller in callers if caller.party},
+                {team for caller in callers for team in caller.principal.team_ids or ()},
             )
         except DatabaseError as exc:
             log.warning("gateway_callers_not_looked_up", error=str(exc))
             return
-        await asyncio.gather(*(connection.look_again(keys, systems) for connection in list(self._connections)))
+        await asyncio.gather(*(connection.look_again(stored) for connection in list(self._connections)))

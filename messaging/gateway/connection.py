@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from messaging.gateway.frames import BadFrame
 from messaging.gateway.outgoing import Outgoing
 from messaging.gateway.sends import Sends
 from messaging.gateway.streams import Subscriptions, Tail
-from messaging.gateway.watching import States
+from messaging.gateway.watching import Stored
 from messaging.intake.counter import Intake
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,7 @@ AUTH_S = 5.0
 FLUSH_S = 1.0
 UNNAMED_BYTES = 1024 * 1024  # a message of a caller that speaks for no one system
 STRIKES = 3
+TOKEN_AGAIN_S = 30.0
 BREATH = 32  # frames read in one go
 SERVER_STOPS = 1012  # what the server closes with when it ends
 
@@ -46,6 +48,7 @@ class Connection:
         self._tail, self._places = tail, places
         self._place: Place | None = None
         self._strikes = 0
+        self._read_again_at = 0.0
         self._seen: object = None  # what was stored of the caller when it was looked up last
         self._ending: Closed | None = None
         self._reader: asyncio.Task[Any] | None = None
@@ -110,13 +113,18 @@ class Connection:
         self.caller = await auth.identify(self.caller.token, system)
         self._ready()
 
-    async def look_again(self, keys: States, systems: States) -> None:
+    async def look_again(self, stored: Stored) -> None:
         """Close it when its caller may not be here any more; who it is, is asked when what is stored of it changed."""
         if self.caller is None:
             return
         principal, party = self.caller.principal, self.caller.party
-        seen = (keys.get(principal.key_id), systems.get(party.id) if party else None)
-        if principal.key_id and None not in seen[: 1 + (party is not None)] and seen == self._seen:
+        seen = [stored.keys.get(principal.key_id)] if principal.key_id else []
+        seen += [stored.systems.get(party.id)] if party else []
+        seen += [stored.teams.get(team) for team in sorted(principal.team_ids or ())]
+        now = time.time()
+        is_good = None not in seen and seen == self._seen and now < self.caller.ends_at
+        # Whether its issuer still publishes a token's key is stored nowhere; reading all each time would be slow.
+        if is_good and (principal.key_id or now < self._read_again_at):
             return
         try:
             fresh = await auth.identify(self.caller.token, self.caller.slug)
@@ -125,7 +133,7 @@ class Connection:
         except ControlPlaneError as exc:  # nobody can say now: ask again the next time
             log.warning("gateway_caller_not_looked_up", error=str(exc))
         else:
-            self._seen = seen
+            self._seen, self._read_again_at = seen, now + TOKEN_AGAIN_S
             self._renew(fresh)
 
     def _renew(self, fresh: Caller) -> None:

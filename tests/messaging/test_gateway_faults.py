@@ -1,11 +1,14 @@
 """What goes wrong at the gateway costs one frame, one lot or one round: never what goes on for long."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jwt
 import orjson
 import pytest
 from channels.db import database_sync_to_async
@@ -271,6 +274,41 @@ async def test_a_client_whose_role_ends_keeps_no_seat_and_gets_one_with_its_role
         await serving
         await gateway.aclose()
         SEATS.take_gone()
+
+
+async def test_tokens_are_read_again_only_when_something_of_theirs_changed(
+    intake: Intake, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of them cost three queries a round; a team that is gone, or is called otherwise, ends the line."""
+    monkeypatch.setattr(application, "PACE_S", 0.05)
+    monkeypatch.setattr(application, "LOOK_UP_S", 0.05)
+    settings.ENV = replace(settings.ENV, jwt_key="s" * 32, jwt_algorithms=["HS256"])
+    team = await in_thread(make_team)("red")
+    claims = {"sub": "anna", "roles": ["viewer"], "team": "red", "exp": time.time() + 600}
+    token = jwt.encode(claims, "s" * 32, "HS256")
+    ask, rounds = application.states_of, []
+
+    async def states_of(*arguments: Any) -> Any:
+        rounds.append(arguments)
+        return await ask(*arguments)
+
+    monkeypatch.setattr(application, "states_of", states_of)
+    line = Line()
+    async with opened_tail() as tail:
+        gateway = Gateway(intake, tail, PLACES, lease_s=5)
+        serving = asyncio.create_task(gateway(line.scope(token), line.receive, line.send))
+        assert (await line.hear())["type"] == "ready"
+        await eventually(lambda: len(rounds) > 2)
+        authenticate.forget_all()
+        seen = len(rounds)
+        await eventually(lambda: len(rounds) > seen + 2)
+        assert authenticate.remembered(token) is None
+        await in_thread(Group.objects.filter(pk=team.pk).update)(name="blue")
+        told = await line.hear()
+        await serving
+        await gateway.aclose()
+
+    assert (told["type"], told["code"]) == ("websocket.close", Code.FORBIDDEN)
 
 
 async def test_the_tail_goes_on_after_what_nobody_expected(settings: Any, tmp_path: Path) -> None:
