@@ -16,6 +16,7 @@ from django.conf import settings  # noqa: E402
 
 from controlplane.protocol import QUICK  # noqa: E402
 from endpoints.edge.bodies import BodyGate  # noqa: E402
+from endpoints.edge.places import Places  # noqa: E402
 from messaging import consumers  # noqa: E402
 from messaging.gateway.application import Gateway  # noqa: E402
 from messaging.gateway.streams import Tail  # noqa: E402
@@ -37,6 +38,11 @@ Send = Callable[[Any], Awaitable[None]]
 websocket_application = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(consumers.urlpatterns)))
 
 
+def _places(kind: str) -> Places:
+    env = settings.ENV
+    return Places(kind, per_address=env.connections_per_address, per_caller=env.connections_per_key)
+
+
 class Application:
     """One ASGI application; its lifespan owns the group-commit writer, those who wait for outcomes, and the tail."""
 
@@ -47,9 +53,10 @@ class Application:
         self._pages = BodyGate(django_application)
         intake = Intake(self._writer)
         self._intake = HttpIntake(intake, self._waiter)
-        self._gateway = Gateway(intake, self._tail, settings.ENV.lease_s)
+        self._sockets, polls = _places("WebSockets"), _places("waiting calls")
+        self._gateway = Gateway(intake, self._tail, self._sockets, settings.ENV.lease_s)
         self._desk = Desk()
-        self._pulling = PullDoor(self._desk)
+        self._pulling = PullDoor(self._desk, polls)
         self._hooks = HookIntake(intake)
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
@@ -64,7 +71,7 @@ class Application:
         elif self._gateway.serves(scope):
             await self._gateway(scope, receive, send)
         elif scope["type"] == "websocket":
-            await websocket_application({**scope, "tail": self._tail}, receive, send)
+            await websocket_application({**scope, "tail": self._tail, "places": self._sockets}, receive, send)
         elif scope["type"] == "lifespan":
             scope["state"][QUICK] = self._intake.begin
             await self._live(receive, send)

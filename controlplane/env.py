@@ -49,6 +49,8 @@ class Environment:
     egress_zones: list[str]
     python_modules: list[str]
     lease_s: float
+    connections_per_address: int
+    connections_per_key: int
     keep_bodies_days: int
     keep_metadata_days: int
     keep_attempts_days: int

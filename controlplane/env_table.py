@@ -92,6 +92,21 @@ VARIABLES = (
         "30",
         "How long a claimed delivery is one worker's own; a dead worker's come back after it.",
     ),
+    Variable(
+        "CONTROLPLANE_CONNECTIONS_PER_ADDRESS",
+        "connections_per_address",
+        types.integer(1, 10**6),
+        "1000",
+        "WebSockets, and as many calls that wait at an inbox, of one address at a web process; behind a proxy see "
+        "TRUSTED_PROXIES.",
+    ),
+    Variable(
+        "CONTROLPLANE_CONNECTIONS_PER_KEY",
+        "connections_per_key",
+        types.integer(1, 10**6),
+        "500",
+        "The same of one API key, token or signed-in person.",
+    ),
     Variable("CONTROLPLANE_KEEP_BODIES_DAYS", "keep_bodies_days", types.integer(1, 3650), "30", "Payloads' retention."),
     Variable(
         "CONTROLPLANE_KEEP_METADATA_DAYS", "keep_metadata_days", types.integer(1, 3650), "90", "Messages' retention."

@@ -1247,13 +1247,31 @@ UNACKNOWLEDGED = "its receiver fetched it and did not acknowledge it in time"
 LOSSES_ALONE = 3  # a suspect is claimed alone; so many more losses bury it
 
 
-def recover(now: datetime, limit: int) -> list[Lost]:
-    """Take back up to `limit` deliveries whose lease ran out; bury those that were lost alone too often."""
-    lock = "FOR UPDATE SKIP LOCKED" if is_postgresql() else ""
+def lapsed(now: datetime, limit: int) -> tuple[list[Key], set[Line]]:
+    """Return up to `limit` deliveries whose lease ran out, and their lines: to be locked before they are taken back."""
     with _cursor() as cursor:
         cursor.execute(
-            "WITH lost AS MATERIALIZED (SELECT id FROM messaging_delivery WHERE state = 'sending'"
-            f" AND lease_until < %s ORDER BY lease_until LIMIT %s {lock})"
+            "SELECT id, system_id, interface, ordering_key FROM messaging_delivery WHERE state = 'sending'"
+            " AND lease_until < %s ORDER BY lease_until LIMIT %s",
+            [_put(now), limit],
+        )
+        return _with_lines(cursor.fetchall())
+
+
+def _with_lines(rows: Sequence[Row]) -> tuple[list[Key], set[Line]]:
+    return [row[0] for row in rows], {(row[1], row[2], row[3]) for row in rows if row[3]}
+
+
+def recover(ids: Sequence[Key], now: datetime) -> list[Lost]:
+    """Take back those of `ids` whose lease ran out; bury those that were lost alone too often. Hold their lines."""
+    if not ids:
+        return []
+    lock = "FOR UPDATE SKIP LOCKED" if is_postgresql() else ""
+    condition, values = _in(ids)
+    with _cursor() as cursor:
+        cursor.execute(
+            f"WITH lost AS MATERIALIZED (SELECT id FROM messaging_delivery WHERE id {condition} AND state = 'sending'"
+            f" AND lease_until < %s {lock})"
             " UPDATE messaging_delivery AS d"
             f" SET state = CASE WHEN losses >= {LOSSES_ALONE} THEN 'dead' ELSE 'pending' END,"
             f" reason = CASE WHEN losses >= {LOSSES_ALONE} THEN 'poison' ELSE 'retrying' END,"
@@ -1264,7 +1282,7 @@ def recover(now: datetime, limit: int) -> list[Lost]:
             " lease_token = NULL, lease_until = NULL WHERE id IN (SELECT id FROM lost)"
             " RETURNING id, system_id, state, attempts + unspent, endpoint_id, trigger, error,"
             " holds, interface, ordering_key",
-            [_put(now), limit, _put(now), _put(now)],
+            [*values, _put(now), _put(now), _put(now)],
         )
         return [
             Lost(
@@ -1283,8 +1301,7 @@ def late(now: datetime, limit: int) -> tuple[list[Key], set[Line]]:
             " AND expires_at <= %s ORDER BY expires_at LIMIT %s",
             [_put(now), limit],
         )
-        rows = cursor.fetchall()
-    return [row[0] for row in rows], {(row[1], row[2], row[3]) for row in rows if row[3]}
+        return _with_lines(cursor.fetchall())
 
 
 def expire(ids: Sequence[Key], now: datetime) -> list[int]:

@@ -54,6 +54,12 @@ def claims_of(token: str) -> dict[str, Any]:
     return claims
 
 
+def ends_at(token: str) -> float:
+    """Return until when a token counts that was found to be valid, in Unix seconds."""
+    claims = jwt.decode(token, options={"verify_signature": False})
+    return float(claims["exp"]) + LEEWAY_S
+
+
 def _header_of(token: str) -> dict[str, Any]:
     """Return the unverified header, once nothing in it tries to steer the verification."""
     try:

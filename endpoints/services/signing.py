@@ -21,8 +21,7 @@ def create_signing_key(system: System, *, by: Principal) -> tuple[SigningKey, st
     Raises Forbidden for the role or team, Conflict for a retired system and for a third key.
     """
     roles.require(by, RESOURCE, "create")
-    if not by.sees_team(system.owner_id) or (by.team_ids is not None and system.owner_id is None):
-        raise Forbidden("the key must belong to a system of one of your teams")
+    _require_own(by, system)
     with transaction.atomic():
         stored: System = System.objects.select_for_update(of=("self",)).get(pk=system.pk)  # one key after the other
         if stored.state == SystemState.RETIRED:
@@ -39,5 +38,16 @@ def create_signing_key(system: System, *, by: Principal) -> tuple[SigningKey, st
 
 
 def revoke_signing_key(key: SigningKey, *, by: Principal) -> SigningKey:
-    """Stop a key for good, in every process within a second; a second time changes nothing."""
-    return revoke(key, RESOURCE, by=by)
+    """Stop a key for good, in every process within a second; a second time changes nothing.
+
+    Raises Forbidden for the role, and for a system that everybody sees and no team of theirs owns.
+    """
+    with transaction.atomic():
+        stored = revoke(key, RESOURCE, by=by)
+        _require_own(by, stored.system)
+    return stored
+
+
+def _require_own(by: Principal, system: System) -> None:
+    if not by.sees_team(system.owner_id) or (by.team_ids is not None and system.owner_id is None):
+        raise Forbidden("the key must belong to a system of one of your teams")

@@ -167,7 +167,7 @@ class Gates:
             since_s = (datetime.now(UTC) + self.ahead - gate.healed_at).total_seconds()
         gate.part = self.shares.part(gate.cap, gate.id)
         rates = [rate for rate in (gate.rate_per_s, gate.pace_per_s) if rate is not None]
-        gate.rate = min(rates) * gate.part / gate.cap if rates else None
+        gate.rate = min(rates) * self.shares.rate_share(gate.cap, gate.id) if rates else None
         is_held = gate.is_open or gate.failed_in_a_row >= IN_A_ROW
         gate.limit = 0 if is_held else min(gate.part, self.shares.part(allowed(gate.cap, since_s), gate.id))
         if since_s is None or since_s > LONGEST_RAMP:

@@ -212,8 +212,16 @@ def _waiting(interface: Interface) -> QuerySet[Delivery]:
 
 
 def _end_rows(system_id: int, rows: QuerySet[Delivery], state: State, reason: Reason) -> None:
+    """End those of `rows` that still wait, and let go who came to their lines behind them; call it before locking any.
+
+    Nobody may join a line while its head ends here: he would wait for nobody.
+    """
+    keyed = rows.exclude(ordering_key="").order_by().values_list("interface", "ordering_key").distinct()
+    lines = {(system_id, name, key) for name, key in keyed}
+    store.lock_lines(lines, alone=True)
     now = store.now()
-    count = rows.update(state=state, reason=reason, finished_at=now)
+    count = rows.update(state=state, reason=reason, finished_at=now, halting=False)
+    store.release_next(lines, now)
     minute = now.replace(second=0, microsecond=0)
     store.add_rollups({(minute, system_id, state.value, ""): (count, 0.0)} if count else {})
 

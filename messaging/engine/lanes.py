@@ -48,6 +48,14 @@ class Lanes:
         """Return how much to claim for which interface."""
         return {interface: room for interface, lane in self._lanes.items() if (room := lane.room()) > 0}
 
+    def capacity(self, interface: Interface) -> int:
+        """Return how many of an interface may be on their way at once."""
+        return self._lanes[interface].capacity
+
+    def held(self, interface: Interface) -> int:
+        """Return how many of an interface are ours now."""
+        return self._lanes[interface].held
+
     def may_claim_more(self, rooms: dict[Interface, int]) -> bool:
         """Say whether room came back where the last claim left something due."""
         return not self._starved.isdisjoint(rooms) or (self._had_suspect and self.may_take_suspect())

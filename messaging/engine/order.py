@@ -1,8 +1,6 @@
 """Who of an ordering key goes next, and the sweep that finds whoever was left waiting for nobody."""
 
 import time
-from collections.abc import Collection
-from datetime import datetime
 
 import structlog
 from django.db import transaction
@@ -16,16 +14,6 @@ LINES = 100  # looked at in one step: bounded, so that it never holds the databa
 HALTED = 500
 MEND_S = 5.0
 START: Line = (0, "", "")
-
-Target = tuple[int, str, int, datetime]  # system id, interface, priority, due since
-
-
-def move_on(lines: Collection[Line], now: datetime) -> list[Target]:
-    """Let the next of each line go whose head ended in this transaction."""
-    if not lines:
-        return []
-    store.lock_lines(lines, alone=False)
-    return store.release_next(lines, now)
 
 
 class Mender:
@@ -42,6 +30,7 @@ class Mender:
         self._next_at = time.monotonic() + MEND_S
         with transaction.atomic():
             freed = self._free(store.needlessly_halted(HALTED))
+        with transaction.atomic():  # one of its own: lines are locked before any row is
             mended = self._release(self._unheld())
         if mended:
             log.warning("order_mended", count=mended)

@@ -51,6 +51,8 @@ class Wanted:
     trials: dict[UUID, tuple[tuple[int, str], float]] = field(default_factory=dict)  # endpoint: interface, timeout
     # Where clients must be there to get it: {interface: {recipient: how many more its clients take}}.
     credits: dict[tuple[int, str], dict[str, int]] | None = None
+    # {interface: how much of it all processes together may hold}, where parts are not divided but counted.
+    caps: dict[tuple[int, str], int] = field(default_factory=dict)
     only_next: bool = False  # claim only where an end let the next of its ordering key go,
     released: list[Target] = field(default_factory=list)  # in this turn, or in one before: these
 
@@ -173,17 +175,27 @@ def _claim(
     waiting: dict[tuple[int, str], list[Target]] = defaultdict(list)
     for target in targets:
         waiting[target[:2]].append(target)
-    for interface in waiting.keys() & rooms.keys():
+    for interface in sorted(waiting.keys() & rooms.keys()):
+        free = _free(interface, wanted)
         for target, most in SHARING.split(waiting[interface], rooms[interface]):
-            limit = min(most, rooms[interface])
+            limit = min(most, rooms[interface], free)
             if limit > 0:
                 found = _claim_some(target, wanted, with_suspect, token, now, lease_s, limit)
                 with_suspect = with_suspect and not any(claim.losses for claim in found)
                 rooms[interface] -= len(found)
+                free -= len(found)
                 claims += found
     if with_suspect and wanted.credits is None:
         claims += store.claim_suspect(protocols=wanted.protocols, token=token, now=now, lease_s=lease_s)
     return sorted(claims, key=lambda claim: (-claim.priority, claim.position))
+
+
+def _free(interface: tuple[int, str], wanted: Wanted) -> int:
+    """Return how much more of an interface all processes together may hold; nobody else leases any until we commit."""
+    if interface not in wanted.caps:
+        return wanted.rooms[interface]
+    store.lock_inbox(interface)
+    return wanted.caps[interface] - store.count_leased(interface)
 
 
 def _claim_some(

@@ -10,7 +10,7 @@ from django.db import transaction
 from endpoints.ids import id_at
 from messaging import store
 from messaging.engine.burial import Grouper, bury_lost
-from messaging.engine.order import Mender, move_on
+from messaging.engine.order import Mender
 from messaging.models import Outcome, Reason, State
 from messaging.totals import Folder
 
@@ -31,10 +31,12 @@ def sweep() -> int:
 def _recover() -> int:
     with transaction.atomic():
         now = store.now()
-        lost = store.recover(now, SWEEP)
+        lapsed, lines = store.lapsed(now, SWEEP)
+        store.lock_lines(lines, alone=False)  # before the rows, as whoever writes an end down
+        lost = store.recover(lapsed, now)
         store.insert_attempts(_lost_attempt(row, now) for row in lost)
         dead = [row for row in lost if row.state == State.DEAD]
-        move_on({row.line for row in dead if row.line}, now)
+        store.release_next({row.line for row in dead if row.line}, now)
         _count([(row.system_id, State.DEAD.value, "lost") for row in dead], now)
         bury_lost(dead)
     if lost:

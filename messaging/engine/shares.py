@@ -68,6 +68,15 @@ class Shares:
             del self.views[:-1]
         return before != (len(self.views), self.view, self.is_announced, self.over)
 
+    @property
+    def has_others(self) -> bool:
+        """Say whether somebody else may have a part."""
+        return any(len(view) > 1 for view in self.views)
+
+    def rate_share(self, cap: int, endpoint: UUID) -> float:
+        """Return which share of an endpoint's rate is ours."""
+        return self.part(cap, endpoint) / cap
+
     def part(self, total: int, endpoint: UUID) -> int:
         """Return how much of `total` may be used by us."""
         if self.is_announced and endpoint not in self.over:
@@ -81,6 +90,23 @@ class Shares:
             for endpoint, (count, cap) in in_flight.items()
             if count > part_of(cap, self.view, self.member, endpoint)
         ]
+
+
+class Counted(Shares):
+    """The parts of a member who counts what all of them hold before it takes more, as long as there are others.
+
+    Then nothing need be divided, and nothing lies idle at members that nobody is connected to. A newcomer
+    takes nothing before all know of it: until then one alone need not count. Rates are divided all the same.
+    """
+
+    def part(self, total: int, endpoint: UUID) -> int:
+        return total if self.is_announced or all(self.member in view for view in self.views) else 0
+
+    def rate_share(self, cap: int, endpoint: UUID) -> float:
+        return 1 / max(map(len, self.views)) if self.part(cap, endpoint) else 0.0
+
+    def still_over(self, in_flight: Mapping[UUID, tuple[int, int]]) -> list[UUID]:
+        return []
 
 
 def as_view(ids: Sequence[str]) -> View:

@@ -45,16 +45,15 @@ MAX_ENDED = 1000
 class Worker:
     """Run it with `run`, end it with `stop`; one per process and claimer (see `Transport.CLAIMED_BY`)."""
 
-    def __init__(self, lease_s: float, claimer: str = DELIVER) -> None:
+    def __init__(self, lease_s: float, claimer: str = DELIVER, shares: type[Shares] = Shares) -> None:
         self._lease_s, self._claimer, self._protocols = lease_s, claimer, protocols_claimed_by(claimer)
         # SQLite has one writer: one transaction for all. On PostgreSQL no claim waits until what ended is on the disk.
         self._database = Database("engine-database")
         self._ledger = Database("engine-ledger") if store.is_postgresql() else self._database
         self._is_apart, self._try = self._ledger is not self._database, self._database.call
         self._lanes = Lanes(self._report)
-        shares = Shares(new_id())
-        self._gates = Gates(shares)
-        self._crowd = Crowd(shares, self._gates.loads, self._try, lease_s, claimer)
+        self._gates = Gates(shares(new_id()))
+        self._crowd = Crowd(self._gates.shares, self._gates.loads, self._try, lease_s, claimer)
         self._tally = judging.Tally()
         self._looked_at: datetime | None = None
         self._seen_at = float("-inf")  # on the monotonic clock

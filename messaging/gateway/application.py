@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from django.db import Error as DatabaseError
 
+from endpoints.edge.places import Places
 from messaging.gateway.connection import Connection, Event, Receive, Send
 from messaging.gateway.delivering import Delivering
 from messaging.gateway.streams import Tail
@@ -25,8 +26,8 @@ LOOK_UP_S = 2.5  # with the memory of callers and a look-up well within the prom
 class Gateway:
     """All connections of this process, and the look-out for those that must end. Nothing runs while there are none."""
 
-    def __init__(self, intake: Intake, tail: Tail, lease_s: float) -> None:
-        self._intake, self._tail = intake, tail
+    def __init__(self, intake: Intake, tail: Tail, places: Places, lease_s: float) -> None:
+        self._intake, self._tail, self._places = intake, tail, places
         self._delivering = Delivering(lease_s)
         self._connections: set[Connection] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -39,7 +40,7 @@ class Gateway:
         return scope["type"] == "websocket" and scope["path"] in (PATH, PATH.rstrip("/"))
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
-        connection = Connection(scope, receive, send, self._intake, self._tail)
+        connection = Connection(scope, receive, send, self._intake, self._tail, self._places)
         self._connections.add(connection)
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch(), name="gateway-watch")
@@ -77,11 +78,12 @@ class Gateway:
         """Close the connections whose callers may not be here any more."""
         callers = [connection.caller for connection in self._connections if connection.caller]
         try:
-            keys, systems = await states_of(
+            stored = await states_of(
                 {caller.principal.key_id for caller in callers if caller.principal.key_id},
                 {caller.party.id for caller in callers if caller.party},
+                {team for caller in callers for team in caller.principal.team_ids or ()},
             )
         except DatabaseError as exc:
             log.warning("gateway_callers_not_looked_up", error=str(exc))
             return
-        await asyncio.gather(*(connection.look_again(keys, systems) for connection in list(self._connections)))
+        await asyncio.gather(*(connection.look_again(stored) for connection in list(self._connections)))

@@ -1,5 +1,6 @@
 """Who is at the other end: a token from the header or the first frame, and the system it speaks for."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.http.request import validate_host
 
-from endpoints.access import roles
+from endpoints.access import roles, tokens
 from endpoints.access.authenticate import aauthenticate, credentials_of
 from endpoints.access.principal import Principal
 from endpoints.edge.database_threads import DatabaseThreads
@@ -38,6 +39,7 @@ class Caller:
     token: str
     principal: Principal
     party: Party | None
+    ends_at: float = math.inf  # of a token, in Unix seconds; when a key ends is stored with it
 
     @property
     def slug(self) -> str | None:
@@ -105,7 +107,7 @@ async def _identify(token: str, named: Any) -> Caller:
         raise Forbidden(f"this key speaks only as {principal.system_slug}")
     slug = principal.system_slug or named
     party = await _threads.run(_find, slug, principal) if slug else None
-    return Caller(token, principal, party)
+    return Caller(token, principal, party, math.inf if principal.key_id else tokens.ends_at(token))
 
 
 def _find(slug: str, principal: Principal) -> Party:

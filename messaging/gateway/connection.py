@@ -2,13 +2,15 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 import structlog
 
-from endpoints.errors import ControlPlaneError, Forbidden, Malformed, Unauthenticated
+from endpoints.edge.places import Place, Places, address_of
+from endpoints.errors import ControlPlaneError, Forbidden, LimitExceeded, Malformed, Unauthenticated
 from messaging.gateway import auth, frames
 from messaging.gateway.auth import Caller
 from messaging.gateway.closing import Closed, Code, PeerGone
@@ -17,7 +19,7 @@ from messaging.gateway.frames import BadFrame
 from messaging.gateway.outgoing import Outgoing
 from messaging.gateway.sends import Sends
 from messaging.gateway.streams import Subscriptions, Tail
-from messaging.gateway.watching import States
+from messaging.gateway.watching import Stored
 from messaging.intake.counter import Intake
 
 log = structlog.get_logger(__name__)
@@ -26,6 +28,7 @@ AUTH_S = 5.0
 FLUSH_S = 1.0
 UNNAMED_BYTES = 1024 * 1024  # a message of a caller that speaks for no one system
 STRIKES = 3
+TOKEN_AGAIN_S = 30.0
 BREATH = 32  # frames read in one go
 SERVER_STOPS = 1012  # what the server closes with when it ends
 
@@ -37,13 +40,15 @@ Send = Callable[[Any], Awaitable[None]]
 class Connection:
     """Run it with `run`; whoever else wants it closed says so with `end`."""
 
-    def __init__(self, scope: Event, receive: Receive, send: Send, intake: Intake, tail: Tail) -> None:
+    def __init__(self, scope: Event, receive: Receive, send: Send, intake: Intake, tail: Tail, places: Places) -> None:
         self._scope, self._receive, self._send = scope, receive, send
         self._line: dict[str, Callable[..., None]] = scope.get("extensions", {}).get("controlplane.line", {})
         self._outgoing = Outgoing(send, self._room_came)
         self._sends = Sends(intake, self._outgoing.push)
-        self._tail = tail
+        self._tail, self._places = tail, places
+        self._place: Place | None = None
         self._strikes = 0
+        self._read_again_at = 0.0
         self._seen: object = None  # what was stored of the caller when it was looked up last
         self._ending: Closed | None = None
         self._reader: asyncio.Task[Any] | None = None
@@ -74,6 +79,8 @@ class Connection:
             if self._ending is not None:
                 await self._close(self._ending)
             await self._outgoing.aclose()
+            if self._place is not None:
+                self._place.leave()
 
     def end(self, code: Code, reason: str) -> None:
         """Close the connection from outside."""
@@ -106,13 +113,18 @@ class Connection:
         self.caller = await auth.identify(self.caller.token, system)
         self._ready()
 
-    async def look_again(self, keys: States, systems: States) -> None:
+    async def look_again(self, stored: Stored) -> None:
         """Close it when its caller may not be here any more; who it is, is asked when what is stored of it changed."""
         if self.caller is None:
             return
         principal, party = self.caller.principal, self.caller.party
-        seen = (keys.get(principal.key_id), systems.get(party.id) if party else None)
-        if principal.key_id and None not in seen[: 1 + (party is not None)] and seen == self._seen:
+        seen = [stored.keys.get(principal.key_id)] if principal.key_id else []
+        seen += [stored.systems.get(party.id)] if party else []
+        seen += [stored.teams.get(team) for team in sorted(principal.team_ids or ())]
+        now = time.time()
+        is_good = None not in seen and seen == self._seen and now < self.caller.ends_at
+        # Whether its issuer still publishes a token's key is stored nowhere; reading all each time would be slow.
+        if is_good and (principal.key_id or now < self._read_again_at):
             return
         try:
             fresh = await auth.identify(self.caller.token, self.caller.slug)
@@ -121,7 +133,7 @@ class Connection:
         except ControlPlaneError as exc:  # nobody can say now: ask again the next time
             log.warning("gateway_caller_not_looked_up", error=str(exc))
         else:
-            self._seen = seen
+            self._seen, self._read_again_at = seen, now + TOKEN_AGAIN_S
             self._renew(fresh)
 
     def _renew(self, fresh: Caller) -> None:
@@ -129,6 +141,7 @@ class Connection:
         if fresh.principal.recipient != self.caller.principal.recipient or fresh.slug != self.caller.slug:
             self.end(Code.FORBIDDEN, "the key speaks for somebody else now")
         self.caller = fresh
+        self.deliveries.renew(fresh)
         if self.streams is not None:
             self.streams.principal = fresh.principal
 
@@ -136,7 +149,14 @@ class Connection:
         """Accept always, so that a refusal reaches the client with its code; return once it is known who it is."""
         await self._event()
         await self._send({"type": "websocket.accept"})
-        headers = dict(self._scope["headers"])
+        try:
+            self._place = self._places.enter(address_of(self._scope))
+            await self._identify(dict(self._scope["headers"]), self._place)
+        except LimitExceeded as exc:
+            raise Closed(Code.FULL, exc.detail) from exc
+        self._ready()
+
+    async def _identify(self, headers: dict[bytes, bytes], place: Place) -> None:
         auth.check_origin(headers)
         token, named = auth.token_in_head(headers, self._scope.get("query_string", b"")), None
         if token is None:
@@ -148,8 +168,9 @@ class Connection:
             except BadFrame as exc:
                 raise Closed(Code.UNAUTHENTICATED, f"the first frame must be `auth`: {exc.detail}") from exc
             token, named = auth.token_in_frame(frame), frame.get("system")
-        self.caller = await auth.admit(token, named)
-        self._ready()
+        caller = await auth.admit(token, named)
+        place.belong_to(caller.principal)
+        self.caller = caller
 
     def _ready(self) -> None:
         assert self.caller is not None

@@ -35,6 +35,12 @@ class Deliveries:
         )
         SEATS.enter(self._seat)
 
+    def renew(self, caller: Caller) -> None:
+        """Go on as `caller` may now: one whose role does not let it receive any more keeps no seat."""
+        if self._seat is not None and not roles.may(caller.principal, "gateway", "receive"):
+            self.close(is_ours=True)
+        self.open(caller)
+
     def close(self, *, is_ours: bool) -> None:
         """Take none any more; `is_ours` says that not the client ended it."""
         if self._seat is not None:

@@ -9,9 +9,10 @@ import structlog
 from endpoints.ids import new_id
 from endpoints.transports.gateway import SEATS
 from messaging.engine import holding, judging, presence
-from messaging.engine.database import hurry
+from messaging.engine.database import Database, hurry
 from messaging.engine.doors import CLIENTS, Interface
-from messaging.engine.record import Wanted
+from messaging.engine.record import Ended, Wanted
+from messaging.engine.shares import Counted
 from messaging.engine.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -28,7 +29,7 @@ class ClientWorker(Worker):
     """Claims what a client connected here may get, as much as the clients take."""
 
     def __init__(self, lease_s: float) -> None:
-        super().__init__(lease_s, CLIENTS)
+        super().__init__(lease_s, CLIENTS, Counted)
         self._process = new_id()
         self._told: Present = {}
         self._told_at = float("-inf")
@@ -57,12 +58,28 @@ class ClientWorker(Worker):
                 wanted.credits[interface] = free[system_id]
             else:
                 del wanted.rooms[interface]
+        if self._gates.shares.has_others:
+            self._count(wanted)
         for endpoint, (interface, _) in list(wanted.trials.items()):
             if not (credits := free.get(interface[0]) or SEATS.free(interface[0])):
                 del wanted.trials[endpoint]
             else:
                 wanted.credits.setdefault(interface, credits)
         return wanted
+
+    def _count(self, wanted: Wanted) -> None:
+        """Have what all processes hold counted, and hold nothing in advance: it would be missing elsewhere."""
+        for interface, room in list(wanted.rooms.items()):
+            wanted.caps[interface] = self._lanes.capacity(interface)
+            wanted.rooms[interface] = min(room, wanted.caps[interface] - self._lanes.held(interface))
+            if wanted.rooms[interface] <= 0:
+                del wanted.rooms[interface]
+
+    async def _turn(self, batch: list[Ended], wanted: Wanted, database: Database | None = None) -> None:
+        await super()._turn(batch, wanted, database)
+        if batch and self._gates.shares.has_others:  # there is room again, for us and for them
+            self._wake.hint()
+            self._due.notify()
 
     async def _attend(self) -> None:
         await super()._attend()

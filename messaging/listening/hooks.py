@@ -11,6 +11,7 @@ import re
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 from uuid import UUID
 
 import structlog
@@ -22,7 +23,7 @@ from endpoints.access.signed import signers_of
 from endpoints.edge import strict_json, wire
 from endpoints.edge.database_threads import DatabaseThreads
 from endpoints.edge.wire import Header, Send
-from endpoints.errors import ControlPlaneError, Forbidden, NotFound, Overloaded, UnsupportedMediaType
+from endpoints.errors import ControlPlaneError, Forbidden, NotFound, Overloaded, Unauthenticated, UnsupportedMediaType
 from endpoints.transports.bodies import is_json
 from messaging.intake.answers import accepted
 from messaging.intake.bodies import Body, Budget, ClientGone, Receive
@@ -30,8 +31,10 @@ from messaging.intake.counter import Intake
 from messaging.intake.envelope import Draft
 from messaging.intake.fields import check_content_type
 from messaging.intake.http import JSON_HEADER, Headers, Scope
+from messaging.listening.challenges import CHALLENGES, Asked, Told
 from messaging.listening.devices import Device
 from messaging.listening.mapping import mapped
+from messaging.listening.purposes import is_a_datagrams
 from messaging.listening.reporting import CHANGED_S, Reporter
 from messaging.listening.rows import BYTES, device_of
 from messaging.listening.signatures import SCHEMES, Scheme
@@ -59,7 +62,9 @@ class Hook:
     id: UUID
     slug: str
     scheme: Scheme
+    asked: Asked | None  # answers a sender that asks by GET whether we are there
     secrets: tuple[bytes, ...]
+    is_own_secret: bool  # else they are the keys that the system signs datagrams with, too
     fields: dict[str, str]
     device: Device
 
@@ -107,12 +112,17 @@ class HookIntake:
 
     async def _answer(self, scope: Scope, body: Body) -> tuple[int, Header, bytes]:
         hook = await self._find(scope["path"].removeprefix(PREFIX).removesuffix("/"))
-        if scope["method"] != "POST":
+        if scope["method"] != "POST" and (scope["method"] != "GET" or hook.asked is None):
             raise NotPosted("a hook is posted to")
         tally = self._tally(hook)
         address = str((scope.get("client") or ("unknown",))[0])
+        headers: Headers = dict(scope["headers"])
         try:
-            answer = await self._take(hook, dict(scope["headers"]), body, tally, address)
+            if hook.device.networks and not hook.device.knows(address, frozenset()):
+                raise Forbidden("this hook is for other addresses", code="wrong_address")
+            if scope["method"] == "GET":
+                return 200, *_told(hook, scope.get("query_string", b""), headers)
+            answer = await self._take(hook, headers, body, tally, address)
         except ControlPlaneError as exc:
             tally.refuse(address, exc.code, exc.detail)
             raise
@@ -120,13 +130,14 @@ class HookIntake:
 
     async def _take(
         self, hook: Hook, headers: Headers, body: Body, tally: Tally, address: str
-    ) -> tuple[int, tuple[bytes, bytes], bytes]:
-        if hook.device.networks and not hook.device.knows(address, frozenset()):
-            raise Forbidden("this hook is for other addresses", code="wrong_address")
+    ) -> tuple[int, Header, bytes]:
         if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
             raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
         data = await body.read(headers, hook.device.cap)
-        hook.scheme.check(headers, data, hook.secrets, time.time())
+        now = time.time()
+        signed = hook.scheme.check(headers, data, hook.secrets, now)
+        if not hook.is_own_secret and is_a_datagrams(signed, now):
+            raise Unauthenticated("what was signed could be a datagram, and is no hook", code="bad_signature")
         draft = _draft(hook, headers, data)
         if hook.scheme.challenge is not None and (challenge := hook.scheme.challenge(draft.value)) is not None:
             return 200, TEXT_HEADER, challenge
@@ -185,7 +196,17 @@ def _load(slug: str) -> Hook | None:
         keys = (str(data.get("secret") or data.get("token") or "").encode(),)
     elif scheme.needs_secret:
         keys = tuple(signer.secret for signer in signers_of(listener.system))
-    return Hook(listener.pk, listener.slug, scheme, keys, dict(listener.fields), device_of(listener))
+    is_own, asked = listener.credential is not None, CHALLENGES.get(listener.signature)
+    return Hook(listener.pk, listener.slug, scheme, asked, keys, is_own, dict(listener.fields), device_of(listener))
+
+
+def _told(hook: Hook, query: bytes, headers: Headers) -> Told:
+    """Return what a sender is told that asks whether we are there."""
+    named = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    told = hook.asked(named, headers, hook.secrets) if hook.asked is not None else None
+    if told is None:
+        raise NotPosted("a hook is posted to")
+    return told
 
 
 def _once(hook: Hook, mark: bytes) -> str:

@@ -15,7 +15,7 @@ from endpoints.errors import Unauthenticated
 
 WINDOW_S = 300
 Headers = Mapping[bytes, bytes]
-Check = Callable[[Headers, bytes, Sequence[bytes], float], None]
+Check = Callable[[Headers, bytes, Sequence[bytes], float], bytes]  # returns what was signed
 Mark = Callable[[Headers, bytes], bytes]
 STANDARD_PREFIX = b"whsec_"
 _NUMBER = re.compile(rb"[0-9]{1,12}")
@@ -32,11 +32,12 @@ class Scheme:
     mark: Mark | None = None  # what of a call is signed and never comes twice but for a repetition
 
 
-def _nothing(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> None:
+def _nothing(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> bytes:
     """Take everything: for a network that is trusted, or a path that only the sender knows."""
+    return b""
 
 
-def _standard(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> None:
+def _standard(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> bytes:
     """Check `webhook-signature` over `id.timestamp.body` (standardwebhooks.com)."""
     name, stamp = _header(headers, b"webhook-id"), _header(headers, b"webhook-timestamp")
     _fresh(stamp, now)
@@ -45,20 +46,20 @@ def _standard(headers: Headers, body: bytes, secrets: Sequence[bytes], now: floa
         for part in _header(headers, b"webhook-signature").split(b" ")
         if part.startswith(b"v1,")
     ]
-    _one_of(given, (_decoded(secret) for secret in secrets), name + b"." + stamp + b"." + body)
+    return _one_of(given, (_decoded(secret) for secret in secrets), name + b"." + stamp + b"." + body)
 
 
-def _github(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> None:
+def _github(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> bytes:
     """Check `x-hub-signature-256: sha256=<hex>` over the body."""
     given = _header(headers, b"x-hub-signature-256")
     if not given.startswith(b"sha256="):
         raise Unauthenticated("x-hub-signature-256 must be sha256=<hexadecimal digits>", code="bad_signature")
-    _one_of([_hex(given[7:])], secrets, body)
+    return _one_of([_hex(given[7:])], secrets, body)
 
 
-def _ours(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> None:
+def _ours(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> bytes:
     """Check `x-signature-256: sha256=<hex>` over the body: what our own credential of kind hmac sends."""
-    _one_of([_hex(_header(headers, b"x-signature-256").removeprefix(b"sha256="))], secrets, body)
+    return _one_of([_hex(_header(headers, b"x-signature-256").removeprefix(b"sha256="))], secrets, body)
 
 
 def _stripe_parts(headers: Headers) -> tuple[bytes, list[tuple[bytes, bytes, bytes]]]:
@@ -67,19 +68,19 @@ def _stripe_parts(headers: Headers) -> tuple[bytes, list[tuple[bytes, bytes, byt
     return next((value for name, _, value in pairs if name == b"t"), b""), pairs
 
 
-def _stripe(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> None:
+def _stripe(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> bytes:
     """Check `stripe-signature: t=<seconds>,v1=<hex>[,v1=...]` over `t.body`."""
     stamp, pairs = _stripe_parts(headers)
     _fresh(stamp, now)
-    _one_of([_hex(value) for name, _, value in pairs if name == b"v1"], secrets, stamp + b"." + body)
+    return _one_of([_hex(value) for name, _, value in pairs if name == b"v1"], secrets, stamp + b"." + body)
 
 
-def _slack(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> None:
+def _slack(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> bytes:
     """Check `x-slack-signature: v0=<hex>` over `v0:timestamp:body`."""
     stamp = _header(headers, b"x-slack-request-timestamp")
     _fresh(stamp, now)
     given = _hex(_header(headers, b"x-slack-signature").removeprefix(b"v0="))
-    _one_of([given], secrets, b"v0:" + stamp + b":" + body)
+    return _one_of([given], secrets, b"v0:" + stamp + b":" + body)
 
 
 def _slack_challenge(value: Any) -> bytes | None:
@@ -88,13 +89,14 @@ def _slack_challenge(value: Any) -> bytes | None:
     return str(value.get("challenge", ""))[:500].encode()
 
 
-def _token(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> None:
+def _token(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> bytes:
     """Check that a header holds the secret itself: `x-gitlab-token`, `x-webhook-token`, or a bearer token."""
     given = headers.get(b"x-gitlab-token") or headers.get(b"x-webhook-token")
     if given is None:
         given = _header(headers, b"authorization").partition(b" ")[2].strip()
     if sum(hmac.compare_digest(given, secret) for secret in secrets if secret) == 0:
         raise Unauthenticated("the token is not the one agreed on", code="bad_signature")
+    return b""
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -133,14 +135,15 @@ def _fresh(stamp: bytes, now: float) -> None:
         raise Unauthenticated(f"the timestamp is not within {WINDOW_S} s of our clock", code="stale_signature")
 
 
-def _one_of(given: Iterable[bytes], secrets: Iterable[bytes], signed: bytes) -> None:
-    """Raise unless one of the signatures given is that of one of the secrets; each pair is compared in full.
+def _one_of(given: Iterable[bytes], secrets: Iterable[bytes], signed: bytes) -> bytes:
+    """Return `signed`; raise unless one of the signatures given is that of one of the secrets, each compared in full.
 
     A secret that cannot be read is empty, and nobody's: with an empty key anybody could sign.
     """
     wanted = [hmac.digest(secret, signed, "sha256") for secret in secrets if secret]
     if sum(hmac.compare_digest(one, other) for one in given for other in wanted) == 0:
         raise Unauthenticated("the signature does not fit", code="bad_signature")
+    return signed
 
 
 def _hex(text: bytes) -> bytes:

@@ -14,6 +14,7 @@ from endpoints.transports.framing import make_framing
 from messaging.intake.counter import Intake
 from messaging.listening.connection import Connection
 from messaging.listening.envelopes import EnvelopeConnection
+from messaging.listening.handshakes import Handshakes
 from messaging.listening.limits import Held, Limits
 from messaging.listening.revoking import still_known
 from messaging.listening.sockets import listening_socket
@@ -49,7 +50,8 @@ class TcpServer:
         self._connections: set[Connection] = set()
         self._by_address: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._expected: dict[Connection, str] = {}  # who shakes hands, and from which address
+        self._server: asyncio.Server | Handshakes | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._asked_at = self.loop.time()
         self._is_ending = False
@@ -57,19 +59,25 @@ class TcpServer:
 
     async def open(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Begin to listen and return the port; raises OSError when the address cannot be had."""
-        options: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": self.limits.auth_s} if tls else {}
         listener = listening_socket(host, port)
+        opened = int(listener.getsockname()[1])
         try:
-            self._server = await self.loop.create_server(lambda: self._make(self), sock=listener, **options)
+            if tls is None:
+                self._server = await self.loop.create_server(lambda: self._make(self), sock=listener)
+            else:
+                listener.setblocking(False)
+                self._server = Handshakes(self, listener, tls)
         except OSError:
             listener.close()
             raise
-        return int(listener.getsockname()[1])
+        return opened
 
     async def aclose(self) -> None:
         """Take nothing more; what came is stored and answered."""
         self._is_ending = True
-        if self._server is not None:
+        if isinstance(self._server, Handshakes):
+            await self._server.aclose()
+        elif self._server is not None:
             self._server.close()
         for connection in list(self._connections):
             connection.end()
@@ -91,24 +99,45 @@ class TcpServer:
 
     def enter(self, connection: Connection) -> ControlPlaneError | None:
         """Count a connection in; returns why there is no room for it."""
+        self.expect_no_more(connection)
+        refusal = self.no_room(connection.address)
         self._connections.add(connection)
         self._by_address[connection.address] += 1
         connection.tally.connections += 1
         if self._sweeper is None:
             self._sweeper = self.loop.create_task(self._sweep(), name="listener-sweep")
-        if self._is_ending or len(self._connections) > self.limits.connections:
+        return refusal
+
+    def no_room(self, address: str) -> ControlPlaneError | None:
+        """Return why one more from `address` cannot be let in; who still shakes hands counts, too."""
+        if self._is_ending or len(self._connections) + len(self._expected) >= self.limits.connections:
             return LimitExceeded("there are too many connections, try again later", code="full", retry_after_s=10)
-        if self._by_address[connection.address] > self.limits.per_address:
+        if self._by_address[address] >= self.limits.per_address:
             return LimitExceeded("there are too many connections from this address", code="full", retry_after_s=10)
         return None
+
+    def expect(self, address: str) -> Connection:
+        """Return the connection for one from `address` that begins to shake hands."""
+        connection = self._make(self)
+        self._expected[connection] = address
+        self._by_address[address] += 1
+        return connection
+
+    def expect_no_more(self, connection: Connection) -> None:
+        """Count it no more as one that shakes hands: it did, or will not."""
+        if (address := self._expected.pop(connection, None)) is not None:
+            self._forget(address)
+
+    def _forget(self, address: str) -> None:
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
 
     def leave(self, connection: Connection) -> None:
         """Count a connection out."""
         if connection in self._connections:
             self._connections.discard(connection)
-            self._by_address[connection.address] -= 1
-            if not self._by_address[connection.address]:
-                del self._by_address[connection.address]
+            self._forget(connection.address)
             connection.tally.connections -= 1
         if self._is_ending and not self._connections:
             self._left.set()

@@ -16,6 +16,7 @@ import orjson
 from endpoints.access.authenticate import aauthenticate
 from endpoints.access.principal import Principal
 from endpoints.edge import strict_json, wire
+from endpoints.edge.places import Places, address_of
 from endpoints.edge.wire import Send
 from endpoints.errors import ControlPlaneError, NotFound
 from messaging.intake.bodies import MAX_BODY_BYTES, Body, Budget, ClientGone, Receive
@@ -45,8 +46,8 @@ def is_pulling(scope: Scope) -> bool:
 class PullDoor:
     """The ASGI application behind these paths."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desk: Desk, places: Places) -> None:
+        self._desk, self._places = desk, places
         self._budget = Budget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,12 +64,21 @@ class PullDoor:
     async def _fetch(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
         token = token_of(headers)
         by = await aauthenticate(token)
+        place = self._places.enter(address_of(scope))
+        try:
+            place.belong_to(by)
+            return await self._wait(scope, token, by, receive)
+        finally:
+            place.leave()
+
+    async def _wait(self, scope: Scope, token: str, by: Principal, receive: Receive) -> bytes:
+        """Return the parcel for `by`, once there is one or the time is over."""
         asked = read_query(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
         wish = await self._wish(INBOX.fullmatch(scope["path"])[1], asked, by)  # type: ignore[index]
         parcel = await self._unless_gone(self._desk.fetch(wish, asked["wait"]), receive)
         if parcel.claims and asked["wait"]:
             try:
-                await aauthenticate(token)  # a key revoked while it waited gets nothing
+                await self._wish(wish.system, asked, await aauthenticate(token))  # while it waited, its rights may end
             except (ControlPlaneError, asyncio.CancelledError):
                 self._desk.give_back(parcel)
                 raise

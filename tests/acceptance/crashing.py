@@ -196,7 +196,7 @@ def ack_before_commit() -> None:
 
 def never_reclaim() -> None:
     """Leave what lost its worker where it is."""
-    replace("messaging.store:recover", lambda _: lambda now, limit: [])
+    replace("messaging.store:recover", lambda _: lambda ids, now: [])
 
 
 def delivered_unsent() -> None:

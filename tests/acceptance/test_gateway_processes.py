@@ -5,7 +5,9 @@ import random
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import partial
+from typing import Any
 
 import jwt
 import orjson
@@ -102,6 +104,55 @@ def test_two_web_processes_claim_what_their_own_clients_may_get(make_stack: Call
         with Client(stack, url=url, key=stack.key("operator", system="gw-users")) as service:
             service.hear()
             assert service.hear(20)["message"]["message_id"] == held[1]
+
+
+def test_a_cap_holds_over_two_web_processes_and_nothing_of_it_lies_idle(make_stack: Callable[..., Stack]) -> None:
+    """Doors with a cap of one go on at whichever process their clients are; one with clients at both keeps its cap."""
+    stack = make_stack()
+    stack.start("web")
+    single = [f"gw-one-{number}" for number in range(5)]
+    for slug in single:
+        gateway_door(stack, slug, max_in_flight=1)
+    gateway_door(stack, "gw-shared", max_in_flight=3, timeout_s=60)
+    url = second_web(stack)
+    shared_key = stack.key("operator", system="gw-shared")
+    with ExitStack() as exits:
+
+        def client(slug: str, **options: str) -> Client:
+            key = shared_key if slug == "gw-shared" else stack.key("operator", system=slug)
+            made = exits.enter_context(Client(stack, key=key, **options))
+            assert made.hear() == {"type": "ready", "system": slug}
+            return made
+
+        both = [client("gw-shared"), client("gw-shared", url=url)]
+        for slug in single:
+            taker = client(slug)
+            for number in range(3):
+                message_id = send(stack, slug, payload={"n": number})
+                delivery = taker.hear(30)
+                taker.say(type="ack", delivery_id=delivery["delivery_id"])
+                assert delivery["message"]["message_id"] == message_id
+        owed = [send(stack, "gw-shared") for _ in range(9)]
+        told = [(taker, frame) for taker in both for frame in heard(taker, 3)]
+        assert len(told) == 3  # nobody acknowledged any
+        done = []
+        while told:
+            taker, frame = told.pop(0)
+            taker.say(type="ack", delivery_id=frame["delivery_id"])
+            done.append(frame["message"]["message_id"])
+            if not told and len(done) < len(owed):
+                told = [(each, frame) for each in both for frame in heard(each, 3)]
+                assert len(told) <= 3
+    assert sorted(done) == sorted(owed)
+
+
+def heard(client: Client, within_s: float) -> list[dict[str, Any]]:
+    """Return the frames that come until there was none for so long."""
+    found = []
+    with suppress(TimeoutError):
+        while True:
+            found.append(client.hear(within_s))
+    return found
 
 
 def test_a_killed_web_process_leaves_its_deliveries_to_the_other(make_stack: Callable[..., Stack]) -> None:

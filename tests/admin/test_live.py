@@ -15,7 +15,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from endpoints.access.principal import Principal
-from endpoints.models import AuditEntry
+from endpoints.edge.places import Places
+from endpoints.models import AuditEntry, Membership
 from messaging import consumers
 from messaging.gateway.streams import Tail
 from tests.messaging.streaming import opened_tail
@@ -26,13 +27,18 @@ Signed = Callable[..., Client]
 
 
 def line(
-    client: Client | None, origin: str = "http://127.0.0.1", *, path: str = "/ws/v1/live/", tail: Tail | None = None
+    client: Client | None,
+    origin: str = "http://127.0.0.1",
+    *,
+    path: str = "/ws/v1/live/",
+    tail: Tail | None = None,
+    places: Places | None = None,
 ) -> WebsocketCommunicator:
     """Return a socket as a page of `client` would open it."""
     cookies = client.cookies.output(header="", sep=";").strip() if client else ""
     headers = [(b"origin", origin.encode()), (b"host", b"127.0.0.1"), (b"cookie", cookies.encode())]
     socket = WebsocketCommunicator(APPLICATION, path, headers=headers)
-    socket.scope["tail"] = tail
+    socket.scope |= {"tail": tail, "places": places or Places("WebSockets", per_address=100, per_caller=100)}
     return socket
 
 
@@ -86,6 +92,61 @@ async def test_a_person_switched_off_is_closed(world: Any, sign_in: Signed) -> N
         while (event := await socket.receive_output(timeout=30))["type"] != "websocket.close":
             pass
     assert event["code"] == 4403
+
+
+PATHS = ["/ws/v1/live/", "/ws/v1/live/stream/"]
+
+
+async def closing(socket: WebsocketCommunicator) -> dict[str, Any]:
+    """Return the event that closes the line, whatever is said before."""
+    async with asyncio.timeout(60):
+        while (event := await socket.receive_output(timeout=30))["type"] != "websocket.close":
+            pass
+    return dict(event)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_line_ends_with_the_session_it_was_opened_in(world: Any, sign_in: Signed, path: str) -> None:
+    """Within the 5 s that a socket outlives its rights at most: here it is asked for every two."""
+    client = await database_sync_to_async(sign_in)("superuser")
+    async with opened_tail() as tail:
+        socket = line(client, path=path, tail=tail)
+        assert (await socket.connect(timeout=30))[0]
+        await database_sync_to_async(client.logout)()
+
+        assert (await closing(socket))["code"] == 4403
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_line_is_opened_anew_with_another_role(world: Any, sign_in: Signed, path: str) -> None:
+    """1012: the page connects again, and gets what it may see now."""
+    client = await database_sync_to_async(sign_in)("admin", "Finance")
+    async with opened_tail() as tail:
+        socket = line(client, path=path, tail=tail)
+        assert (await socket.connect(timeout=30))[0]
+        await database_sync_to_async(Membership.objects.update)(role="viewer")
+
+        assert (await closing(socket))["code"] == 1012
+
+
+async def test_a_person_has_no_more_lines_than_it_may(world: Any, sign_in: Signed) -> None:
+    client = await database_sync_to_async(sign_in)("superuser")
+    places = Places("WebSockets", per_address=10, per_caller=1)
+    async with opened_tail() as tail:
+        one, two = (line(client, path=PATHS[1], tail=tail, places=places) for _ in range(2))
+        assert (await one.connect(timeout=30))[0]
+        await one.send_to(text_data='{"type":"subscribe","id":"s","after":"start","credit":1}')
+        assert json.loads(await one.receive_from(timeout=30))["type"] == "subscribed"
+        assert (await two.connect(timeout=30))[0]
+        refused = await closing(two)
+        await two.disconnect(timeout=30)
+        await one.disconnect(timeout=30)
+        again = line(client, path=PATHS[0], places=places)
+        assert (await again.connect(timeout=30))[0]
+
+        assert (refused["code"], "superuser" in refused["reason"]) == (1013, False)
+        assert "panels" in json.loads(await again.receive_from(timeout=30))
+        await again.disconnect(timeout=30)
 
 
 # --- the line of the stream's page ---------------------------------------------

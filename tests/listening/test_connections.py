@@ -1,6 +1,7 @@
 """Connections over real sockets to a server in this process, whose bounds are small and whose senders make trouble."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
@@ -14,6 +15,8 @@ from messaging.listening.devices import Device, DeviceConnection
 from messaging.listening.limits import Held, Limits
 from messaging.listening.tally import Tally
 from messaging.listening.tcp import TcpServer
+from messaging.listening.tls import server_context
+from tests.listening.certificates import Authority
 
 DEVICE = Device(
     networks=(ip_network("127.0.0.0/8"),),
@@ -98,10 +101,15 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    kind: type[DeviceConnection], *, held: int = 10_000, limits: Limits | None = None, framing: str = "line"
+    kind: type[DeviceConnection],
+    *,
+    held: int = 10_000,
+    limits: Limits | None = None,
+    framing: str = "line",
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Server]:
     server = Server(kind, Held(held), limits, framing)
-    server.port = await server.tcp.open("127.0.0.1", 0)
+    server.port = await server.tcp.open("127.0.0.1", 0, tls)
     try:
         yield server
     finally:
@@ -167,3 +175,35 @@ async def test_a_bug_in_one_round_leaves_the_deadlines_in_force() -> None:
             assert await to_end(await server.send(b"")) == b""
 
         assert server.codes() == ["auth_timeout"] * 2
+
+
+async def test_half_made_handshakes_are_connections_and_end_in_time() -> None:
+    """No more of them than connections; who is over that is closed, who takes too long is, and then there is room."""
+    authority = Authority()
+    made = authority.certificate("localhost")
+    limits = Limits(auth_s=1, per_address=2)
+    async with serving(Full, limits=limits, tls=server_context(made.cert, made.key)) as server:
+        half = [await server.send(b"\x16\x03\x01") for _ in range(2)]
+        assert await to_end(await server.send(b"")) == b""
+        assert server.codes() == ["full"]
+        assert [await to_end(reader) for reader in half] == [b"", b""]
+        assert server.codes() == ["full", "tls", "tls"]
+
+        trusting = ssl.create_default_context(cadata=authority.pem)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", server.port, ssl=trusting, server_hostname="localhost"
+        )
+        server.writers.append(writer)
+        writer.write(b"one\n")
+        await to_end(reader)
+
+    assert server.codes()[-1] == "full"  # of the message: it came as far as that
+    assert server.tally.connections == 0
+
+
+async def test_a_server_that_closes_breaks_off_handshakes() -> None:
+    made = Authority().certificate("localhost")
+    async with serving(Full, tls=server_context(made.cert, made.key)) as server:
+        reader = await server.send(b"\x16\x03\x01")
+        await asyncio.sleep(0)
+    assert await to_end(reader) == b""

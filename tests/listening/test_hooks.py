@@ -179,3 +179,66 @@ def test_without_a_credential_the_systems_signing_keys_count(ways: Ways) -> None
     assert time_to_see == [202, 202]
     ways.wait_for(lambda: ways.seen("keyed")["refusals"], 10, "the refusal")
     assert ways.seen("keyed")["refusals"][0]["code"] == "bad_signature"
+
+
+@pytest.mark.parametrize("scheme", ["github", "stripe", "hmac", "standard_webhooks"])
+def test_a_datagrams_signature_is_no_hooks(ways: Ways, scheme: str) -> None:
+    """The system signs both with one key; who reads a datagram on its way cannot post it, whatever the scheme."""
+    slug = f"both-{scheme.replace('_', '-')}"
+    ways.register(slug)
+    ways.listener(slug, kind="hook", system=slug, signature=scheme, content_type="text/plain")
+    key = ways.signing_key(slug)
+    now = int(time.time())
+    nonce = str(now) if scheme == "standard_webhooks" else "n-1"
+    text = json.dumps({"message_id": "m-1", "payload": {"n": 1.5}}).encode()
+    signed = f"{now}.{nonce}.".encode() + text
+    mac = hmac.new(key["secret"].encode(), signed, hashlib.sha256).digest()
+    forged: dict[str, tuple[bytes, dict[str, str]]] = {
+        "github": (signed, {"x-hub-signature-256": f"sha256={mac.hex()}"}),
+        "hmac": (signed, {"x-signature-256": f"sha256={mac.hex()}"}),
+        "stripe": (signed.partition(b".")[2], {"stripe-signature": f"t={now},v1={mac.hex()}"}),
+        "standard_webhooks": (
+            text,
+            {
+                "webhook-id": str(now),
+                "webhook-timestamp": nonce,
+                "webhook-signature": f"v1,{base64.b64encode(mac).decode()}",
+            },
+        ),
+    }
+    body, headers = forged[scheme]
+    refused = post(ways, slug, body, **{"content-type": "text/plain", **headers})
+    usual = post(ways, slug, **SIGNED[scheme](BODY, key["secret"], now))
+
+    assert (refused.status_code, refused.json()["code"]) == (401, "bad_signature")
+    assert usual.status_code == 202
+
+
+def test_metas_question_whether_we_are_there_is_answered_to_who_knows_the_token(ways: Ways) -> None:
+    """The token follows from the secret and is not the secret: it stands in a URL."""
+    hook(ways, "meta-asks", "github")
+    token = hmac.new(SECRET.encode(), b"hub.verify_token", hashlib.sha512).hexdigest()[:32]
+    asked = {"hub.mode": "subscribe", "hub.challenge": "1158201444", "hub.verify_token": token}
+
+    def ask(**changes: str) -> requests.Response:
+        query = asked | {f"hub.{name}": value for name, value in changes.items()}
+        return ways.session.get(f"{ways.url}/in/meta-asks/", params=query, timeout=20)
+
+    answer = ask()
+    assert (answer.status_code, answer.text) == (200, "1158201444")
+    assert answer.headers["content-type"].startswith("text/plain")
+    for wrong in ("", SECRET, "x" * 32, "\u00e9"):
+        assert ask(verify_token=wrong).status_code == 401
+    assert ask(mode="denied").status_code == ask(challenge="a\nb").status_code == 400
+    assert ways.session.get(f"{ways.url}/in/meta-asks/", timeout=20).status_code == 405
+
+
+def test_oktas_question_whether_we_are_there_is_answered_with_its_token(ways: Ways) -> None:
+    hook(ways, "okta-asks", "token")
+    headers = {"x-okta-verification-challenge": "c-1", "authorization": SECRET}
+
+    def ask(**changes: str) -> requests.Response:
+        return ways.session.get(f"{ways.url}/in/okta-asks/", headers=headers | changes, timeout=20)
+
+    assert (ask().status_code, ask().json()) == (200, {"verification": "c-1"})
+    assert ask(authorization="other").status_code == 401

@@ -173,3 +173,16 @@ def test_signing_keys_are_admins_and_of_their_team(admin: Api) -> None:
     assert Api(make_key("admin", team=make_team("blue"))).get("systems/reds/signing-keys/")[0] == 404
     assert Api(make_key("editor")).get("systems/reds/signing-keys/")[0] == 403
     assert System.objects.get(slug="reds").signing_keys.count() == 3
+
+
+def test_signing_keys_of_a_system_that_is_nobodys_are_left_to_who_sees_all(admin: Api) -> None:
+    """A team sees such a system, and neither makes its keys nor stops them."""
+    make_system("nobodys")
+    team = Api(make_key("admin", team=make_team("blue")))
+    made = admin.post("systems/nobodys/signing-keys/", {})[1]
+    revoke = f"systems/nobodys/signing-keys/{made['id']}/revoke/"
+
+    assert team.post("systems/nobodys/signing-keys/", {})[0] == 403
+    assert team.post(revoke, {})[0] == 403
+    assert not System.objects.get(slug="nobodys").signing_keys.exclude(revoked_at=None).exists()
+    assert admin.post(revoke, {})[1]["revoked_at"]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from messaging.engine.shares import Announced, Shares, part_of
+from messaging.engine.shares import Announced, Counted, Shares, part_of
 
 ENDPOINTS = [UUID(int=number) for number in range(3)]
 
@@ -37,6 +37,24 @@ def test_one_alone_has_all_as_soon_as_it_announced() -> None:
 
     assert me.part(4, ENDPOINTS[0]) == 4
     assert me.is_settled
+
+
+def test_who_counts_has_all_once_all_know_of_it_and_counts_from_then_on() -> None:
+    """One alone need not; a newcomer takes nothing before the other one knows, and counts, too."""
+    old, new = Counted(UUID(int=1)), Counted(UUID(int=2))
+    alone, both = (old.member,), (old.member, new.member)
+    old.follow({old.member: Announced()})
+    old.follow({old.member: Announced(alone)})
+    assert (old.part(4, ENDPOINTS[0]), old.has_others) == (4, False)
+
+    new.follow({old.member: Announced(alone), new.member: Announced()})
+    assert (new.part(4, ENDPOINTS[0]), new.rate_share(4, ENDPOINTS[0])) == (0, 0.0)
+    old.follow({old.member: Announced(alone), new.member: Announced(both)})
+    assert (old.part(4, ENDPOINTS[0]), old.has_others) == (4, True)
+    for shares in (old, new):
+        shares.follow({old.member: Announced(both), new.member: Announced(both)})
+        assert (shares.part(4, ENDPOINTS[0]), shares.has_others) == (4, True)
+        assert shares.rate_share(4, ENDPOINTS[0]) == 0.5
 
 
 def test_who_is_still_over_its_part_keeps_the_others_waiting() -> None:

@@ -1,11 +1,14 @@
 """What goes wrong at the gateway costs one frame, one lot or one round: never what goes on for long."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jwt
 import orjson
 import pytest
 from channels.db import database_sync_to_async
@@ -15,6 +18,7 @@ from structlog.testing import capture_logs
 
 from endpoints.access import authenticate
 from endpoints.access.principal import Principal
+from endpoints.edge.places import Places
 from endpoints.models import ApiKey
 from endpoints.transports.conformance import address, outgoing
 from endpoints.transports.gateway import SEATS, GatewayTransport, Seat
@@ -35,6 +39,7 @@ from tests.messaging.streaming import PATIENCE_S, eventually, opened_tail, readi
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Event = dict[str, Any]
+PLACES = Places("WebSockets", per_address=100, per_caller=100)
 in_thread = database_sync_to_async
 
 
@@ -86,7 +91,7 @@ class Line:
 @asynccontextmanager
 async def connected(key: str, intake: Intake, tail: Tail) -> AsyncIterator[tuple[Line, Connection]]:
     line = Line()
-    connection = Connection(line.scope(key), line.receive, line.send, intake, tail)
+    connection = Connection(line.scope(key), line.receive, line.send, intake, tail, PLACES)
     running = asyncio.create_task(connection.run())
     try:
         yield line, connection
@@ -227,12 +232,78 @@ async def test_the_look_out_for_those_who_may_not_be_here_survives_a_bug(
     key = await in_thread(make_key)("operator")
     line = Line()
     async with opened_tail() as tail:
-        gateway = Gateway(intake, tail, lease_s=5)
+        gateway = Gateway(intake, tail, PLACES, lease_s=5)
         serving = asyncio.create_task(gateway(line.scope(key), line.receive, line.send))
         assert (await line.hear())["type"] == "ready"
         await eventually(lambda: not faults)
         await in_thread(ApiKey.objects.all().delete)()
         authenticate.forget_all()
+        told = await line.hear()
+        await serving
+        await gateway.aclose()
+
+    assert (told["type"], told["code"]) == ("websocket.close", Code.FORBIDDEN)
+
+
+async def test_a_client_whose_role_ends_keeps_no_seat_and_gets_one_with_its_role(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may still be connected, as a viewer: it is sent no deliveries any more, and its line goes on."""
+    monkeypatch.setattr(application, "PACE_S", 0.05)
+    monkeypatch.setattr(application, "LOOK_UP_S", 0.05)
+    system = await in_thread(make_system)("erp")
+    key = await in_thread(make_key)("operator", system=system)
+    line = Line()
+
+    async def becomes(role: str) -> None:
+        await in_thread(ApiKey.objects.update)(role=role)
+        authenticate.forget_all()
+
+    async with opened_tail() as tail:
+        gateway = Gateway(intake, tail, PLACES, lease_s=5)
+        serving = asyncio.create_task(gateway(line.scope(key), line.receive, line.send))
+        assert (await line.hear())["type"] == "ready"
+        assert SEATS.present() == {system.pk: {""}}
+        await becomes("viewer")
+        await eventually(lambda: not SEATS.present())
+        line.say(type="ping")
+        assert (await line.hear())["type"] == "pong"
+        await becomes("operator")
+        await eventually(lambda: SEATS.present() == {system.pk: {""}})
+        line.said.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await serving
+        await gateway.aclose()
+        SEATS.take_gone()
+
+
+async def test_tokens_are_read_again_only_when_something_of_theirs_changed(
+    intake: Intake, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of them cost three queries a round; a team that is gone, or is called otherwise, ends the line."""
+    monkeypatch.setattr(application, "PACE_S", 0.05)
+    monkeypatch.setattr(application, "LOOK_UP_S", 0.05)
+    settings.ENV = replace(settings.ENV, jwt_key="s" * 32, jwt_algorithms=["HS256"])
+    team = await in_thread(make_team)("red")
+    claims = {"sub": "anna", "roles": ["viewer"], "team": "red", "exp": time.time() + 600}
+    token = jwt.encode(claims, "s" * 32, "HS256")
+    ask, rounds = application.states_of, []
+
+    async def states_of(*arguments: Any) -> Any:
+        rounds.append(arguments)
+        return await ask(*arguments)
+
+    monkeypatch.setattr(application, "states_of", states_of)
+    line = Line()
+    async with opened_tail() as tail:
+        gateway = Gateway(intake, tail, PLACES, lease_s=5)
+        serving = asyncio.create_task(gateway(line.scope(token), line.receive, line.send))
+        assert (await line.hear())["type"] == "ready"
+        await eventually(lambda: len(rounds) > 2)
+        authenticate.forget_all()
+        seen = len(rounds)
+        await eventually(lambda: len(rounds) > seen + 2)
+        assert authenticate.remembered(token) is None
+        await in_thread(Group.objects.filter(pk=team.pk).update)(name="blue")
         told = await line.hear()
         await serving
         await gateway.aclose()

@@ -1,0 +1,59 @@
+"""Senders that ask by GET whether we are there before they send: one row per scheme whose senders do.
+
+Nobody is answered who does not show that it was set up with our secret, and nothing is signed for whoever asks: a
+sender that wants an answer signed with the secret of its hooks (a "CRC token") would have us sign any body.
+"""
+
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+
+import orjson
+
+from endpoints.errors import Malformed, Unauthenticated
+
+VERIFY = b"hub.verify_token"
+TOKEN_CHARS = 32
+MOST = 500
+TEXT = (b"content-type", b"text/plain; charset=utf-8")
+JSON = (b"content-type", b"application/json")
+OKTA = b"x-okta-verification-challenge"
+
+Query = Mapping[str, str]
+Told = tuple[tuple[bytes, bytes], bytes]
+Asked = Callable[[Query, Mapping[bytes, bytes], Sequence[bytes]], Told | None]
+
+
+def verify_token(secret: bytes) -> str:
+    """Return what `hub.verify_token` is to be for a secret: not the secret, since URLs are logged, and no signature."""
+    return hmac.digest(secret, VERIFY, "sha512").hex()[:TOKEN_CHARS]
+
+
+def hub(query: Query, headers: Mapping[bytes, bytes], secrets: Sequence[bytes]) -> Told | None:
+    """Answer `hub.challenge` with itself (Meta's webhooks; W3C WebSub, section 5.3)."""
+    if "hub.challenge" not in query:
+        return None
+    given = query.get("hub.verify_token", "").encode()
+    if sum(hmac.compare_digest(given, verify_token(secret).encode()) for secret in secrets if secret) == 0:
+        raise Unauthenticated("hub.verify_token is not that of this hook", code="bad_signature")
+    if query.get("hub.mode") != "subscribe":
+        raise Malformed("hub.mode: must be subscribe")
+    return TEXT, _short(query["hub.challenge"])
+
+
+def okta(query: Query, headers: Mapping[bytes, bytes], secrets: Sequence[bytes]) -> Told | None:
+    """Answer Okta's one-time verification, which comes with the header that its events come with."""
+    if OKTA not in headers:
+        return None
+    given = headers.get(b"authorization", b"").rpartition(b" ")[2].strip()
+    if sum(hmac.compare_digest(given, secret) for secret in secrets if secret) == 0:
+        raise Unauthenticated("the token is not the one agreed on", code="bad_signature")
+    return JSON, orjson.dumps({"verification": _short(headers[OKTA].decode("latin-1")).decode()})
+
+
+def _short(challenge: str) -> bytes:
+    if not challenge.isprintable() or len(challenge) > MOST:
+        raise Malformed(f"the challenge must be at most {MOST} printable characters")
+    return challenge.encode()
+
+
+CHALLENGES: dict[str, Asked] = {"github": hub, "token": okta}

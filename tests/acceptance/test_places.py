@@ -1,0 +1,97 @@
+"""How many sockets and waiting calls one key and one address may have, and what those are told that are too many."""
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.acceptance.gateway_client import Client
+from tests.acceptance.inbox import Inbox, PullLink
+from tests.acceptance.test_pull import asked
+from tests.stack import Stack
+
+pytestmark = pytest.mark.timeout(180)
+PER_ADDRESS, PER_KEY = 5, 3
+FULL = 1013
+
+
+@pytest.fixture
+def stack(make_stack: Callable[..., Stack]) -> Stack:
+    stack = make_stack(
+        CONTROLPLANE_CONNECTIONS_PER_ADDRESS=str(PER_ADDRESS), CONTROLPLANE_CONNECTIONS_PER_KEY=str(PER_KEY)
+    )
+    stack.start("web")
+    return stack
+
+
+def test_a_key_and_an_address_have_no_more_sockets_than_they_may(stack: Stack) -> None:
+    """The next one is told so with 1013; those who said nobody's name count; who leaves makes room."""
+    mine, other = stack.key("operator"), stack.key("viewer")
+    with ExitStack() as exits:
+        open_ones = [exits.enter_context(Client(stack, key=mine)) for _ in range(PER_KEY)]
+        for client in open_ones:
+            assert client.hear()["type"] == "ready"
+        with Client(stack, key=mine) as fourth:
+            code, heard = fourth.until_closed()
+            assert (code, heard, "key" in str(fourth.socket.close_reason)) == (FULL, [], True)
+        with Client(stack, key=other) as allowed, Client(stack):  # the second one does not say who it is
+            assert allowed.hear()["type"] == "ready"
+            with Client(stack, key=other) as sixth:
+                assert sixth.until_closed()[0] == FULL
+                assert "address" in str(sixth.socket.close_reason)
+        open_ones[0].socket.close()
+
+        def there_is_room() -> bool:
+            with Client(stack, key=mine) as again:
+                try:
+                    return bool(again.hear()["type"] == "ready")
+                except ConnectionClosed:
+                    return False
+
+        stack.wait_for(there_is_room, what="room for one more")
+    assert stack.log("web", 1000).count("too_many_connections") == 2  # one line each, of many within a while
+
+
+def test_a_key_has_no_more_calls_waiting_than_it_may(stack: Stack) -> None:
+    """The next one is answered 429 with Retry-After, and what it would have got is left to the others."""
+    stack.start("deliver")
+    link = PullLink(stack)
+    with ThreadPoolExecutor(PER_KEY + 1) as pool:
+        waiting = [
+            pool.submit(Inbox(stack, link.target, link.inbox.key).ask, wait=50, max=1) for _ in range(PER_KEY + 1)
+        ]
+        done, _ = wait(waiting, timeout=30, return_when=FIRST_COMPLETED)
+        refused = [each.result() for each in done]
+        link.send_many(PER_KEY)
+        fetched = [each for future in waiting if future not in done for each in future.result().json()["results"]]
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in refused] == [(429, "limit")]
+    assert int(refused[0].headers["Retry-After"]) >= 1
+    assert link.inbox.ask().status_code == 200
+    assert len(fetched) == PER_KEY
+
+
+def test_whose_role_ends_while_it_waits_gets_nothing(stack: Stack) -> None:
+    """An operator of the team may fetch; once it is a viewer, what comes is left to others, as when its key is gone."""
+    stack.start("deliver")
+    link = PullLink(stack)
+    key = stack.key("operator")
+    asking = Inbox(stack, link.target, key)
+    with ThreadPoolExecutor(1) as pool:
+        waiting: Future[Any] = pool.submit(asking.ask, wait=40)
+        stack.wait_for(lambda: asked(link), what="the inbox being asked")
+        stack.sql("UPDATE endpoints_apikey SET role = 'viewer' WHERE name LIKE 'test-operator-%'")
+        stack.wait_for(lambda: asking.session.get(asking_url(asking)).status_code == 403, what="the role being gone")
+        (sent,) = link.send_many(1)
+        answer = waiting.result()
+    (again,) = link.inbox.fetch(wait=20)
+
+    assert answer.status_code == 403
+    assert again["message"]["message_id"] == sent
+
+
+def asking_url(inbox: Inbox) -> str:
+    return f"{inbox.stack.url}/api/v1/systems/{inbox.system}/inbox/"
