@@ -147,7 +147,9 @@ class PlainIteration:
             except (CannotRun, Unresolved, ValueError) as exc:
                 wrong, captured, ended = step.cannot(exc), None, time.perf_counter()
             except Exception as exc:  # a bug costs one iteration: those beside it and the rest of the run go on
-                wrong, captured, ended = self._broken(step, exc), None, time.perf_counter()
+                if not self.samples.broke:  # there may be thousands
+                    log.exception("step_broke", kind=step.step.kind)
+                wrong, captured, ended = step.broken(exc), None, time.perf_counter()
             if len(self._steps) > 1:
                 self._note(step, ended - started)
             if wrong is not None:
@@ -171,12 +173,6 @@ class PlainIteration:
         if self._late is not None:
             values.vars = {**values.vars, **self._late(values.scope())}
         return values
-
-    def _broken(self, step: PlainStep, exc: Exception) -> StepResult:
-        """Return what there is to say of a step that a bug ended; the log has the first, a load may have thousands."""
-        if not self.samples.broke:
-            log.error("step_broke", kind=step.step.kind, exc_info=exc)
-        return step.broken(exc)
 
     def _note(self, step: PlainStep, took_s: float) -> None:
         name = step.step.id or f"{step.step.kind} in line {step.step.mark[0]}"
