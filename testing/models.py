@@ -261,6 +261,7 @@ class Run(models.Model):
     team_ids = models.JSONField(null=True)  # whose systems it may use; null: all
     owner = models.ForeignKey(Group, on_delete=models.SET_NULL, null=True, related_name="+")
     teams = models.ManyToManyField(Group, related_name="+")  # the owner and others, if there are others
+    several = models.CharField(max_length=500, blank=True, default="", db_default="")  # those teams, to compare by
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)

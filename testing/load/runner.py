@@ -94,7 +94,7 @@ class LoadRunner:
         facts = Facts(meter.whole, meter.judged_s, meter.lag, self._stopped, self._stopped_as)
         facts.cannot = self._not_judged(iteration.samples)
         if self._load.baseline is not None and not self._stopped:
-            rows = await tools.ask_database(before, self._run, instance, self._load.baseline)
+            rows = await tools.ask_database(before, self._run, instance, self._load.baseline, tools.principal)
             facts.baseline = await asyncio.to_thread(compare, self._load, meter.whole, facts.judged_s, rows)
         judgement = judge_load(self._load, facts)
         result.verdict, result.reason = judgement.verdict, judgement.reason

@@ -155,6 +155,28 @@ def test_a_lock_is_held_by_one_case_of_all_runs(make_stack: Callable[..., Stack]
     assert stack.sql("SELECT count(*) FROM testing_lock") == [(0,)]
 
 
+@ONE_ENGINE
+def test_shares_that_wait_for_a_lock_leave_room_for_who_holds_it(
+    make_stack: Callable[..., Stack], http_receiver: HttpReceiver
+) -> None:
+    """Shares of four runs wait in every worker for what a fifth run holds: its own shares are taken all the same."""
+    stack = begun(make_stack, http_receiver, "one", "two")
+    http_receiver.answer_at("/gate", 503)
+    top = SPREAD[: SPREAD.index("setup:")]
+    gate = "{http: {system: api, path: /gate}, assert: [{status: {eq: 200}}], poll: {within: 3m, every: 50ms}}"
+    mine = top.replace("max: 2", "max: 2, locks: till").replace("spread", "holder") + f"setup: [{gate}]\ncases:\n"
+    mine += "".join(f"  - {{case: c{n}, steps: [{{wait: 10ms}}]}}\n" for n in range(4))
+    locked = "".join(f"  - {{case: c{n}, locks: till, steps: [{{wait: 10ms}}]}}\n" for n in range(2))
+    holder = started(stack, store(stack, mine))
+    stack.wait_for(lambda: http_receiver.received, 30, "the setup of the run that holds the lock")
+    others = [started(stack, store(stack, f"{top.replace('spread', f'waits-{n}')}cases:\n{locked}")) for n in range(4)]
+    taken = "SELECT count(*) FROM testing_share WHERE state = 'running'"
+    stack.wait_for(lambda: stack.sql(taken) == [(8,)], 60, "the shares of the others in both workers")
+    http_receiver.answer_at("/gate", 200)
+
+    assert [ended(stack, run)["verdict"] for run in (holder, *others)] == ["passed"] * 5
+
+
 def test_a_run_that_lost_a_lock_stops(make_stack: Callable[..., Stack], http_receiver: HttpReceiver) -> None:
     """Another may work under it by now: what runs is cut off, and the verdict says why."""
     stack = begun(make_stack, http_receiver, "one")
