@@ -1,5 +1,6 @@
 """The REST face of suites and runs: parse, call one service, answer."""
 
+from io import BytesIO
 from typing import Any
 
 from django.contrib.auth.models import Group
@@ -135,9 +136,12 @@ class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     )
     @action(detail=False, methods=["post"], url_path="import", parser_classes=[RawReport], filter_backends=[])
     def import_results(self, request: Request) -> Response:
-        """Keep results of another tool as a run: JUnit XML or CTRF. The same report again is the same run (200)."""
+        """Keep results of another tool as a run: JUnit XML (64 MiB at most) or CTRF (32 MiB).
+
+        The same report again is the same run (200); a larger one is refused (413).
+        """
         given = by.values(IMPORT, request)
-        body = request.data if isinstance(request.data, bytes) else b""
+        body: Any = request.data if hasattr(request.data, "read") else BytesIO()
         owner = Group.objects.filter(name=given["owner"]).first() if "owner" in given else None
         if "owner" in given and owner is None:
             raise Malformed("owner: there is no such team")
