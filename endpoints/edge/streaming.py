@@ -15,6 +15,6 @@ def streamed(request: HttpRequest, parts: Iterator[bytes], content_type: str) ->
 
 async def _one_by_one(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
     """Make each part in the thread of the request, which holds its connection to the database."""
-    take = sync_to_async(next)
-    while (part := await take(parts, None)) is not None:
+    take = sync_to_async(lambda: next(parts, None))
+    while (part := await take()) is not None:
         yield part

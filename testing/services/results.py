@@ -58,7 +58,7 @@ class Cases:
     def in_brief(self) -> Iterator[dict[str, Any]]:
         """Yield of each what can be counted."""
         rows = CaseRun.objects.filter(run=self._run).order_by("number").values("part", "verdict", "flaky")
-        return iter(rows.iterator())
+        yield from ({**row} for row in rows.iterator())
 
 
 def _told(attempts: QuerySet[Attempt]) -> Iterable[Attempt]:
