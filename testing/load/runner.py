@@ -12,6 +12,7 @@ import structlog
 from endpoints.transports.base import ErrorClass
 from testing.document.load import Load
 from testing.load.baseline import before, compare
+from testing.load.caps import receivers, told
 from testing.load.figures import figures_of
 from testing.load.generator import MODELS, Generator
 from testing.load.iterations import CaseIteration, Samples, systems_of
@@ -93,6 +94,8 @@ class LoadRunner:
         meter = self._meter
         facts = Facts(meter.whole, meter.judged_s, meter.lag, self._stopped, self._stopped_as)
         facts.cannot = self._not_judged(iteration.samples)
+        if to := receivers(instance.case.steps):
+            facts.caps = await tools.ask_database(told, [tools.party(alias).target for alias in sorted(to)])
         if self._load.baseline is not None and not self._stopped:
             rows = await tools.ask_database(before, self._run, instance, self._load.baseline, tools.principal)
             facts.baseline = await asyncio.to_thread(compare, self._load, meter.whole, facts.judged_s, rows)

@@ -335,6 +335,17 @@ def test_a_load_is_held_against_those_before_it_when_its_system_changes_hands(
     assert run(text).verdict == "failed"
 
 
+def test_a_load_of_messages_names_the_caps_that_bound_it(run: Run, admin: Caller, orders: HttpReceiver) -> None:
+    """They are delivered as any message is: whoever reads that it was too slow has to know at what."""
+    endpoint = admin("GET", "endpoints/?system=orders").json["results"][0]["id"]
+    assert admin("PATCH", f"endpoints/{endpoint}/", {"max_in_flight": 7, "rate_per_s": 5}).status == 200
+    step = "{message: {from: api, to: api, within: 100ms}, assert: [{status: {eq: delivered}}]}"
+    done = run(load("stages: [{for: 200ms, at: 20/s}]", step=step))
+
+    assert done.verdict == "failed"
+    assert "its messages kept to the caps of deliveries: orders 7 at once, 5/s" in done.cases["one"]["reason"]
+
+
 def test_what_cannot_run_at_all_is_errored_at_once(run: Run, admin: Caller) -> None:
     register(admin, "orders", "http://169.254.169.254:80")
     done = run(load("stages: [{for: 1m, at: 20/s}]"))
