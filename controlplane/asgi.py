@@ -30,6 +30,7 @@ from messaging.pulling.http import PullDoor, is_pulling  # noqa: E402
 from messaging.services.processes import settle  # noqa: E402
 from messaging.services.waiting import Waiter  # noqa: E402
 from messaging.wakeups import DUE, Notifier  # noqa: E402
+from testing.services import imports  # noqa: E402
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -50,7 +51,7 @@ class Application:
         self._writer = Writer(on_commit=Notifier(DUE).notify)
         self._waiter = Waiter(outcome_of)
         self._tail = Tail()
-        self._pages = BodyGate(django_application)
+        self._pages = BodyGate(django_application, larger={"/api/v1/runs/import/": imports.MAX_BYTES})
         intake = Intake(self._writer)
         self._intake = HttpIntake(intake, self._waiter)
         self._sockets, polls = _places("WebSockets"), _places("waiting calls")

@@ -1,10 +1,12 @@
 """The REST face of suites and runs: parse, call one service, answer."""
 
+from io import BytesIO
 from typing import Any
 
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, viewsets
@@ -15,6 +17,7 @@ from rest_framework.serializers import Serializer
 
 from endpoints.access.rest import principal_of
 from endpoints.edge import filters as by
+from endpoints.edge.streaming import streamed
 from endpoints.edge.walks import Order, Walk
 from endpoints.errors import Malformed
 from testing import serializers as shapes
@@ -135,9 +138,12 @@ class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     )
     @action(detail=False, methods=["post"], url_path="import", parser_classes=[RawReport], filter_backends=[])
     def import_results(self, request: Request) -> Response:
-        """Keep results of another tool as a run: JUnit XML or CTRF. The same report again is the same run (200)."""
+        """Keep results of another tool as a run: JUnit XML (64 MiB at most) or CTRF (32 MiB).
+
+        The same report again is the same run (200); a larger one is refused (413).
+        """
         given = by.values(IMPORT, request)
-        body = request.data if isinstance(request.data, bytes) else b""
+        body: Any = request.data if hasattr(request.data, "read") else BytesIO()
         owner = Group.objects.filter(name=given["owner"]).first() if "owner" in given else None
         if "owner" in given and owner is None:
             raise Malformed("owner: there is no such team")
@@ -147,14 +153,17 @@ class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     @extend_schema(
         responses={(200, "application/json"): dict, (200, "application/xml"): bytes, (200, "text/html"): bytes}
     )
-    def report(self, request: Request, pk: str, form: str) -> HttpResponse:
+    def report(self, request: Request, pk: str, form: str) -> HttpResponseBase:
         """The whole run: `.json` with every attempt, `.xml` as JUnit, `.ctrf` as CTRF, `.html` for people.
 
-        One made of over 32 MiB is refused (422, `report_too_large`); `cases/` lists its cases.
+        A large one is written case by case while you read it; of HTML, one made of over 32 MiB is refused
+        (422, `report_too_large`).
         """
         found = FORMATS[form]
-        body = found.write(results.bounded(self.get_object(), whole=found.whole))
-        response = HttpResponse(body, content_type=found.content_type)
+        read = results.bounded(self.get_object(), whole=found.whole, in_pieces=found.is_streamed)
+        if isinstance(read["cases"], results.Cases):
+            return streamed(request._request, found.parts(read), found.content_type)
+        response = HttpResponse(found.write(read), content_type=found.content_type)
         if found.policy:
             response["Content-Security-Policy"] = found.policy
         return response

@@ -261,6 +261,7 @@ class Run(models.Model):
     team_ids = models.JSONField(null=True)  # whose systems it may use; null: all
     owner = models.ForeignKey(Group, on_delete=models.SET_NULL, null=True, related_name="+")
     teams = models.ManyToManyField(Group, related_name="+")  # the owner and others, if there are others
+    several = models.CharField(max_length=500, blank=True, default="", db_default="")  # those teams, to compare by
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
@@ -273,6 +274,8 @@ class Run(models.Model):
     is_queued = models.BooleanField(default=False, db_default=False)  # it waits for the runs before it of its schedule
     location = models.CharField(max_length=63, blank=True, db_default="")  # whose workers take it; "": those of none
     losses = models.PositiveSmallIntegerField(default=0, db_default=0)  # workers that were lost over it
+    # Its workers write down which cases begin; of one from before that, whatever has no result may have begun.
+    notes_begun = models.BooleanField(default=True, db_default=False)
     handed = models.BinaryField(null=True)  # encrypted: what its cases share, for whoever works them
     rerun_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="reruns")
     numbers = models.JSONField(null=True)  # of those, the ones that are asked for by their place; null: all
@@ -356,6 +359,19 @@ class Share(models.Model):
         ordering = ["id"]
         constraints = [one_of("state", RunState, "share_state")]
         indexes = [models.Index(fields=["state"], name="share_open", condition=~Q(state="ended"))]
+
+
+class Begun(models.Model):
+    """A case that writes has begun, or is about to: should its worker be lost, it is not run again."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="begun")
+    number = models.PositiveIntegerField()  # its place in the run
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "number"], name="begun_once")]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} {self.number}"
 
 
 class Lock(models.Model):

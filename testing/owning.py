@@ -22,3 +22,16 @@ def own(run: Run, systems: Iterable[str]) -> None:
         run.save(update_fields=["owner"])
     if len(teams) > 1:
         run.teams.add(*teams)
+        run.several = key_of(run.teams.values_list("pk", flat=True))
+        run.save(update_fields=["several"])
+
+
+def key_of(teams: Iterable[int]) -> str:
+    """Return what tells runs of these teams from those of others, as far as a column holds it."""
+    return ",".join(map(str, sorted(teams)))[:500]
+
+
+def all_teams(run: Run) -> list[int]:
+    """Return all teams that a stored run is of, in an order of their own; [] of one that is everyone's."""
+    several = run.teams.order_by("pk").values_list("pk", flat=True)
+    return list(several) or ([] if run.owner_id is None else [run.owner_id])

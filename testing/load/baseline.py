@@ -1,5 +1,6 @@
 """What a load is compared with: the same case in the last runs in which it passed, against the same systems."""
 
+from endpoints.access.principal import Principal
 from testing.document.load import Baseline, Load
 from testing.load.judging import Judged, judge_against, measured
 from testing.load.tally import Latencies, Tally
@@ -11,11 +12,14 @@ USUAL = (("latency.response", 95.0), ("throughput", None))
 Before = list[LoadResult]
 
 
-def before(run: Run, instance: Instance, baseline: Baseline) -> Before:
-    """Return the results to compare with, the newest first; fewer where there are no more."""
+def before(run: Run, instance: Instance, baseline: Baseline, by: Principal) -> Before:
+    """Return the results to compare with, of runs that `by` may see, the newest first; fewer where there are no more.
+
+    Whose the systems are says nothing: what was measured of the same ones stays comparable when a team hands one on.
+    """
     rows = LoadResult.objects.filter(
         case_run__run__slug=run.slug,
-        case_run__run__owner_id=run.owner_id,
+        case_run__run__in=Run.objects.visible_to(by),
         case_run__case=instance.case.name,
         case_run__part=Part.CASE,
         case_run__verdict=Verdict.PASSED,

@@ -23,15 +23,20 @@ BY_STATUS = ("throttled", "server_error", "client_error")
 
 
 class Samples:
-    """The first iteration of each class of error, with its steps; and how many could not run at all, and why."""
+    """The first iteration of each class of error, with its steps; and how many could not run at all, and why.
+
+    `broke` says how the first of them broke that a bug ended: of such a load nothing is judged.
+    """
 
     def __init__(self) -> None:
         self.steps: dict[str, list[StepResult]] = {}
-        self.cannot, self.why = 0, ""
+        self.cannot, self.why, self.broke = 0, "", ""
 
     def failed(self, verdict: Verdict, reason: str, steps: list[StepResult], wrong: StepResult | None) -> str:
         """Note an iteration that did not pass, and return the class of its error."""
         error = _class_of(wrong) if wrong is not None else ErrorClass.TIMEOUT.value
+        if wrong is not None and wrong.broke:
+            self.broke = self.broke or reason
         if verdict == Verdict.ERRORED and error not in THEIRS:
             self.cannot, self.why, error = self.cannot + 1, self.why or reason, ErrorClass.INTERNAL.value
         if error not in self.steps and len(self.steps) < MOST_SAMPLES:

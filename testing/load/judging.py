@@ -43,7 +43,10 @@ class Judged:
 
 @dataclass(slots=True)
 class Facts:
-    """What a load is judged by. `stopped` ends it early, as `stopped_as`; `cannot` is why nothing could run."""
+    """What a load is judged by. `stopped` ends it early, as `stopped_as`; `cannot` is why nothing could run.
+
+    `caps` is what else bounds it than what it asks of, in words.
+    """
 
     whole: Tally
     judged_s: float
@@ -51,6 +54,7 @@ class Facts:
     stopped: str = ""
     stopped_as: Verdict = Verdict.CANCELLED
     cannot: str = ""
+    caps: str = ""
     baseline: Sequence[Judged] = field(default_factory=list)
 
 
@@ -114,6 +118,8 @@ def judge_load(load: Load, facts: Facts) -> Judgement:
     saturated = saturation(load, facts.lag)
     wrong = [judged for judged in (*thresholds, *facts.baseline) if not judged.ok]
     verdict, reason = _verdict(load, facts, wrong, saturated)
+    if facts.caps and verdict in (Verdict.FAILED, Verdict.INCONCLUSIVE) and not facts.stopped:
+        reason = f"{reason}; {facts.caps}"
     return Judgement(verdict, reason, [*thresholds, *facts.baseline], saturated)
 
 

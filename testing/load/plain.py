@@ -10,6 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
+
 from endpoints.transports.base import ErrorClass
 from testing.assertions.judge import judge
 from testing.assertions.observation import Missing, Observation
@@ -24,9 +26,11 @@ from testing.models import Phase, Verdict
 from testing.runner.plan import Instance
 from testing.runner.results import AttemptResult, StepResult
 from testing.runner.scope import Values
-from testing.runner.stepping import action_of, judge_attempt
+from testing.runner.stepping import action_of, break_off, judge_attempt
 from testing.runner.tools import CaseTools, RunTools
 from testing.steps.base import CannotRun, Tools
+
+log = structlog.get_logger(__name__)
 
 Again = Callable[[], Awaitable[Observation]]
 
@@ -85,6 +89,12 @@ class PlainStep:
         attempt.error_class = exc.error_class if isinstance(exc, CannotRun) else ""
         return self._result(attempt)
 
+    def broken(self, exc: Exception) -> StepResult:
+        """Return what there is to say of one that a bug ended."""
+        attempt = _attempt()
+        break_off(attempt, exc)
+        return self._result(attempt)
+
     def _result(self, attempt: AttemptResult) -> StepResult:
         step = self.step
         result = StepResult(0, self.path, 1, Phase.STEP, step.kind, step.id, step.mark[0], [attempt])
@@ -136,6 +146,10 @@ class PlainIteration:
                 wrong = step.failed(seen, scope) if captured is None else None
             except (CannotRun, Unresolved, ValueError) as exc:
                 wrong, captured, ended = step.cannot(exc), None, time.perf_counter()
+            except Exception as exc:  # a bug costs one iteration: those beside it and the rest of the run go on
+                if not self.samples.broke:  # there may be thousands
+                    log.exception("step_broke", kind=step.step.kind)
+                wrong, captured, ended = step.broken(exc), None, time.perf_counter()
             if len(self._steps) > 1:
                 self._note(step, ended - started)
             if wrong is not None:

@@ -7,11 +7,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
+
+from endpoints.transports.base import ErrorClass
 from testing.document.load import Load
 from testing.load.baseline import before, compare
+from testing.load.caps import receivers, told
 from testing.load.figures import figures_of
 from testing.load.generator import MODELS, Generator
-from testing.load.iterations import CaseIteration, systems_of
+from testing.load.iterations import CaseIteration, Samples, systems_of
 from testing.load.judging import Facts, in_unit, judge_load, judge_threshold
 from testing.load.meter import Meter
 from testing.load.plain import PlainIteration
@@ -21,6 +25,8 @@ from testing.runner.results import CaseResult, InHand
 from testing.runner.scope import Values
 from testing.runner.tools import RunTools
 from testing.steps.base import CannotRun
+
+log = structlog.get_logger(__name__)
 
 SPARE_FILES = 256  # what a process has open besides the connections of a load
 
@@ -65,6 +71,10 @@ class LoadRunner:
                 await self._measure(tools)
         except CannotRun as exc:
             result.verdict, result.reason, result.error_class = Verdict.ERRORED, exc.detail, exc.error_class
+        except Exception as exc:  # a bug of ours costs this load, not the cases beside it
+            log.exception("load_broke", case=self.instance.label)
+            result.verdict, result.reason = Verdict.ERRORED, f"internal: {type(exc).__name__}"
+            result.error_class = ErrorClass.INTERNAL.value
         finally:
             await tools.aclose()
         result.took_ms = (time.perf_counter() - started) * 1000
@@ -83,13 +93,12 @@ class LoadRunner:
             await iteration.aclose()
         meter = self._meter
         facts = Facts(meter.whole, meter.judged_s, meter.lag, self._stopped, self._stopped_as)
-        if not self._stopped and iteration.samples.cannot and iteration.samples.cannot >= _ended(meter):
-            facts.cannot = iteration.samples.why
+        facts.cannot = self._not_judged(iteration.samples)
+        if to := receivers(instance.case.steps):
+            facts.caps = await tools.ask_database(told, [tools.party(alias).target for alias in sorted(to)])
         if self._load.baseline is not None and not self._stopped:
-            rows = await tools.ask_database(before, self._run, instance, self._load.baseline)
+            rows = await tools.ask_database(before, self._run, instance, self._load.baseline, tools.principal)
             facts.baseline = await asyncio.to_thread(compare, self._load, meter.whole, facts.judged_s, rows)
-        if self._cannot:
-            facts.stopped, facts.cannot = "", self._cannot
         judgement = judge_load(self._load, facts)
         result.verdict, result.reason = judgement.verdict, judgement.reason
         result.dirty = iteration.is_dirty
@@ -99,6 +108,14 @@ class LoadRunner:
         if by_errors and meter.whole.errors:
             result.error_class = meter.whole.errors.most_common(1)[0][0]
         result.load = figures_of(self._load, meter, facts, judgement, iteration.steps)
+
+    def _not_judged(self, samples: Samples) -> str:
+        """Return why nothing is judged: a bug of ours, or nothing could run; "" too when somebody ended it."""
+        if self._cannot or (self._stopped and self._stopped_as != Verdict.FAILED):
+            return self._cannot
+        if samples.broke:
+            return samples.broke
+        return samples.why if samples.cannot and samples.cannot >= _ended(self._meter) else ""
 
     def _look(self, iteration: PlainIteration | CaseIteration) -> None:
         """Say how far it is, and end it when there is no use in going on."""

@@ -2,39 +2,44 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any
 
 from testing.models import Verdict
 from testing.outside.ctrf import read_ctrf
 from testing.outside.junit import read_junit
-from testing.outside.shape import KEPT_NAME, KEPT_REASON, MAX_BYTES, NotRead, Result, Results, Try, too_large
+from testing.outside.shape import KEPT_NAME, KEPT_REASON, NotRead, Result, Results, Try
 from testing.runner.masking import Masker
 from testing.runner.results import WORST
 from testing.runner.targets import SECRET_FIELDS
 
-Reader = Callable[[bytes], Results]
+Reader = Callable[[IO[bytes]], Results]
 
 FORMATS: dict[str, Reader] = {"junit": read_junit, "ctrf": read_ctrf}
 BEGINS = {b"<": "junit", b"{": "ctrf"}
+BOM = b"\xef\xbb\xbf"
+LOOKED_AT = 4096  # for where it begins
 SHORTEST_SECRET = 8  # shorter ones would be found in the names of tests
 
 
-def read(body: bytes) -> tuple[str, Results]:
-    """Return the format and what it says; raises TooLarge, NotRead or NotResults."""
-    if len(body) > MAX_BYTES:
-        raise too_large()
-    begin = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+def read(file: IO[bytes]) -> tuple[str, Results]:
+    """Return the format of a file and what it says; raises TooLarge, NotRead or NotResults."""
+    head = file.read(LOOKED_AT)
+    mark = len(BOM) if head.startswith(BOM) else 0
+    begin = head[mark:].lstrip()[:1]
     if begin not in BEGINS:
         raise NotRead("the report is neither XML (JUnit) nor a JSON object (CTRF)")
     form = BEGINS[begin]
-    return form, FORMATS[form](body.removeprefix(b"\xef\xbb\xbf"))
+    file.seek(mark)
+    return form, FORMATS[form](file)
 
 
 def masked(found: Results, credentials: Iterable[Mapping[str, Any]]) -> Results:
     """Return the results as they may be kept: without the secrets of these credentials, and no longer than is kept."""
     secrets = {str(data[name]) for data in credentials for name in SECRET_FIELDS if data.get(name)}
     text = Masker(secret for secret in secrets if len(secret) >= SHORTEST_SECRET).text
-    return replace(found, title=text(found.title)[:200], cases=[_masked(case, text) for case in found.cases])
+    for place, case in enumerate(found.cases):  # one by one: they may be large, and are needed once
+        found.cases[place] = _masked(case, text)
+    return replace(found, title=text(found.title)[:200])
 
 
 def _masked(case: Result, text: Callable[[str], str]) -> Result:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any
 
 from endpoints.edge import strict_json
 from endpoints.errors import Malformed
@@ -11,12 +11,14 @@ from testing.outside.shape import (
     KEPT_TEXT,
     MAX_CASES,
     MAX_EARLIER,
+    MAX_JSON_BYTES,
     NotRead,
     NotResults,
     Result,
     Results,
     Try,
     duration_ms,
+    too_large,
     too_many,
     too_many_tries,
 )
@@ -28,11 +30,20 @@ STATUS = {
     "pending": Verdict.SKIPPED,
     "other": Verdict.INCONCLUSIVE,
 }
+MOST_PARTS, MOST_VALUES = 500_000, 2_000_000  # objects and lists, and what they hold
 EARLIEST_MS, LATEST_MS = 0, 253_370_764_800_000  # years that a time can have
 
 
-def read_ctrf(body: bytes) -> Results:
-    """Return what the report says; raises NotRead, or NotResults with the place of what does not fit."""
+def read_ctrf(file: IO[bytes]) -> Results:
+    """Return what the report says; raises TooLarge, NotRead, or NotResults with the place of what does not fit.
+
+    JSON is read as a whole, so what it may come to in memory is bounded by what it is made of.
+    """
+    body = file.read(MAX_JSON_BYTES + 1)
+    if len(body) > MAX_JSON_BYTES:
+        raise too_large(MAX_JSON_BYTES, "CTRF report")
+    if body.count(b"{") + body.count(b"[") > MOST_PARTS or body.count(b",") > MOST_VALUES:
+        raise too_many()
     try:
         document = strict_json.parse(body)
     except Malformed as exc:

@@ -9,7 +9,8 @@ from typing import Any
 from endpoints.errors import Malformed, Refused, TooLarge
 from testing.models import Verdict
 
-MAX_BYTES = 4 * 1024 * 1024
+MAX_BYTES = 64 * 1024 * 1024
+MAX_JSON_BYTES = 32 * 1024 * 1024  # is read as a whole
 MAX_CASES = 20_000
 MAX_EARLIER = 20_000  # tries before the last, of all cases together
 KEPT_NAME, KEPT_REASON, KEPT_TEXT = 500, 1000, 16 * 1024
@@ -44,7 +45,7 @@ class Results:
     """A whole report; without a time of its own it was made when it came."""
 
     title: str
-    cases: Sequence[Result]
+    cases: list[Result]
     started_at: datetime | None = None
     took_ms: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
@@ -62,8 +63,8 @@ class NotResults(Refused):
     code, title = "bad_report", "Report refused"
 
 
-def too_large() -> TooLarge:
-    return TooLarge(f"the report is larger than {MAX_BYTES // 1024**2} MiB; it was not read")
+def too_large(most: int = MAX_BYTES, what: str = "report") -> TooLarge:
+    return TooLarge(f"the {what} is larger than {most // 1024**2} MiB; it was not read. Split it by suite")
 
 
 def too_many() -> NotResults:

@@ -1,6 +1,6 @@
 """Which reports there are: each makes bytes of a complete run (`services.results.complete`)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,16 @@ Report = Mapping[str, Any]
 class Format:
     """One row: how it is written, under which ending and as what it is served."""
 
-    write: Callable[[Report], bytes]
+    parts: Callable[[Report], Iterator[bytes]]
     ending: str
     content_type: str
     policy: str = ""  # what a browser may do with it; without one, what it may do with any page
     opens: bool = False  # a person reads it as it is
     whole: bool = False  # it tells all that was answered
+    is_streamed: bool = True  # however large, it is written from one case after the other
+
+    def write(self, run: Report) -> bytes:
+        return b"".join(self.parts(run))
 
 
 # It holds what other systems said: no browser may run, load or send anything for it.
@@ -31,6 +35,6 @@ INERT = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-ac
 FORMATS = {
     "json": Format(json_report, "json", "application/json", whole=True),
     "junit": Format(junit_report, "xml", "application/xml"),
-    "html": Format(html_report, "html", "text/html; charset=utf-8", INERT, opens=True),
+    "html": Format(html_report, "html", "text/html; charset=utf-8", INERT, opens=True, is_streamed=False),
     "ctrf": Format(ctrf_report, "ctrf", "application/json"),
 }

@@ -6,14 +6,13 @@ failures must not read as green what nobody judged.
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-import orjson
-
 from testing.load.figures import lines_of
-from testing.reports.telling import BAD, details, name_of, shown_cases, step_name
+from testing.reports.json_report import HERE, in_pieces
+from testing.reports.telling import BAD, details, in_brief, name_of, shown_cases, step_name
 
 SPEC_VERSION = "0.0.0"
 TOOL = "controlplane"
@@ -29,12 +28,11 @@ STATUS = {
 COUNTED = ("passed", "failed", "skipped", "pending", "other")
 
 
-def ctrf_report(run: Mapping[str, Any]) -> bytes:
-    """Return the run as an indented CTRF document; the same run gives the same bytes."""
-    cases = shown_cases(run)
+def ctrf_report(run: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield the run as an indented CTRF document; the same run gives the same bytes."""
     start = _ms(run["started_at"] or run["created_at"])
-    tests = [_test(run, case, start) for case in cases]
-    counts = Counter(test["status"] for test in tests)
+    shown = [(STATUS[case["verdict"]], case["flaky"]) for case in in_brief(run)]
+    counts = Counter(status for status, _ in shown)
     document = {
         "reportFormat": "CTRF",
         "specVersion": SPEC_VERSION,
@@ -45,20 +43,20 @@ def ctrf_report(run: Mapping[str, Any]) -> bytes:
         "results": {
             "tool": {"name": TOOL},
             "summary": {
-                "tests": len(tests),
+                "tests": len(shown),
                 **{status: counts[status] for status in COUNTED},
-                "flaky": sum(test["flaky"] for test in tests),
+                "flaky": sum(flaky for _, flaky in shown),
                 "suites": 1,
                 "start": start,
                 "stop": _ms(run["finished_at"]) if run["finished_at"] else start,
                 "duration": round((run["took_s"] or 0) * 1000),
                 "extra": {name: run[name] for name in ("verdict", "reason", "flaky", "dirty", "title")},
             },
-            "tests": tests,
+            "tests": HERE,
             "environment": {"reportName": run["suite"], "extra": {"systems": run["systems"], **run["document"]}},
         },
     }
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return in_pieces(document, (_test(run, case, start) for case in shown_cases(run)), depth=2)
 
 
 def _test(run: Mapping[str, Any], case: Mapping[str, Any], run_start: int) -> dict[str, Any]:

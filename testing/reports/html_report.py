@@ -4,7 +4,7 @@ The verdict comes first, then what went wrong first, then every case. It stands 
 font, image or style from elsewhere, and it may be mailed, printed or kept for years.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.template.loader import render_to_string
@@ -55,9 +55,9 @@ PHASES = (
 MOST_ROWS, MOST_DETAILS, MOST_STEPS = 2000, 200, 60
 
 
-def html_report(run: Found) -> bytes:
-    """Return the run as one HTML page."""
-    return render_to_string("reports/run.html", _page(visible(run))).encode()
+def html_report(run: Found) -> Iterator[bytes]:
+    """Yield the run as one HTML page, of which it takes the whole run."""
+    yield render_to_string("reports/run.html", _page(visible(run))).encode()
 
 
 def _page(run: Found) -> dict[str, Any]:

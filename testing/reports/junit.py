@@ -4,12 +4,12 @@ Setup and teardown stand in it only when something was wrong with them.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from testing.load.figures import lines_of
-from testing.reports.telling import details, name_of, shown_cases
+from testing.reports.telling import details, in_brief, name_of, shown_cases
 
 # What XML 1.0 cannot hold, in any spelling (section 2.2).
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -23,13 +23,12 @@ TAGS = {
 }
 
 
-def junit_report(run: Mapping[str, Any]) -> bytes:
-    """Return the run as one testsuite within testsuites."""
-    cases = shown_cases(run)
-    tags = [TAGS.get(case["verdict"], "") for case in cases]
+def junit_report(run: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield the run as one testsuite within testsuites."""
+    tags = [TAGS.get(case["verdict"], "") for case in in_brief(run)]
     figures = {
         "name": _clean(run["suite"]),
-        "tests": str(len(cases)),
+        "tests": str(len(tags)),
         "failures": str(tags.count("failure")),
         "errors": str(tags.count("error")),
         "skipped": str(tags.count("skipped")),
@@ -42,14 +41,15 @@ def junit_report(run: Mapping[str, Any]) -> bytes:
     properties = SubElement(suite, "properties")
     for name in ("id", "verdict", "reason", "flaky", "dirty"):
         SubElement(properties, "property", {"name": f"run.{name}", "value": _clean(str(run[name]))})
-    for case in cases:
-        _testcase(suite, run, case)
-    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="utf-8") + b"\n"
+    head, end, tail = tostring(root, encoding="utf-8").rpartition(b"</testsuite>")
+    yield b'<?xml version="1.0" encoding="UTF-8"?>\n' + head
+    for case in shown_cases(run):
+        yield tostring(_testcase(run, case), encoding="utf-8")
+    yield end + tail + b"\n"
 
 
-def _testcase(suite: Element, run: Mapping[str, Any], case: Mapping[str, Any]) -> None:
-    found = SubElement(
-        suite,
+def _testcase(run: Mapping[str, Any], case: Mapping[str, Any]) -> Element:
+    found = Element(
         "testcase",
         {"classname": _clean(run["suite"]), "name": _clean(name_of(case)), "time": f"{case['took_ms'] / 1000:.3f}"},
     )
@@ -61,6 +61,7 @@ def _testcase(suite: Element, run: Mapping[str, Any], case: Mapping[str, Any]) -
     said_more = ([", ".join(flags)] if flags else []) + (lines_of(case["load"]) if case["load"] else [])
     if said_more:
         SubElement(found, "system-out").text = _clean("\n".join(said_more))
+    return found
 
 
 def _clean(text: str) -> str:

@@ -1,6 +1,6 @@
 """What all reports tell alike: what a case is called, which step went wrong, and what it said."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from testing.reports.shown import literal
@@ -11,9 +11,19 @@ BAD = ("failed", "errored", "inconclusive")
 SHOWN_BODY = 2000
 
 
-def shown_cases(run: Found) -> list[Found]:
-    """Return the cases; setup and teardown stand among them only when something was wrong with them."""
-    return [case for case in run["cases"] if case["part"] == "case" or case["verdict"] != "passed"]
+def shown_cases(run: Found) -> Iterator[Found]:
+    """Yield the cases; setup and teardown stand among them only when something was wrong with them."""
+    return filter(_is_shown, run["cases"])
+
+
+def in_brief(run: Found) -> Iterator[Found]:
+    """Yield the same without their steps, where cases are read piece by piece: to count them beforehand."""
+    cases = run["cases"]
+    return filter(_is_shown, cases if isinstance(cases, list) else cases.in_brief())
+
+
+def _is_shown(case: Found) -> bool:
+    return bool(case["part"] == "case" or case["verdict"] != "passed")
 
 
 def name_of(case: Found) -> str:

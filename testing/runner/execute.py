@@ -17,11 +17,12 @@ from testing.document.reader import read_suite
 from testing.document.references import Unresolved, has_references
 from testing.document.secret_names import secret_texts
 from testing.document.suite import Suite
-from testing.errors import BadDocument, Unwritten
+from testing.errors import Unwritten
 from testing.load.runner import LoadRunner
 from testing.models import Part, Run, Verdict
 from testing.owning import own
 from testing.runner import leases, locking, resuming
+from testing.runner.beginning import Beginnings
 from testing.runner.casing import CaseRunner
 from testing.runner.ending import cancelled, end
 from testing.runner.frames import check_replaced, find_called
@@ -62,6 +63,7 @@ class Execution:
         self._stopped, self._stopped_as = "", ""
         self._database = DatabaseThreads("run")
         self._locks = Locks(run, self.ask)
+        self._beginnings = Beginnings(self.hold, self.ask)
 
     async def work(self) -> RunResult | None:
         """Run to the end and write the verdict; None when the lease was lost to somebody else.
@@ -73,10 +75,8 @@ class Execution:
         except Unwritten:
             await asyncio.to_thread(self._database.shutdown)
             raise
-        except (BadDocument, Unresolved) as exc:
+        except (ControlPlaneError, Unresolved) as exc:
             result = RunResult(Verdict.ERRORED, str(exc), flaky=False, dirty=False)
-        except ControlPlaneError as exc:
-            result = RunResult(Verdict.ERRORED, exc.detail, flaky=False, dirty=False)
         except Exception as exc:  # a bug of ours costs one run, not the worker
             log.exception("run_failed", run=str(self.run.pk))
             result = RunResult(Verdict.ERRORED, f"internal: {type(exc).__name__}", flaky=False, dirty=False)
@@ -250,6 +250,8 @@ class Execution:
 
     async def _holding(self, instance: Instance, around: "Round", late: dict[str, Any], *, always: bool) -> CaseResult:
         runner = self._runner(instance, around, late)
+        if not self._stopped and not always and not await self._beginnings.note(instance):
+            self.stop(leases.TAKEN)
         if self._stopped and not always:
             runner.stop(self._stopped, Verdict(self._stopped_as))
         elif not always:

@@ -3,10 +3,12 @@
 import uuid
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from testing.models import Run, RunState, Share
+from django.db import transaction
+
+from testing.models import Begun, Run, RunState, Share
 from testing.runner import leases
 from testing.runner.results import RunResult
 
@@ -38,6 +40,16 @@ class Hold(ABC):
         Run.objects.filter(pk=self.run_id).update(counts=dict(Counter(counts) + Counter(more)))
         return True
 
+    def begin(self, numbers: Sequence[int]) -> bool:
+        """Write down that cases begin; False when the lease was lost, and with it the right to begin anything."""
+        with transaction.atomic():
+            if not self.is_mine():
+                return False
+            Begun.objects.bulk_create(
+                [Begun(run_id=self.run_id, number=each) for each in numbers], ignore_conflicts=True
+            )
+        return True
+
 
 class RunHold(Hold):
     """A whole run."""
@@ -47,7 +59,8 @@ class RunHold(Hold):
         return asked, "cancelled" if asked else ""
 
     def is_mine(self) -> bool:
-        return Run.objects.filter(pk=self.run_id, lease_token=self.token).exists()
+        held = Run.objects.select_for_update().filter(pk=self.run_id, lease_token=self.token)
+        return held.values_list("pk").first() is not None
 
     def end(self, result: RunResult) -> bool:
         return leases.end(self.run_id, self.token, result)
@@ -63,7 +76,7 @@ class ShareHold(Hold):
         rows = Share.objects.filter(pk=self.share_id, lease_token=self.token, state=RunState.RUNNING)
         row = rows.values_list("run__cancelled_at", "run__state", "stop_verdict", "stop_reason").first()
         if row is None:
-            return "another worker took it", "cancelled"
+            return leases.TAKEN, "cancelled"
         rows.update(lease_until=leases.lease_end())
         cancelled_at, state, verdict, reason = row
         if verdict:

@@ -17,7 +17,7 @@ from endpoints.errors import ControlPlaneError
 from testing import wakeups
 from testing.document.picking import pick
 from testing.document.reader import read_suite
-from testing.models import CaseRun, Part, Run, RunState, Verdict
+from testing.models import Begun, CaseRun, Part, Run, RunState, Verdict
 from testing.runner.looking import GONE, UNWANTED, UNWANTED_S, waiting_runs
 from testing.runner.plan import Instance, of_run
 from testing.runner.results import RunResult
@@ -25,6 +25,7 @@ from testing.runner.results import RunResult
 log = structlog.get_logger(__name__)
 
 LOST = "worker lost"
+TAKEN = "another worker took it"
 KEPT_REASON = 1000
 SWEPT = 100  # at a time
 MOST_LOSSES = 3  # then a run is not given to another worker: it may be what kills them
@@ -73,7 +74,7 @@ def look(pk: uuid.UUID, token: uuid.UUID) -> str:
     rows = Run.objects.filter(pk=pk).annotate(is_old=Q(lease_until__lt=soon))
     row = rows.values_list("lease_token", "is_old", "cancelled_at").first()
     if row is None or row[0] != token:
-        return "another worker took it"
+        return TAKEN
     if row[1]:
         Run.objects.filter(pk=pk, lease_token=token).update(lease_until=lease_end())
     return "cancelled" if row[2] is not None else ""
@@ -82,8 +83,8 @@ def look(pk: uuid.UUID, token: uuid.UUID) -> str:
 def end(pk: uuid.UUID, token: uuid.UUID, result: RunResult) -> bool:
     """Write the verdict; False when the lease was lost, and with it the right to judge."""
     held = Run.objects.filter(pk=pk, lease_token=token, state=RunState.RUNNING)
-    return bool(
-        held.update(
+    with transaction.atomic():
+        ended = held.update(
             state=RunState.ENDED,
             verdict=result.verdict,
             reason=result.reason.replace("\x00", "\ufffd")[:KEPT_REASON],
@@ -93,7 +94,9 @@ def end(pk: uuid.UUID, token: uuid.UUID, result: RunResult) -> bool:
             lease_token=None,
             lease_until=None,
         )
-    )
+        if ended:
+            Begun.objects.filter(run=pk).delete()
+    return bool(ended)
 
 
 def sweep() -> int:
@@ -160,6 +163,7 @@ def _end_lost(run: Run, now: datetime) -> bool:
             for found in missing
         )
         done[Verdict.ERRORED.value] += len(missing)
+        Begun.objects.filter(run=run).delete()
         Run.objects.filter(pk=run.pk).update(counts={name: count for name, count in done.items() if count})
     log.warning("run_lost", run=str(run.pk), cases_lost=len(missing))
     return True

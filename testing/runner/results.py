@@ -24,7 +24,7 @@ WORST = (
 
 @dataclass(slots=True)
 class AttemptResult:
-    """`reasons` are what a retry can be asked to cover: error classes, and `assertion`.
+    """`reasons` are what a retry can be asked to cover: error classes, and `assertion`; `broke`: a bug ended it.
 
     Of one that was let go, `row` is what will be stored; what was seen is no longer there.
     """
@@ -40,6 +40,7 @@ class AttemptResult:
     checks: list[Check] = field(default_factory=list)
     captures: dict[str, Any] = field(default_factory=dict)
     row: Attempt | None = None
+    broke: bool = False
 
 
 @dataclass(slots=True)
@@ -67,6 +68,10 @@ class StepResult:
     @property
     def error_class(self) -> str:
         return self.attempts[-1].error_class if self.attempts else ""
+
+    @property
+    def broke(self) -> bool:
+        return bool(self.attempts) and self.attempts[-1].broke
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from endpoints.access import secrets
 from endpoints.errors import ControlPlaneError
 from testing.document.nodes import Faults, placed
 from testing.document.suite import Case, Step
-from testing.models import CaseRun, Run, Verdict
+from testing.models import Begun, CaseRun, Run, Verdict
 from testing.runner.leases import LOST
 from testing.runner.plan import Instance
 from testing.runner.results import CaseResult
@@ -21,20 +21,27 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What was written down before us; `was_lost` says that what was not may have been begun."""
+    """What was written down before us; `was_lost` says that what was not may have been begun.
+
+    `begun` are the cases that write and did begin; None: nobody wrote that down.
+    """
 
     done: Mapping[int, CaseRun] = field(default_factory=dict)
     handed: Mapping[str, Any] | None = None
     was_lost: bool = False
+    begun: frozenset[int] | None = None
 
     def result_of(self, instance: Instance) -> CaseResult | None:
         """Return what stands of a case: its result, or that it was lost and cannot be run twice."""
         if (row := self.done.get(instance.number)) is not None:
             return CaseResult(instance, Verdict(row.verdict), row.reason, flaky=row.flaky, dirty=row.dirty)
-        if self.was_lost and not is_safe(instance.case):
+        if self.was_lost and self._may_have_begun(instance) and not is_safe(instance.case):
             leaves_dirt = any(step.cleanup for step in instance.case.steps)
             return CaseResult(instance, Verdict.ERRORED, LOST, dirty=leaves_dirt)
         return None
+
+    def _may_have_begun(self, instance: Instance) -> bool:
+        return self.begun is None or instance.number in self.begun
 
     def stands(self, instance: Instance) -> bool:
         return instance.number in self.done
@@ -44,7 +51,8 @@ def earlier(run: Run, *, was_lost: bool) -> Earlier:
     """Return what was written down of a run."""
     done = CaseRun.objects.filter(run=run).only("number", "verdict", "reason", "flaky", "dirty")
     handed = secrets.decrypt(run.handed) if run.handed is not None else None
-    return Earlier({row.number: row for row in done}, handed, was_lost)
+    begun = Begun.objects.filter(run=run).values_list("number", flat=True) if run.notes_begun else None
+    return Earlier({row.number: row for row in done}, handed, was_lost, None if begun is None else frozenset(begun))
 
 
 def recorded(run: Run) -> Earlier:

@@ -29,6 +29,11 @@ class ShareExecution(Execution):
     def run_id(self) -> uuid.UUID:
         return self.share.run_id
 
+    @property
+    def only_waits(self) -> bool:
+        """Say whether all that it could do waits for locks, which others hold."""
+        return bool(self._locks.waiting) and not self._in_hand
+
     def _before_us(self, total: int) -> Earlier:
         return resuming.earlier(self.run, was_lost=self.share.losses > 0)
 

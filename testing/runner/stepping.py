@@ -96,9 +96,16 @@ async def _attempt(step: Step, around: Surroundings, attempt: AttemptResult, pha
     except InnerFailed as exc:
         attempt.verdict, attempt.reason = exc.inner.verdict, f"{exc.inner.name}: {exc.inner.reason}"
         attempt.reasons, attempt.error_class = exc.inner.reasons, exc.inner.error_class
+        attempt.broke = exc.inner.broke
     except Exception as exc:  # a bug costs one step: the cleanups and the other cases go on
         log.exception("step_broke", kind=step.kind)
-        _cannot(attempt, f"internal: {type(exc).__name__}", ErrorClass.INTERNAL.value)
+        break_off(attempt, exc)
+
+
+def break_off(attempt: AttemptResult, exc: Exception) -> None:
+    """Say of an attempt that a bug ended it: it could not be judged."""
+    attempt.broke = True
+    _cannot(attempt, f"internal: {type(exc).__name__}", ErrorClass.INTERNAL.value)
 
 
 def _cannot(attempt: AttemptResult, detail: str, error_class: str) -> None:

@@ -90,14 +90,16 @@ class Worker:
         database.shutdown()
 
     async def _take(self, database: DatabaseThreads) -> Run | Share | None:
-        shared = [execution.run.pk for execution in self._under_way.values() if isinstance(execution, ShareExecution)]
-        runs = len(self._under_way) - len(shared)
-        if runs >= AT_ONCE and len(shared) >= AT_ONCE:
+        shares = [execution for execution in self._under_way.values() if isinstance(execution, ShareExecution)]
+        # What only waits takes up no room: the run that holds its lock may need that to go on. There is at most
+        # one share of each run here, and each worker leads few: so there are not many that wait.
+        has_room = sum(not share.only_waits for share in shares) < AT_ONCE
+        runs = len(self._under_way) - len(shares)
+        if runs >= AT_ONCE and not has_room:
             return None
+        shared = [share.run.pk for share in shares] if has_room else None
         try:
-            return await database.run(
-                _next, self._locations, self._clock, runs < AT_ONCE, shared if len(shared) < AT_ONCE else None
-            )
+            return await database.run(_next, self._locations, self._clock, runs < AT_ONCE, shared)
         except DatabaseError as exc:  # it may come back
             log.warning("runs_wait_for_database", error=str(exc))
         except Exception:  # the next look tries again

@@ -13,7 +13,8 @@ from endpoints.access.principal import Principal
 from endpoints.errors import ControlPlaneError, NotFound, Refused
 from endpoints.models import Credential, Endpoint, System, SystemState
 from endpoints.transports import claimer_of
-from endpoints.transports.base import Transport, TransportError
+from endpoints.transports.base import TransportError
+from endpoints.transports.gateway import GatewayTransport
 from messaging.models import Attempt, Delivery, Message, Priority, State
 from messaging.services import lookup
 from testing.drafting import curl, message, openapi, system
@@ -146,7 +147,8 @@ def of_system(slug: str, *, by: Principal) -> Draft:
                 protocol=row.protocol,
                 is_tls=row.protocol in OVER_TLS,
                 verifies=tls.get("verify", True) is True,
-                can_tell=row.protocol != "udp" and claimer_of(row.protocol) == Transport.CLAIMED_BY,
+                can_tell=row.protocol != "udp" or _is_answered(row),
+                is_fetched=claimer_of(row.protocol) == GatewayTransport.CLAIMED_BY,
             )
     wanted = _free_slug(system.slug_for(slug))
     found = system.draft_system(wanted, slug, party.name, list(doors.values()), Cleaner())
@@ -156,6 +158,11 @@ def of_system(slug: str, *, by: Principal) -> Draft:
             code="no_draft",
         )
     return found
+
+
+def _is_answered(endpoint: Endpoint) -> bool:
+    """Say whether a probe of a UDP endpoint waits for an answer."""
+    return endpoint.config.get("reply") == "message" and "probe" in endpoint.config
 
 
 def _receiver(delivery: Delivery) -> message.Receiver:

@@ -2,8 +2,10 @@
 
 import hashlib
 import re
+import tempfile
 from collections import Counter
 from datetime import datetime, timedelta
+from typing import IO
 
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
@@ -17,25 +19,30 @@ from endpoints.errors import Malformed
 from endpoints.models import SLUG, Credential
 from testing import outside
 from testing.models import Attempt, CaseRun, Run, RunState, StepRun, SuiteVersion, Verdict
-from testing.outside.shape import Result, Results
+from testing.outside.shape import MAX_BYTES, Result, Results, too_large
 from testing.services.suites import digest, owner_of
 
 BATCH = 500
+PART, IN_MEMORY = 256 * 1024, 1024 * 1024
 MAX_SLUG = 63
 NO_WORD = re.compile(r"[\W_]+")
 
 
-def import_results(body: bytes, *, suite: str = "", owner: Group | None = None, by: Principal) -> tuple[Run, bool]:
+def import_results(
+    stream: IO[bytes], *, suite: str = "", owner: Group | None = None, by: Principal
+) -> tuple[Run, bool]:
     """Keep a report as a run that has ended; return it and whether it is new: the same bytes again are the same run.
 
-    `suite` names what it is a run of; the report's own title does if it is "". Raises
-    Forbidden, Malformed, TooLarge, or NotResults.
+    It is put into a file first, and read from there piece by piece. `suite` names what it is a run of; the report's
+    own title does if it is "". Raises Forbidden, Malformed, TooLarge, or NotResults.
     """
     roles.require(by, "runs", "import_results")
-    form, found = outside.read(body)
-    slug = _slug(suite, found)
-    team = owner_of(owner, by)
-    mark = hashlib.sha256(b"%d\n%s\n%s" % (team.pk if team else 0, slug.encode(), body)).hexdigest()
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
+        _fetch(stream, file)
+        form, found = outside.read(file)
+        slug = _slug(suite, found)
+        team = owner_of(owner, by)
+        mark = _mark(team, slug, file)
     if (there := _there(mark)) is not None:
         return there, False
     found = outside.masked(found, (secrets.decrypt(row.data) for row in Credential.objects.visible_to(by)))
@@ -49,6 +56,26 @@ def import_results(body: bytes, *, suite: str = "", owner: Group | None = None, 
             return there, False
         raise
     return run, True
+
+
+def _fetch(stream: IO[bytes], file: IO[bytes]) -> None:
+    """Put what comes into a file; raises TooLarge once it is more than is read."""
+    size = 0
+    while part := stream.read(PART):
+        size += len(part)
+        if size > MAX_BYTES:
+            raise too_large()
+        file.write(part)
+    file.seek(0)
+
+
+def _mark(team: Group | None, slug: str, file: IO[bytes]) -> str:
+    """Return what the report is told by."""
+    mark = hashlib.sha256(b"%d\n%s\n" % (team.pk if team else 0, slug.encode()))
+    file.seek(0)
+    while part := file.read(PART):
+        mark.update(part)
+    return mark.hexdigest()
 
 
 def _there(mark: str) -> Run | None:

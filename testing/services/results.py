@@ -1,7 +1,7 @@
 """A run with all that came of it, as one value: what every report is written from."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -12,6 +12,7 @@ from endpoints.errors import Refused
 from testing.models import Attempt, CaseRun, LoadResult, Run, StepRun, Verdict
 
 MOST_BYTES = 32 * 1024 * 1024  # of what is read for one report, where others are served as well
+AT_A_TIME = 50  # cases
 ROW_BYTES = 500  # what a row comes to besides its texts
 HAS_PASSED = Q(step_run__verdict=Verdict.PASSED)
 
@@ -21,23 +22,49 @@ def complete(run: Run) -> dict[str, Any]:
     return _complete(run, _attempts(run))
 
 
-def bounded(run: Run, *, whole: bool) -> dict[str, Any]:
-    """Return the same for a process that serves others as well; raises Refused for more than it should hold.
+def bounded(run: Run, *, whole: bool, in_pieces: bool) -> dict[str, Any]:
+    """Return the same for a process that serves others as well, which should not hold a large one.
 
-    Unless it is to be `whole`, it lacks what was answered to steps that passed.
+    Unless it is to be `whole`, it lacks what was answered to steps that passed. The cases of a large run are read
+    as they are asked for, if that can be `in_pieces`: then they are no list. Raises Refused where it cannot.
     """
     attempts = _attempts(run)
     size = _size(run, attempts, whole=whole)
+    if size > MOST_BYTES and in_pieces:
+        return {**_above(run), "cases": Cases(run, whole=whole)}
     if size > MOST_BYTES:
         told = f"this report would be made of {size / 1024**2:,.0f} MiB, and at most {MOST_BYTES // 1024**2} are read"
         raise Refused(
-            f"{told}; runs/{{id}}/cases/ lists its cases in pages, runs/{{id}}/failure/ has the first failure",
+            f"{told}; the other formats are written piece by piece, runs/{{id}}/failure/ has the first failure",
             code="report_too_large",
         )
-    if whole:
-        return _complete(run, attempts)
+    return _complete(run, attempts if whole else _told(attempts))
+
+
+class Cases:
+    """The cases of a run, read a few at a time each time they are gone through."""
+
+    def __init__(self, run: Run, *, whole: bool) -> None:
+        self._run, self._whole = run, whole
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        last = -1
+        rows = CaseRun.objects.filter(run=self._run).order_by("number")
+        while found := list(rows.filter(number__gt=last)[:AT_A_TIME]):
+            last = found[-1].number
+            attempts = Attempt.objects.filter(step_run__case_run__in=found).order_by("number")
+            yield from _cases(found, attempts if self._whole else _told(attempts))
+
+    def in_brief(self) -> Iterator[dict[str, Any]]:
+        """Yield of each what can be counted."""
+        rows = CaseRun.objects.filter(run=self._run).order_by("number").values("part", "verdict", "flaky")
+        yield from ({**row} for row in rows.iterator())
+
+
+def _told(attempts: QuerySet[Attempt]) -> Iterable[Attempt]:
+    """Return attempts without what was answered to steps that passed, which is not even read."""
     passed = attempts.filter(HAS_PASSED).defer("response")
-    return _complete(run, chain(attempts.exclude(HAS_PASSED), map(_unanswered, passed)))
+    return chain(attempts.exclude(HAS_PASSED), map(_unanswered, passed))
 
 
 def _attempts(run: Run) -> QuerySet[Attempt]:
@@ -69,27 +96,33 @@ def _length(name: str) -> Length:
 
 
 def _complete(run: Run, kept: Iterable[Attempt]) -> dict[str, Any]:
-    cases = list(CaseRun.objects.filter(run=run).order_by("number"))
+    cases = CaseRun.objects.filter(run=run)
+    return {**_above(run), "cases": _cases(list(cases.order_by("number")), kept, cases)}
+
+
+def _above(run: Run) -> dict[str, Any]:
+    document = {"version": run.document.number, "digest": run.document.digest}
+    return {**summary(run), "systems": run.systems, "document": document}
+
+
+def _cases(cases: Sequence[CaseRun], kept: Iterable[Attempt], within: Any = None) -> list[dict[str, Any]]:
+    """Return cases with all below them; `within` finds those same cases, where they are too many to be named."""
+    within = cases if within is None else within
     steps: dict[Any, list[StepRun]] = defaultdict(list)
-    for step in StepRun.objects.filter(case_run__run=run).order_by("number"):
+    for step in StepRun.objects.filter(case_run__in=within).order_by("number"):
         steps[step.case_run_id].append(step)
     attempts: dict[Any, list[Attempt]] = defaultdict(list)
     for attempt in kept:
         attempts[attempt.step_run_id].append(attempt)
-    loads = {load.case_run_id: _load(load) for load in LoadResult.objects.filter(case_run__run=run)}
-    return {
-        **summary(run),
-        "systems": run.systems,
-        "document": {"version": run.document.number, "digest": run.document.digest},
-        "cases": [
-            {
-                **_case(case),
-                "load": loads.get(case.pk),
-                "steps": [_step(step, attempts[step.pk]) for step in steps[case.pk]],
-            }
-            for case in cases
-        ],
-    }
+    loads = {load.case_run_id: _load(load) for load in LoadResult.objects.filter(case_run__in=within)}
+    return [
+        {
+            **_case(case),
+            "load": loads.get(case.pk),
+            "steps": [_step(step, attempts[step.pk]) for step in steps[case.pk]],
+        }
+        for case in cases
+    ]
 
 
 def summary(run: Run) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet, Value
-from django.db.models.functions import Coalesce
+from django.db.models import CharField, Exists, OuterRef, Q, QuerySet, Value
+from django.db.models.functions import Cast, Coalesce, NullIf
 from django.utils import timezone
 
 from testing.models import Attempt, CaseRun, Run, RunState, StepRun, SuiteVersion, Verdict
@@ -75,8 +75,12 @@ def _delete_runs(before: datetime) -> Iterator[int]:
 
 
 def _superseded() -> QuerySet[Run]:
-    """Return the ended runs that are neither the last of their suite nor the last that passed."""
-    team = Coalesce("owner_id", Value(0))
+    """Return the ended runs that are neither the last of their suite nor the last that passed.
+
+    Each set of teams has its own last: who sees one run of a suite need not see the next.
+    """
+    words = CharField(max_length=500)
+    team = Coalesce(NullIf("several", Value("")), Cast("owner_id", words), Value(""), output_field=words)
     ended = Run.objects.filter(state=RunState.ENDED).annotate(team=team)
     newer = ended.filter(slug=OuterRef("slug"), team=OuterRef("team"), pk__gt=OuterRef("pk"))
     passed = newer.filter(verdict=Verdict.PASSED)

@@ -255,6 +255,8 @@ BROAD = {
     "messaging.gateway.tail": "the loop that reads for all who follow",
     "messaging.gateway.delivering": "the loop that keeps a worker while clients are connected",
     "messaging.consumers": "the loop that feeds the live pages",
+    "testing.load.plain": "a bug costs one iteration of a load",
+    "testing.load.runner": "a bug of ours costs one load, not the cases beside it",
     "testing.packs.added": "whatever a package of others raises when it is imported",
     "testing.runner.execute": "a bug of ours costs one run, not the worker",
     "testing.runner.stepping": "a bug in a kind of step costs one step, not the cleanups and the other cases",

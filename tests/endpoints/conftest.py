@@ -41,7 +41,8 @@ class Caller:
         found = self.client.generic(
             method, url, body, headers.pop("content_type", "application/json"), headers=headers or None
         )
-        return Answer(found.status_code, found.headers, found.content)
+        body = b"".join(found.streaming_content) if found.streaming else found.content
+        return Answer(found.status_code, found.headers, body)
 
 
 @pytest.fixture

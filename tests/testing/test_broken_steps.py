@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -26,6 +27,7 @@ Run = Callable[..., Outcome]
 TRANSPORT = '''
 import asyncio
 from endpoints.transports.base import AckLevel, Reply, Transport
+from endpoints.transports.http import HttpTransport
 
 class OddTransport(Transport):
     """Breaks its promises: what it raises is no TransportError."""
@@ -46,18 +48,30 @@ class DeafTransport(OddTransport):
         return Reply(AckLevel.TRANSPORT, 1.0)
 
     async def aclose(self): await asyncio.sleep(600)
+
+class FrailTransport(HttpTransport):
+    """Asks, but breaks over every third request of a load."""
+
+    asked = 0
+
+    async def ask_planned(self, *args, **more):
+        self.asked += 1
+        if self.asked % 3 == 0:
+            raise RuntimeError("nobody thought of this")
+        return await super().ask_planned(*args, **more)
 '''
 
 
 @pytest.fixture
 def odd(admin: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Install a package with protocols that break, and register systems `odd` and `deaf` that speak them."""
+    """Install a package with protocols that break, and register systems `odd` and `deaf` that speak two of them."""
     metadata = tmp_path / "site" / "odd_link-1.0.0.dist-info"
     metadata.mkdir(parents=True)
     (tmp_path / "site" / "odd_link.py").write_text(TRANSPORT)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-link\nVersion: 1.0.0\n")
     (metadata / "entry_points.txt").write_text(
         "[controlplane.transports]\nodd = odd_link:OddTransport\ndeaf = odd_link:DeafTransport\n"
+        "frail = odd_link:FrailTransport\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     for known in (added.offered, added.added_class):
@@ -95,6 +109,35 @@ def test_a_step_that_breaks_is_errored_and_costs_nothing_else(run: Run, odd: Non
     assert "internal: RuntimeError" in done.cases["bad"]["reason"]
     assert asked(orders) == ["DELETE /a", "DELETE /b", "GET /", "GET /good", "GET /teardown"]
     assert done.report["dirty"] is False
+
+
+LOAD = ", load: {stages: [{for: 300ms, at: 40/s}], thresholds: [{metric: errors, rate: {lte: 1}}]}"
+
+
+def test_a_step_that_breaks_under_load_costs_its_iterations_and_nothing_else(
+    run: Run, admin: Caller, odd: None, orders: HttpReceiver
+) -> None:
+    """Plain or with cleanups: they count as errors of the iteration, the case is errored with the cause."""
+    parts = urlsplit(orders.url)
+    place(admin, "frail", parts.port or 0, slug="frail")
+    get = "{http: {system: frail, path: /frail}, assert: [{status: {eq: 200}}]}"
+    text = suite(
+        case("plain", get, more=LOAD),
+        case("whole", ask(more=CLEANUP % "a"), "{probe: odd, assert: none}", more=LOAD),
+        case("good", ask(path="/good", more=CLEANUP % "b")),
+    ).replace("deaf: deaf", "deaf: deaf, frail: frail")
+    done = run(text)
+
+    assert done.verdicts == {"plain": "errored", "whole": "errored", "good": "passed", "teardown": "passed"}, done.out
+    for name, at in (("plain", "http"), ("whole", "probe")):
+        found = done.cases[name]
+        assert (found["reason"].partition(" in line")[0], found["error_class"]) == (at, "internal")
+        assert found["reason"].endswith("internal: RuntimeError")
+    figures = done.cases["plain"]["load"]["figures"]
+    assert (figures["iterations"], figures["errors_by_class"]) == (12, {"internal": 4})
+    paths = asked(orders)
+    assert {"DELETE /a", "DELETE /b", "GET /good", "GET /teardown"} <= set(paths)
+    assert paths.count("GET /frail") == 8
 
 
 def test_a_run_that_breaks_off_cleans_up_all_cases_and_tears_down(

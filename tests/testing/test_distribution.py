@@ -37,6 +37,8 @@ cases:
     steps: [{http: {system: api, method: POST, path: /write}, assert: [{status: {eq: 200}}], timeout: 60s}]
   - case: reads-again
     steps: [{http: {system: api, path: /again}, assert: [{status: {eq: 200}}]}]
+  - case: writes-later
+    steps: [{http: {system: api, method: POST, path: /later}, assert: [{status: {eq: 200}}]}]
 teardown: [{http: {system: api, path: /end}, assert: [{status: {eq: 200}}]}]
 """
 LOCKED = """\
@@ -96,7 +98,7 @@ def test_a_distributed_run_is_worked_by_several(make_stack: Callable[..., Stack]
 def test_a_killed_worker_loses_what_cannot_run_twice_and_nothing_else(
     make_stack: Callable[..., Stack], http_receiver: HttpReceiver
 ) -> None:
-    """The next worker goes on: what stands stands, a case that writes is lost, others run, the teardown too."""
+    """The next worker goes on: what stands stands, a case that had begun to write is lost, others run, teardown too."""
     stack = begun(make_stack, http_receiver, "one", CONTROLPLANE_LEASE_S="2")
     http_receiver.answer_at("/write", HANG)
     run = started(stack, store(stack, LOST))
@@ -107,17 +109,25 @@ def test_a_killed_worker_loses_what_cannot_run_twice_and_nothing_else(
     found = ended(stack, run)
 
     assert (found["verdict"], found["reason"]) == ("errored", "writes: worker lost")
-    assert verdicts(found)["reads"] == verdicts(found)["reads-again"] == verdicts(found)["teardown"] == "passed"
-    assert [request.path for request in http_receiver.received] == ["/read", "/write", "/again", "/end"]
-    assert found["counts"] == {"passed": 2, "errored": 1}
+    assert {name for name, verdict in verdicts(found).items() if verdict == "passed"} == {
+        "reads",
+        "reads-again",
+        "writes-later",
+        "teardown",
+    }
+    assert [request.path for request in http_receiver.received] == ["/read", "/write", "/again", "/later", "/end"]
+    assert found["counts"] == {"passed": 3, "errored": 1}
+    assert stack.sql("SELECT count(*) FROM testing_begun") == [(0,)]
 
 
 def test_a_lost_share_is_worked_by_another(make_stack: Callable[..., Stack], http_receiver: HttpReceiver) -> None:
-    """A worker killed within a share of safe cases costs nothing but time, whoever leads the run."""
+    """A worker killed within a share costs nothing but time if no case that writes had begun, whoever leads the run."""
     stack = begun(make_stack, http_receiver, "one", "two", CONTROLPLANE_LEASE_S="2")
     text = SPREAD[: SPREAD.index("setup:")] + "cases:\n"
     step = "{http: {system: api, path: /slow}, assert: [{status: {eq: 200}}], timeout: 60s}"
     cases = "".join(f"  - {{case: c{n}, steps: [{step}]}}\n" for n in range(8))
+    write = "{http: {system: api, method: POST, path: /write}, assert: [{status: {eq: 200}}]}"
+    cases += "".join(f"  - {{case: w{n}, needs: [c{n}], steps: [{write}]}}\n" for n in range(8))
     http_receiver.answer(HANG)
     run = started(stack, store(stack, text + cases))
     http_receiver.wait_for(2)
@@ -127,7 +137,8 @@ def test_a_lost_share_is_worked_by_another(make_stack: Callable[..., Stack], htt
     stack.start("worker", name="three")
     found = ended(stack, run)
 
-    assert (found["verdict"], found["counts"]) == ("passed", {"passed": 8})
+    assert (found["verdict"], found["counts"]) == ("passed", {"passed": 16})
+    assert sum(request.path == "/write" for request in http_receiver.received) == 8
 
 
 def test_a_lock_is_held_by_one_case_of_all_runs(make_stack: Callable[..., Stack], http_receiver: HttpReceiver) -> None:
@@ -142,6 +153,28 @@ def test_a_lock_is_held_by_one_case_of_all_runs(make_stack: Callable[..., Stack]
     for (began, took_ms), (after, _) in pairwise(spans):
         assert began + timedelta(milliseconds=took_ms) <= after + timedelta(milliseconds=1), spans
     assert stack.sql("SELECT count(*) FROM testing_lock") == [(0,)]
+
+
+@ONE_ENGINE
+def test_shares_that_wait_for_a_lock_leave_room_for_who_holds_it(
+    make_stack: Callable[..., Stack], http_receiver: HttpReceiver
+) -> None:
+    """Shares of four runs wait in every worker for what a fifth run holds: its own shares are taken all the same."""
+    stack = begun(make_stack, http_receiver, "one", "two")
+    http_receiver.answer_at("/gate", 503)
+    top = SPREAD[: SPREAD.index("setup:")]
+    gate = "{http: {system: api, path: /gate}, assert: [{status: {eq: 200}}], poll: {within: 3m, every: 50ms}}"
+    mine = top.replace("max: 2", "max: 2, locks: till").replace("spread", "holder") + f"setup: [{gate}]\ncases:\n"
+    mine += "".join(f"  - {{case: c{n}, steps: [{{wait: 10ms}}]}}\n" for n in range(4))
+    locked = "".join(f"  - {{case: c{n}, locks: till, steps: [{{wait: 10ms}}]}}\n" for n in range(2))
+    holder = started(stack, store(stack, mine))
+    stack.wait_for(lambda: http_receiver.received, 30, "the setup of the run that holds the lock")
+    others = [started(stack, store(stack, f"{top.replace('spread', f'waits-{n}')}cases:\n{locked}")) for n in range(4)]
+    taken = "SELECT count(*) FROM testing_share WHERE state = 'running'"
+    stack.wait_for(lambda: stack.sql(taken) == [(8,)], 60, "the shares of the others in both workers")
+    http_receiver.answer_at("/gate", 200)
+
+    assert [ended(stack, run)["verdict"] for run in (holder, *others)] == ["passed"] * 5
 
 
 def test_a_run_that_lost_a_lock_stops(make_stack: Callable[..., Stack], http_receiver: HttpReceiver) -> None:

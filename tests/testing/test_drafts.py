@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 import pytest
 from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from endpoints import services
 from endpoints.access.principal import COMMAND
+from endpoints.models import Endpoint, Inbox
 from testing.document.reader import read_suite
 from testing.drafting.writing import write
 from tests.endpoints.conftest import Caller
@@ -219,6 +221,32 @@ def test_a_system_becomes_a_look_at_each_of_its_doors(run: Run, orders: HttpRece
     assert "make one from a message" in refused("mute")
     assert "no system 'nobody'" in refused("nobody")
     assert "name a system" in refused()
+
+
+def test_systems_that_nobody_can_call_become_a_look_at_what_can_be_seen(run: Run, admin: Caller) -> None:
+    """A receiver that fetches has asked of late; a datagram is not refused, or answered; a client acknowledges."""
+    for slug, endpoint in {
+        "inbox": {"protocol": "pull"},
+        "lamp": {"protocol": "udp", "host": "127.0.0.1", "port": free_port()},
+        "echo": {"protocol": "udp", "host": "127.0.0.1", "port": 9, "config": {"reply": "message", "probe": "hi"}},
+        "app": {"protocol": "gateway"},
+    }.items():
+        assert admin("POST", "systems/", {"slug": slug, "name": slug}).status == 201
+        made = admin("POST", "endpoints/", {"system": slug, **endpoint})
+        assert made.status == 201, made.body
+
+    fetches = command("inbox")
+    assert "nobody has ever asked" in run(fetches).cases["answers"]["reason"]
+    Inbox.objects.create(endpoint_id=Endpoint.objects.get(system__slug="inbox").pk, asked_at=timezone.now())
+    assert run(fetches).verdicts == {"answers": "passed"}
+
+    lamp = command("lamp")
+    assert "shows only that its host does not refuse it" in lamp
+    assert "no answer: connect" in run(lamp).cases["not-refused"]["reason"]
+    assert "case: answers" in command("echo")
+
+    sent = read_suite(command("app")).cases[0].steps[0]
+    assert (sent.kind, sent.params["to"], sent.params["event_type"]) == ("message", ["system"], "controlplane.check")
 
 
 def caller(role: str, team: str) -> Caller:

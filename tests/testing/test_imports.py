@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from io import BytesIO, RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from django.core.management import call_command
 
 from endpoints import services
 from endpoints.access.principal import COMMAND
-from endpoints.errors import ControlPlaneError
+from endpoints.errors import ControlPlaneError, TooLarge
 from testing import outside
+from testing.services import imports
 from tests.endpoints.conftest import Answer, Caller
 from tests.servers.http import HttpReceiver
 from tests.testing.conftest import Outcome
@@ -216,6 +218,58 @@ def test_roles_teams_and_names_hold(admin: Caller) -> None:
     assert brought(admin, SUREFIRE, query="?suit=x").status == 400
 
 
+TRACE = "at shop.Orders.pay(Orders.java:12)\n" * 380
+LARGE = {
+    "junit": (
+        XML,
+        '<testsuite name="large">',
+        '<testcase name="c%d"><failure message="m">%s</failure></testcase>',
+        "</testsuite>",
+    ),
+    "ctrf": (
+        "application/json",
+        '{"results": {"tool": {"name": "large"}, "tests": [{"name": "first", "status": "passed"}',
+        ',{"name": "c%d", "status": "failed", "message": "m", "trace": "%s"}',
+        "]}}",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", LARGE)
+def test_a_report_of_20_mb_is_taken(admin: Caller, form: str) -> None:
+    """As a pipeline writes it that keeps long traces; once more it is the same run."""
+    kind, begin, each, end = LARGE[form]
+    text = TRACE.replace("\n", "\\n" if form == "ctrf" else "\n")
+    body = (begin + "".join(each % (number, text) for number in range(1_500)) + end).encode()
+    assert len(body) > 20_000_000
+    made, again = brought(admin, body, kind), brought(admin, body, kind)
+
+    assert (made.status, made.json["counts"]["failed"], made.json["suite"]) == (201, 1_500, "large"), made.body
+    assert (again.status, again.json["id"]) == (200, made.json["id"])
+
+
+class Endless(RawIOBase):
+    """A report without an end."""
+
+    given = 0
+
+    def read(self, size: int = -1) -> bytes:
+        self.given += size
+        return b"<testsuite>".ljust(size) if self.given == size else b" " * size
+
+
+def test_a_report_over_the_cap_is_refused_with_the_cap(admin: Caller) -> None:
+    """It is read no further than that, and nothing of it is kept."""
+    endless = Endless()
+    with pytest.raises(TooLarge, match="larger than 64 MiB"):
+        imports.import_results(endless, by=COMMAND)  # type: ignore[arg-type]
+    assert endless.given <= imports.MAX_BYTES + 1024**2
+    large = brought(admin, b'{"results": {' + b" " * 33 * 1024**2, "application/json")
+    assert (large.status, large.json["code"]) == (413, "too_large")
+    assert "CTRF report is larger than 32 MiB" in large.json["detail"]
+    assert admin("GET", "runs/").json["results"] == []
+
+
 BOMB = "".join(f'<!ENTITY b{n} "{f"&b{n - 1};" * 10 if n else "lol"}">' for n in range(10))
 ENTITY = "declares a document type or an entity"
 HOSTILE = {
@@ -224,7 +278,8 @@ HOSTILE = {
     "file": ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><testsuite name="&x;"/>', 400, ENTITY),
     "outside dtd": ('<!DOCTYPE a SYSTEM "http://127.0.0.1:9/x.dtd"><testsuite/>', 400, ENTITY),
     "unknown entity": ('<testsuite name="&x;"/>', 400, "not valid XML"),
-    "10 MB": ("<" + "a" * 10_000_000, 413, "larger than 4 MiB"),
+    "10 MB": ("<" + "a" * 10_000_000, 422, "longer than 256 KiB"),
+    "many parts": ('{"results": ' + "[]," * 600_000, 422, "more than 20000 cases"),
     "deep": ("<testsuite>" * 300_000, 422, "nested deeper than 32"),
     "many elements": ("<testsuite>" + "<a/>" * 1_000_000 + "</testsuite>", 422, "more than 20000 cases"),
     "many cases": ("<testsuite>" + "<testcase/>" * 300_000, 422, "more than 20000 cases"),
@@ -274,7 +329,7 @@ def test_a_hostile_report_is_refused_within_200_ms(admin: Caller, name: str) -> 
     body = text.encode()
     started = time.thread_time()
     with pytest.raises(ControlPlaneError) as refused:
-        outside.read(body)
+        outside.read(BytesIO(body))
     took = time.thread_time() - started
     answer = brought(admin, body)
 

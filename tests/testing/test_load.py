@@ -16,6 +16,7 @@ from testing.document.reader import read_suite
 from testing.document.schema import suite_schema
 from testing.errors import BadDocument
 from tests.endpoints.conftest import Caller
+from tests.messaging.factories import make_team
 from tests.servers.answers import HANG
 from tests.servers.http import Answer, HttpReceiver, Received
 from tests.testing.conftest import Outcome, register
@@ -319,6 +320,30 @@ def test_a_load_is_held_against_those_before_it(run: Run, orders: HttpReceiver) 
 
     assert (done.code, done.verdict) == (1, "failed")
     assert "latency.response p95 against" in done.cases["one"]["reason"]
+
+
+def test_a_load_is_held_against_those_before_it_when_its_system_changes_hands(
+    run: Run, admin: Caller, orders: HttpReceiver
+) -> None:
+    """It is the same system, whoever owns it by now."""
+    text = load("stages: [{for: 300ms, at: 50/s}], baseline: {against: last 3 passed, tolerance: 100%}")
+    assert run(text).verdict == "passed"
+    make_team("red")
+    assert admin("PATCH", "systems/orders/", {"owner": "red"}).status == 200
+    orders.answer(Answer(200, delay_s=0.4))
+
+    assert run(text).verdict == "failed"
+
+
+def test_a_load_of_messages_names_the_caps_that_bound_it(run: Run, admin: Caller, orders: HttpReceiver) -> None:
+    """They are delivered as any message is: whoever reads that it was too slow has to know at what."""
+    endpoint = admin("GET", "endpoints/?system=orders").json["results"][0]["id"]
+    assert admin("PATCH", f"endpoints/{endpoint}/", {"max_in_flight": 7, "rate_per_s": 5}).status == 200
+    step = "{message: {from: api, to: api, within: 100ms}, assert: [{status: {eq: delivered}}]}"
+    done = run(load("stages: [{for: 200ms, at: 20/s}]", step=step))
+
+    assert done.verdict == "failed"
+    assert "its messages kept to the caps of deliveries: orders 7 at once, 5/s" in done.cases["one"]["reason"]
 
 
 def test_what_cannot_run_at_all_is_errored_at_once(run: Run, admin: Caller) -> None:

@@ -16,11 +16,16 @@ import pytest
 import xunitparser
 
 from testing.models import Attempt
+from testing.models import Run as Stored
+from testing.reports import FORMATS
+from testing.services import results
 from testing.services.results import MOST_BYTES
+from tests.endpoints.conftest import Answer as Answered
 from tests.endpoints.conftest import Caller
 from tests.servers.http import Answer, HttpReceiver, Received
 from tests.servers.ports import free_port
 from tests.testing.conftest import Outcome, register
+from tests.testing.memory import MIB, growth
 from tests.testing.test_runs import CLEANUP, Run, ask, case, suite
 
 # The schema that the format's authors publish, with its licence beside it.
@@ -225,23 +230,42 @@ def test_every_report_is_served_as_what_it_is(run: Run, orders: HttpReceiver, ad
     assert admin("GET", f"runs/{done.report['id']}/report.pdf").status == 404
 
 
-def test_a_report_has_a_bound_where_others_are_served(run: Run, orders: HttpReceiver, admin: Caller) -> None:
-    """Over it nothing is read, and the answer says so; what was answered to steps that passed is the JSON's alone."""
+def test_a_large_report_is_written_case_by_case(run: Run, orders: HttpReceiver, admin: Caller) -> None:
+    """It says byte for byte what it would say at once; only HTML, which takes all of it, has a bound."""
     done = run(suite(case("one", ask()), case("two", ask(201))))
     endings = ("json", "xml", "ctrf", "html")
 
-    def served() -> list[int]:
-        return [admin("GET", f"runs/{done.report['id']}/report.{ending}").status for ending in endings]
+    def served() -> list[Answered]:
+        return [admin("GET", f"runs/{done.report['id']}/report.{ending}") for ending in endings]
 
-    assert served() == [200] * 4
-    large = {"status": 200, "body": "x" * MOST_BYTES}
-    Attempt.objects.filter(step_run__verdict="passed").update(response=large)
-    assert served() == [422, 200, 200, 200]
+    large = {"status": 200, "body": "x" * (MOST_BYTES // 2)}
     Attempt.objects.filter(step_run__verdict="failed").update(response=large)
-    assert served() == [422] * 4
-    refused = admin("GET", f"runs/{done.report['id']}/report.json").json
-    assert refused["code"] == "report_too_large"
-    assert "64 MiB" in refused["detail"]
+    at_once = served()
+    assert [found.status for found in at_once] == [200] * 4
+    Attempt.objects.filter(step_run__verdict="passed").update(response=large)
+    assert [found.status for found in served()] == [200] * 4
+    whole = json.loads(served()[0].body)
+    assert [case["steps"][0]["attempts"][0]["response"] for case in whole["cases"]] == [large] * 2
+    Attempt.objects.filter(step_run__verdict="failed").update(response={**large, "more": "y" * MOST_BYTES})
+    refused = served()
+    assert [found.status for found in refused] == [200, 200, 200, 422]
+    assert refused[3].json["code"] == "report_too_large"
+    assert "48 MiB" in refused[3].json["detail"]
+    assert (refused[1].body, refused[2].body) == (at_once[1].body, at_once[2].body)
+    assert len(junitparser.JUnitXml.fromstring(refused[1].body)) == 1
+
+
+def test_a_large_report_takes_no_more_memory_than_a_part_of_it(run: Run, orders: HttpReceiver, admin: Caller) -> None:
+    """Of 120 MiB that were answered, a few cases are held at a time."""
+    cases = [case(f"c{number}", ask()) for number in range(240)]
+    done = run(suite(*cases))
+    Attempt.objects.update(response={"status": 200, "body": "x" * (MIB // 2)})
+    row = results.bounded(Stored.objects.get(pk=done.report["id"]), whole=True, in_pieces=True)
+    with growth() as grown:
+        written = sum(len(part) for part in FORMATS["json"].parts(row))
+
+    assert written > 120 * MIB
+    assert grown.bytes < 100 * MIB
 
 
 SECRET = """p\u00e4ss w/rd+<&>'4"11"""

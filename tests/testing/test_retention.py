@@ -14,9 +14,10 @@ from testing.models import Attempt, CaseRun, Run, StepRun, SuiteVersion
 from testing.services import retention, suites
 from testing.services.runs import Wish, start
 from tests.endpoints.conftest import Caller
+from tests.messaging.factories import make_team
 from tests.servers.http import HttpReceiver
 from tests.testing import test_runs
-from tests.testing.conftest import Outcome, answer
+from tests.testing.conftest import Outcome, answer, register
 from tests.testing.test_runs import ask, case, suite
 
 DAY = timedelta(days=1)
@@ -75,6 +76,21 @@ def test_old_runs_go_but_the_last_and_the_last_that_passed(
     assert there(first, passed, failed, last, other, again) == [False, True, False, False, True, True]
     assert "runs              3" in capsys.readouterr().out
     assert [rows.objects.count() for rows in (CaseRun, StepRun, Attempt)] == [3, 3, 3]
+
+
+def test_each_set_of_teams_keeps_the_last_that_it_sees(
+    aged: Callable[..., Outcome], admin: Caller, orders: HttpReceiver
+) -> None:
+    """A run on systems of two teams, which neither alone is shown, takes the place of no team's own."""
+    for name in ("red", "blue"):
+        make_team(name)
+        register(admin, f"{name}-shop", orders.url, owner=name)
+    text = "suite: pair\nsystems: {api: red-shop, to: TO}\ncases:\n  - " + case("one", ask()) + "\n"
+    alone, again = (aged(text.replace("TO", "red-shop"), days) for days in (70, 60))
+    first, both = (aged(text.replace("TO", "blue-shop"), days) for days in (50, 40))
+    call_command("prune")
+
+    assert there(alone, again, first, both) == [False, True, False, True]
 
 
 def test_documents_go_with_their_last_run_and_versions_stay(aged: Callable[..., Outcome], orders: HttpReceiver) -> None:

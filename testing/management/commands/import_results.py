@@ -9,7 +9,6 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from endpoints.access.principal import COMMAND
 from endpoints.errors import ControlPlaneError
-from testing.outside import MAX_BYTES
 from testing.services import imports
 
 
@@ -35,8 +34,7 @@ class Command(BaseCommand):
         """Import one file, and say what became of it."""
         try:
             with file.open("rb") as opened:
-                body = opened.read(MAX_BYTES + 1)
-            run, is_new = imports.import_results(body, suite=suite, owner=owner, by=COMMAND)
+                run, is_new = imports.import_results(opened, suite=suite, owner=owner, by=COMMAND)
         except (OSError, ControlPlaneError) as exc:
             self.stderr.write(f"{file}: {exc}")
             return False
