@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Hundreds of starts: compile what is ours once, even where containers are told to keep no bytecode.
+export PYTHONDONTWRITEBYTECODE :=
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
