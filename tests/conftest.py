@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +65,24 @@ def postgres_url() -> str:
 
 
 @pytest.fixture(scope="session")
-def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> Databases:
-    return Databases(tmp_path_factory.mktemp("sqlite"), None)
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all test processes of this run have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
-def postgres_databases(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[Databases]:
-    databases = Databases(tmp_path_factory.mktemp("postgres"), postgres_url)
-    yield databases
-    databases.close()
+def sqlite_databases(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Iterator[Databases]:
+    with closing(Databases(tmp_path_factory.mktemp("sqlite"), None, run_folder)) as databases:
+        yield databases
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(
+    tmp_path_factory: pytest.TempPathFactory, postgres_url: str, run_folder: Path
+) -> Iterator[Databases]:
+    with closing(Databases(tmp_path_factory.mktemp("postgres"), postgres_url, run_folder)) as databases:
+        yield databases
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
