@@ -15,6 +15,9 @@ DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "liv
 # Here the product runs in processes of its own: what is left open in this one is a test's peer, cut by design.
 OUTSIDE = {"acceptance", "browser", "listening", "peers"}
 STACK_FIXTURES = {"stack", "make_stack", "database_url"}
+# Real servers, programs, threads and clocks: these tests may be late on a busy machine, and nothing else may.
+LATE_FOLDERS = OUTSIDE | {"contract", "deploy", "packs"}
+LATE_FIXTURES = STACK_FIXTURES | {"transactional_db", "live_server", "http_receiver", "tls_receiver", "token_server"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -22,6 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what touches a database, so that `make test` can run exactly that again on the other engine.
 
     What shares a stack stays together by file: all of it in one process would run long after the others are done.
+    For the same reason what starts processes comes first. What cannot be late is not tried again when it fails.
     """
     for item in items:
         if OUTSIDE & set(item.path.parts):
@@ -33,6 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.stack)
         elif fixtures & DATABASE_FIXTURES or item.get_closest_marker("django_db"):
             item.add_marker(pytest.mark.database)
+        if not (fixtures & LATE_FIXTURES or LATE_FOLDERS & set(item.path.parts) or item.get_closest_marker("stack")):
+            item.add_marker(pytest.mark.flaky(reruns=0))
+    items.sort(key=lambda item: item.get_closest_marker("stack") is None)
 
 
 @pytest.fixture(scope="session")
