@@ -43,11 +43,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Give this test process a test database that no other has, whoever runs tests beside it."""
-    unique = f"{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}"
-    on_disk = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
-    connection.settings_dict["TEST"]["NAME"] = on_disk if connection.vendor == "sqlite" else f"test_cp_{unique}"
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all test processes of this run have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """Let Django take a file for its test database that is there: it is a migrated one."""
+    return connection.vendor == "sqlite"
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Iterator[None]:
+    """Give this test process a test database that no other has, whoever runs tests beside it, migrated already."""
+    folder, test = tmp_path_factory.mktemp("database"), connection.settings_dict["TEST"]
+    server = None if connection.vendor == "sqlite" else os.environ["DATABASE_URL"]
+    with closing(Databases(folder, server, run_folder)) as databases:
+        if server is None:
+            test["NAME"] = str(databases.copy("test"))
+        else:
+            unique = f"{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}"
+            test |= {"NAME": f"test_cp_{unique}", "TEMPLATE": databases.template}
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -69,13 +88,6 @@ def postgres_url() -> str:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder that all test processes of this run have in common."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")

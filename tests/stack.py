@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -106,7 +107,7 @@ class Databases:
     @property
     def _name(self) -> Path:
         """Where the name of the template stands, while there is one."""
-        return self.shared / f"template-{'sqlite' if self.server is None else 'postgresql'}"
+        return self.shared / f"template-{sha256((self.server or 'sqlite').encode()).hexdigest()[:12]}"
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -134,12 +135,16 @@ class Databases:
         assert done.returncode == 0, done.stderr
         return name
 
+    def copy(self, name: str) -> Path:
+        """Make the file of a migrated SQLite database and return where it is."""
+        return Path(shutil.copy(self.shared / f"{self.template}.sqlite3", self.root / f"{name}.sqlite3"))
+
     @contextmanager
     def fresh(self) -> Iterator[str]:
         """Yield the URL of a migrated database that nobody else uses, and drop it afterwards."""
         name = f"cp_{uuid4().hex[:12]}"
         if self.server is None:
-            shutil.copy(self.shared / f"{self.template}.sqlite3", self.root / f"{name}.sqlite3")
+            self.copy(name)
             yield self.url(name)
             return
         self._admin(f'CREATE DATABASE "{name}" TEMPLATE "{self.template}"')
