@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Hundreds of starts: compile what is ours once, even where containers are told to keep no bytecode.
+export PYTHONDONTWRITEBYTECODE :=
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -10,8 +12,8 @@ PORT ?= 8000
 EXAMPLE ?= 1
 WORKERS ?= 4
 ARGS ?=
-# Real processes on a busy machine may be late: what failed is tried once more, and named (R) if it passes then. What is
-# wrong fails twice.
+# Real processes on a busy machine may be late: a test of them that failed is tried once more, and named (R) if it passes
+# then. What is wrong fails twice. tests/conftest.py says which may be late; any other is red at once.
 RETRY := --reruns 1 -r fEsR
 
 BIN := .venv/bin

@@ -6,6 +6,7 @@ from celery import Celery
 from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # they import every page; `up` runs them once for all
 
 EMBEDDED = "memory://localhost/"
 PRUNE_EVERY_S = 3600.0

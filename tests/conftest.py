@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "liv
 # Here the product runs in processes of its own: what is left open in this one is a test's peer, cut by design.
 OUTSIDE = {"acceptance", "browser", "listening", "peers"}
 STACK_FIXTURES = {"stack", "make_stack", "database_url"}
+# Real servers, programs, threads and clocks: these tests may be late on a busy machine, and nothing else may.
+LATE_FOLDERS = OUTSIDE | {"contract", "deploy", "packs"}
+LATE_FIXTURES = STACK_FIXTURES | {"transactional_db", "live_server", "http_receiver", "tls_receiver", "token_server"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -22,6 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what touches a database, so that `make test` can run exactly that again on the other engine.
 
     What shares a stack stays together by file: all of it in one process would run long after the others are done.
+    For the same reason what starts processes comes first. What cannot be late is not tried again when it fails.
     """
     for item in items:
         if OUTSIDE & set(item.path.parts):
@@ -33,14 +38,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.stack)
         elif fixtures & DATABASE_FIXTURES or item.get_closest_marker("django_db"):
             item.add_marker(pytest.mark.database)
+        if not (fixtures & LATE_FIXTURES or LATE_FOLDERS & set(item.path.parts) or item.get_closest_marker("stack")):
+            item.add_marker(pytest.mark.flaky(reruns=0))
+    items.sort(key=lambda item: item.get_closest_marker("stack") is None)
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Give this test process a test database that no other has, whoever runs tests beside it."""
-    unique = f"{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}"
-    on_disk = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
-    connection.settings_dict["TEST"]["NAME"] = on_disk if connection.vendor == "sqlite" else f"test_cp_{unique}"
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all test processes of this run have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """Let Django take a file for its test database that is there: it is a migrated one."""
+    return connection.vendor == "sqlite"
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Iterator[None]:
+    """Give this test process a test database that no other has, whoever runs tests beside it, migrated already."""
+    folder, test = tmp_path_factory.mktemp("database"), connection.settings_dict["TEST"]
+    server = None if connection.vendor == "sqlite" else os.environ["DATABASE_URL"]
+    with closing(Databases(folder, server, run_folder)) as databases:
+        if server is None:
+            test["NAME"] = str(databases.copy("test"))
+        else:
+            unique = f"{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}"
+            test |= {"NAME": f"test_cp_{unique}", "TEMPLATE": databases.template}
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -60,15 +87,17 @@ def postgres_url() -> str:
 
 
 @pytest.fixture(scope="session")
-def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> Databases:
-    return Databases(tmp_path_factory.mktemp("sqlite"), None)
+def sqlite_databases(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Iterator[Databases]:
+    with closing(Databases(tmp_path_factory.mktemp("sqlite"), None, run_folder)) as databases:
+        yield databases
 
 
 @pytest.fixture(scope="session")
-def postgres_databases(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[Databases]:
-    databases = Databases(tmp_path_factory.mktemp("postgres"), postgres_url)
-    yield databases
-    databases.close()
+def postgres_databases(
+    tmp_path_factory: pytest.TempPathFactory, postgres_url: str, run_folder: Path
+) -> Iterator[Databases]:
+    with closing(Databases(tmp_path_factory.mktemp("postgres"), postgres_url, run_folder)) as databases:
+        yield databases
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -20,9 +22,10 @@ import psycopg
 import requests
 
 from controlplane.sqlite3.queue import WriteQueue
+from tests import warm
 from tests.servers.ports import free_port
+from tests.warm import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 SERVICES = ROOT / "var" / "services" / "env"
 POLL_S = 0.02
@@ -74,19 +77,20 @@ def environment(var: Path, database_url: str, **more: str) -> dict[str, str]:
     }
 
 
-def run(args: list[str], env: dict[str, str], timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[str]:
+def run(args: list[str], env: dict[str, str], timeout: float = 60) -> "subprocess.CompletedProcess[str]":
     """Run a command of the control plane to its end."""
-    command = [PYTHON, "manage.py", *args]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout, **more)
+    return warm.run(["manage.py", *args], env, timeout)
 
 
 class Databases:
-    """Fresh, migrated databases of one engine, cloned from one that was migrated once."""
+    """Fresh, migrated databases of one engine, cloned from one that was migrated once.
 
-    def __init__(self, root: Path, server: str | None) -> None:
-        self.root, self.server = root, server
-        self.template = f"cp_template_{uuid4().hex[:12]}"
-        self.ready = False
+    All test processes of a run share it, by a folder: the first to need it migrates, the last to end drops it.
+    """
+
+    def __init__(self, root: Path, server: str | None, shared: Path) -> None:
+        self.root, self.server, self.shared = root, server, shared
+        self.users: Any = None
 
     def url(self, name: str) -> str:
         """Return the DATABASE_URL of the database called `name`."""
@@ -100,23 +104,47 @@ class Databases:
         with psycopg.connect(self.server, autocommit=True) as connection:
             connection.execute(statement)
 
-    def prepare(self) -> None:
-        """Migrate the template, once."""
-        if self.ready:
-            return
+    @property
+    def _name(self) -> Path:
+        """Where the name of the template stands, while there is one."""
+        return self.shared / f"template-{sha256((self.server or 'sqlite').encode()).hexdigest()[:12]}"
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._name.with_suffix(".lock").open("w") as lock:
+            flock(lock, LOCK_EX)
+            yield
+
+    @property
+    def template(self) -> str:
+        """Return the name of the migrated database, which lives at least as long as we do not `close`."""
+        if self.users is None:
+            with self._alone():
+                if not self._name.exists():
+                    self._name.write_text(self._migrated())
+                self.users = self._name.with_suffix(".users").open("w")
+                flock(self.users, LOCK_SH)
+        return self._name.read_text()
+
+    def _migrated(self) -> str:
+        name = f"cp_template_{uuid4().hex[:12]}"
+        url = f"sqlite:///{self.shared}/{name}.sqlite3" if self.server is None else self.url(name)
         if self.server is not None:
-            self._admin(f'CREATE DATABASE "{self.template}"')
-        done = run(["migrate", "--verbosity=0"], environment(self.root / "template", self.url(self.template)))
+            self._admin(f'CREATE DATABASE "{name}"')
+        done = run(["migrate", "--verbosity=0"], environment(self.root / "template", url), 120)
         assert done.returncode == 0, done.stderr
-        self.ready = True
+        return name
+
+    def copy(self, name: str) -> Path:
+        """Make the file of a migrated SQLite database and return where it is."""
+        return Path(shutil.copy(self.shared / f"{self.template}.sqlite3", self.root / f"{name}.sqlite3"))
 
     @contextmanager
     def fresh(self) -> Iterator[str]:
         """Yield the URL of a migrated database that nobody else uses, and drop it afterwards."""
-        self.prepare()
         name = f"cp_{uuid4().hex[:12]}"
         if self.server is None:
-            shutil.copy(self.root / f"{self.template}.sqlite3", self.root / f"{name}.sqlite3")
+            self.copy(name)
             yield self.url(name)
             return
         self._admin(f'CREATE DATABASE "{name}" TEMPLATE "{self.template}"')
@@ -126,9 +154,14 @@ class Databases:
             self._admin(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def close(self) -> None:
-        """Drop the template."""
-        if self.ready and self.server is not None:
-            self._admin(f'DROP DATABASE IF EXISTS "{self.template}" WITH (FORCE)')
+        """Drop the template, unless another still uses it."""
+        if self.users is None:
+            return
+        with self._alone(), self.users, suppress(BlockingIOError):
+            flock(self.users, LOCK_EX | LOCK_NB)
+            if self.server is not None:
+                self._admin(f'DROP DATABASE IF EXISTS "{self._name.read_text()}" WITH (FORCE)')
+            self._name.unlink()
 
 
 class Stack:
@@ -140,7 +173,7 @@ class Stack:
         self.url = f"http://127.0.0.1:{self.port}"
         settings = {"CONTROLPLANE_PUBLIC_URL": self.url, **settings}
         self.env = environment(var, database_url, **settings)
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, warm.Process] = {}
         self._keys: dict[tuple[tuple[str, str], ...], str] = {}
         self.session = requests.Session()
         self.session.trust_env = False
@@ -148,16 +181,16 @@ class Stack:
     # -- processes
 
     def argv(self, role: str, *args: str, planted: tuple[str, int] | None = None) -> list[str]:
-        """Return the command line of a role; `planted` is (point, nth) of `tests.acceptance.crashing`."""
+        """Return the command line of a role, for `python`; `planted` is (point, nth) of `tests.acceptance.crashing`."""
         address = ["--host", "127.0.0.1", "--port", str(self.port)]
         if planted:
             words = [*map(str, planted), role, *(address if role == "web" else ()), *args]
-            return [PYTHON, "-m", "tests.acceptance.crashing", *words]
+            return ["-m", "tests.acceptance.crashing", *words]
         special = {
             "web": ["-m", "controlplane.web", *address],
             "up": ["manage.py", "up", *address],
         }
-        return [PYTHON, *special.get(role, ["manage.py", role]), *args]
+        return [*special.get(role, ["manage.py", role]), *args]
 
     def start(
         self,
@@ -173,13 +206,8 @@ class Stack:
         """
         name = name or role
         with (self.var / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                self.argv(role, *args, planted=planted),
-                cwd=ROOT,
-                env={**self.env, **(env or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+            self.processes[name] = warm.start(
+                self.argv(role, *args, planted=planted), {**self.env, **(env or {})}, log.fileno(), log.fileno()
             )
         if role in ("web", "up") and not planted:
             wait_for(lambda: self.answers(name), START_S, f"{name} answering at {self.url}")
@@ -250,9 +278,9 @@ class Stack:
 
     # -- ways in
 
-    def command(self, *args: str, timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[str]:
+    def command(self, *args: str, timeout: float = 60) -> "subprocess.CompletedProcess[str]":
         """Run `controlplane ARGS` to its end."""
-        return run(list(args), self.env, timeout, **more)
+        return run(list(args), self.env, timeout)
 
     def key(self, role: str = "admin", system: str = "", team: str = "") -> str:
         """Return an API key of `role`, made by the command the first time it is asked for."""

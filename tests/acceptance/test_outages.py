@@ -5,8 +5,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psutil
@@ -57,12 +56,19 @@ def own_postgres() -> Iterator[Postgres]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def own_databases(own_postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    folder = tmp_path_factory.mktemp("own")
+    with closing(Databases(folder, own_postgres.url, folder)) as databases:
+        yield databases
+
+
 # One server for all of them: they stay in one test process.
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("own-postgres"))])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """Yield a fresh database; PostgreSQL on a server that this module may break."""
     own = request.param == "postgresql"
-    databases = Databases(tmp_path, request.getfixturevalue("own_postgres").url if own else None)
+    databases: Databases = request.getfixturevalue("own_databases" if own else "sqlite_databases")
     with databases.fresh() as url:
         yield url
 

@@ -18,6 +18,7 @@ class Command(BaseCommand):
         "Send what is due, until SIGTERM or Ctrl-C. Any number of these may run, on any number of hosts. "
         "Stopping ends within 30 s and loses nothing. Exit code 0."
     )
+    requires_system_checks = []  # they import every page; `up` runs them once for all
 
     def handle(self, *args: Any, **options: Any) -> None:
         with Heartbeat("deliver"):

@@ -31,6 +31,7 @@ class Command(BaseCommand):
         "listeners that are registered run in `up` and need no command. "
         "Exit codes: 0 stopped, 2 the address or the certificate cannot be used."
     )
+    requires_system_checks = []  # they import every page; `up` runs them once for all
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1")

@@ -18,6 +18,7 @@ class Command(BaseCommand):
         "Take signed datagrams, until SIGTERM or Ctrl-C; `create_signing_key` makes the secrets. "
         "Exit codes: 0 stopped, 2 the address cannot be used."
     )
+    requires_system_checks = []  # they import every page; `up` runs them once for all
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1")

@@ -23,6 +23,7 @@ class Command(BaseCommand):
         "Send one message. Exit codes: 0 accepted (with --wait: delivered), 1 with --wait: not delivered in time or "
         "dead, 2 refused."
     )
+    requires_system_checks = []  # they import every page; `up` runs them once for all
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("source", help="the sending system's slug")
