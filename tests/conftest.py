@@ -17,7 +17,7 @@ DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "liv
 OUTSIDE = {"acceptance", "browser", "listening", "peers"}
 STACK_FIXTURES = {"stack", "make_stack", "database_url"}
 # Real servers, programs, threads and clocks: these tests may be late on a busy machine, and nothing else may.
-LATE_FOLDERS = OUTSIDE | {"contract", "deploy", "packs"}
+LATE_FOLDERS = OUTSIDE | {"contract", "deploy", "endpoints", "packs", "testing"}
 LATE_FIXTURES = STACK_FIXTURES | {"transactional_db", "live_server", "http_receiver", "tls_receiver", "token_server"}
 
 

@@ -88,8 +88,8 @@ class Databases:
     All test processes of a run share it, by a folder: the first to need it migrates, the last to end drops it.
     """
 
-    def __init__(self, root: Path, server: str | None, shared: Path) -> None:
-        self.root, self.server, self.shared = root, server, shared
+    def __init__(self, root: Path, server: str | None, shared: Path | None = None) -> None:
+        self.root, self.server, self.shared = root, server, shared or root
         self.users: Any = None
 
     def url(self, name: str) -> str:
