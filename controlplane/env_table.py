@@ -96,7 +96,7 @@ VARIABLES = (
         "CONTROLPLANE_CONNECTIONS_PER_ADDRESS",
         "connections_per_address",
         types.integer(1, 10**6),
-        "1000",
+        "5000",
         "WebSockets, and as many calls that wait at an inbox, of one address at a web process; behind a proxy see "
         "TRUSTED_PROXIES.",
     ),
@@ -104,7 +104,7 @@ VARIABLES = (
         "CONTROLPLANE_CONNECTIONS_PER_KEY",
         "connections_per_key",
         types.integer(1, 10**6),
-        "500",
+        "2000",
         "The same of one API key, token or signed-in person.",
     ),
     Variable("CONTROLPLANE_KEEP_BODIES_DAYS", "keep_bodies_days", types.integer(1, 3650), "30", "Payloads' retention."),

@@ -83,7 +83,7 @@ def test_whose_role_ends_while_it_waits_gets_nothing(stack: Stack) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting: Future[Any] = pool.submit(asking.ask, wait=40)
         stack.wait_for(lambda: asked(link), what="the inbox being asked")
-        stack.sql("UPDATE endpoints_apikey SET role = 'viewer' WHERE name LIKE 'test-operator-%'")
+        stack.sql("UPDATE endpoints_apikey SET role = 'viewer' WHERE name LIKE ?", "test-operator-%")
         stack.wait_for(lambda: asking.session.get(asking_url(asking)).status_code == 403, what="the role being gone")
         (sent,) = link.send_many(1)
         answer = waiting.result()

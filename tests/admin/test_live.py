@@ -18,8 +18,9 @@ from endpoints.access.principal import Principal
 from endpoints.edge.places import Places
 from endpoints.models import AuditEntry, Membership
 from messaging import consumers
+from messaging.gateway import behind
 from messaging.gateway.streams import Tail
-from tests.messaging.streaming import opened_tail
+from tests.messaging.streaming import opened_tail, reading
 
 pytestmark = pytest.mark.django_db(transaction=True)
 APPLICATION = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(consumers.urlpatterns)))
@@ -189,6 +190,40 @@ async def test_the_stream_of_a_page_is_closed_to_strangers_foreign_pages_and_tho
         await socket.connect(timeout=30)
         await database_sync_to_async(User.objects.update)(is_active=False)
         assert await socket.receive_output(timeout=30) == {"type": "websocket.close", "code": 4403}
+
+
+async def test_a_page_that_takes_nothing_keeps_nobody_from_catching_up(
+    world: Any, sign_in: Signed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of the past in memory are few: none is held while one line is full. Here there is one."""
+    monkeypatch.setattr(behind, "AT_ONCE", 1)
+    client = await database_sync_to_async(sign_in)("superuser")
+    said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    told: list[dict[str, Any]] = []
+    is_stuck = asyncio.Event()
+
+    async def take_some(event: dict[str, Any]) -> None:
+        told.append(event)
+        if len(told) > 5:
+            is_stuck.set()
+            await asyncio.get_running_loop().create_future()
+
+    async with opened_tail() as tail, reading(tail) as other:
+        scope = line(client, path=PATHS[1], tail=tail).scope
+        serving = asyncio.create_task(APPLICATION(scope, said.get, take_some))
+        said.put_nowait({"type": "websocket.connect"})
+        said.put_nowait(
+            {"type": "websocket.receive", "text": '{"type":"subscribe","id":"s","after":"start","credit":50}'}
+        )
+        async with asyncio.timeout(60):
+            await is_stuck.wait()
+        await other.subscribe()
+        found = await other.got(50)
+        said.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        async with asyncio.timeout(60):
+            await asyncio.gather(serving, return_exceptions=True)
+
+    assert len(found) >= 50
 
 
 async def test_many_listeners_cost_one_reading_a_second() -> None:
