@@ -183,7 +183,7 @@ def program(argv: list[str], env: dict[str, str]) -> Callable[[], object]:
 
 def main(number: str) -> None:
     """Load the libraries and fork on request; a fork ends with its program."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests: we end with them
+    inherited = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests: we end with them
     for library in LIBRARIES.split():
         import_module(library)
     gc.collect()
@@ -192,7 +192,7 @@ def main(number: str) -> None:
     with socket.socket(fileno=int(number)) as server:
         request = serve(server)
     if request:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, inherited)
         program(**request)()
 
 

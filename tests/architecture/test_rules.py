@@ -50,10 +50,16 @@ PLANTED: list[tuple[Rule, str, str]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def ours() -> list[Module]:
+    return our_modules()
+
+
+@pytest.mark.xdist_group("source")  # read and parsed once
 @pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
-def test_our_source_keeps(rule: Rule) -> None:
+def test_our_source_keeps(ours: list[Module], rule: Rule) -> None:
     """Whoever breaks a rule reads here which and where."""
-    broken = [where for module in our_modules() for where in rule(module)]
+    broken = [where for module in ours for where in rule(module)]
 
     assert not broken, f"{rule.__doc__}\n" + "\n".join(broken)
 
