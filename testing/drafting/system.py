@@ -82,7 +82,12 @@ def _cases(door: Door, alias: str) -> list[tuple[str, dict[str, Any]]]:
         # Whatever it says of a GET, short of a fault of its own, says that it is there.
         found.append(("answers", {"http": {"system": alias, "method": "GET"}, "assert": [Line(status=Line(lt=500))]}))
     elif door.is_fetched:
-        sent = {"from": alias, "to": Row([alias]), "event_type": CHECK, "payload": {"run": "${{ run.id }}"}}
+        sent: dict[str, Any] = {
+            "from": alias,
+            "to": Row([alias]),
+            "event_type": CHECK,
+            "payload": {"run": "${{ run.id }}"},
+        }
         sent |= {"max_retries": 0, "ttl": "15s", "within": "20s"}  # what nobody fetches leaves nothing behind
         found.append(("acknowledges", {"message": sent, "assert": [Line(status=Line(eq="delivered"))]}))
     elif door.protocol == "udp" and not door.can_tell:
