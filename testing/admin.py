@@ -42,7 +42,7 @@ class ScheduleAdmin(RoleModelAdmin):
     search_fields = ("suite__slug", "suite__title")
     search_help_text = "The suite"
     fields = (
-        *("shown_suite", "shown_when", "shown_state", "ticks", "last"),
+        *("shown_suite", "shown_when", "shown_cron", "shown_state", "ticks", "last"),
         *("shown_overlap", "shown_missed", "shown_triggers"),
         *("acts_for", "paused_by", "pause_reason"),
     )
@@ -96,15 +96,19 @@ class ScheduleAdmin(RoleModelAdmin):
     def shown_when(self, schedule: Schedule) -> SafeString | str:
         if not schedule.cron:
             return "when a system changes"
-        told = in_words(schedule.cron)
-        if told:
-            return format_html("{} <code>{}</code> {}", told, schedule.cron, schedule.timezone)
-        return format_html("<code>{}</code> {}", schedule.cron, schedule.timezone)
+        if told := in_words(schedule.cron):
+            return f"{told} ({schedule.timezone})"
+        return format_html("<span><code>{}</code> ({})</span>", schedule.cron, schedule.timezone)
+
+    @display(description="As it is written")
+    def shown_cron(self, schedule: Schedule) -> SafeString | str:
+        return format_html("<code>{}</code>", schedule.cron) if schedule.cron else "–"
 
     @display(description="Suite")
     def shown_suite(self, schedule: Schedule) -> SafeString:
         address = reverse("suites:suite", args=[schedule.suite.slug])
-        return format_html('<a href="{}">{}</a>, whose document says all of this', address, schedule.suite.slug)
+        link = '<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>, whose document says all of this'
+        return format_html(link, address, schedule.suite.slug)
 
     @display(description="When a run goes on")
     def shown_overlap(self, schedule: Schedule) -> str:
