@@ -6,7 +6,7 @@ from django.contrib import admin, messages
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.decorators import display
@@ -14,10 +14,21 @@ from unfold.decorators import display
 from endpoints.edge.display import badge, when
 from endpoints.edge.model_pages import RoleModelAdmin, may, principal_of, require
 from endpoints.errors import ControlPlaneError
-from testing.models import Run, Schedule
+from testing.document.cron_words import in_words
+from testing.models import Missed, Overlap, Run, Schedule
 from testing.services import schedules
 
 SHOWN = 5
+OVERLAPS = {
+    Overlap.SKIP: "the tick is skipped, and its run says so",
+    Overlap.QUEUE: "the tick's run waits for it",
+    Overlap.ALLOW: "the tick's run begins beside it",
+}
+MISSED = {
+    Missed.COALESCE: "one run for all at which no worker was there",
+    Missed.SKIP: "no run for those at which no worker was there",
+    Missed.RUN: "a run for each at which no worker was there",
+}
 
 
 @admin.register(Schedule)
@@ -25,12 +36,14 @@ class ScheduleAdmin(RoleModelAdmin):
     """What a schedule is stands in its suite's document; here it is read, paused and resumed."""
 
     resource: ClassVar[str] = "schedules"
+    list_before_template = "controlplane/parts/schedule_none.html"
     list_display = ("suite", "shown_when", "shown_state", "next", "last", "shown_triggers")
     list_select_related = ("suite",)
     search_fields = ("suite__slug", "suite__title")
     search_help_text = "The suite"
     fields = (
-        *("suite", "shown_when", "shown_state", "ticks", "last", "overlap", "missed", "shown_triggers"),
+        *("shown_suite", "shown_when", "shown_cron", "shown_state", "ticks", "last"),
+        *("shown_overlap", "shown_missed", "shown_triggers"),
         *("acts_for", "paused_by", "pause_reason"),
     )
     readonly_fields = fields
@@ -83,7 +96,27 @@ class ScheduleAdmin(RoleModelAdmin):
     def shown_when(self, schedule: Schedule) -> SafeString | str:
         if not schedule.cron:
             return "when a system changes"
-        return format_html("<code>{}</code> {}", schedule.cron, schedule.timezone)
+        if told := in_words(schedule.cron):
+            return f"{told} ({schedule.timezone})"
+        return format_html("<span><code>{}</code> ({})</span>", schedule.cron, schedule.timezone)
+
+    @display(description="As it is written")
+    def shown_cron(self, schedule: Schedule) -> SafeString | str:
+        return format_html("<code>{}</code>", schedule.cron) if schedule.cron else "–"
+
+    @display(description="Suite")
+    def shown_suite(self, schedule: Schedule) -> SafeString:
+        address = reverse("suites:suite", args=[schedule.suite.slug])
+        link = '<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>, whose document says all of this'
+        return format_html(link, address, schedule.suite.slug)
+
+    @display(description="When a run goes on")
+    def shown_overlap(self, schedule: Schedule) -> str:
+        return OVERLAPS[Overlap(schedule.overlap)]
+
+    @display(description="Missed ticks")
+    def shown_missed(self, schedule: Schedule) -> str:
+        return MISSED[Missed(schedule.missed)]
 
     @display(description="State")
     def shown_state(self, schedule: Schedule) -> SafeString:

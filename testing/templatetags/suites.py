@@ -13,12 +13,14 @@ from django.utils.safestring import SafeString
 
 from endpoints.edge.display import span
 from testing import charts, charts_load
+from testing.document.cron_words import in_words
 from testing.models import Attempt, Run
 from testing.reports.telling import expected_of
 from testing.services.flaky import RULES
 from testing.services.trends import Point, Trend
 
 register = template.Library()
+register.filter("cron_words", in_words)
 register.simple_tag(charts.hours_chart)
 register.simple_tag(charts_load.rate_chart, name="load_rate_chart")
 register.simple_tag(charts_load.latency_chart, name="load_latency_chart")
