@@ -18,6 +18,7 @@ import environ
 from controlplane import env_types as types
 from controlplane.env_problems import BadEnvironment, Problem
 from controlplane.env_table import DEVELOPMENT, VARIABLES
+from controlplane.runfile import Run
 from controlplane.secret_files import encryption_keys_file, secret_key_file
 
 PREFIX = "CONTROLPLANE_"
@@ -103,7 +104,8 @@ def read(variables: Mapping[str, str] | None = None) -> Environment:
     values = _read(variables, problems)
     if problems:
         raise BadEnvironment(problems)
-    return Environment(**_completed(values), given=frozenset(name for name in BY_NAME if variables.get(name)))
+    given = frozenset(name for name in BY_NAME if variables.get(name))
+    return Environment(**_completed(values, given), given=given)
 
 
 def _unknown(variables: Mapping[str, str]) -> list[Problem]:
@@ -131,7 +133,7 @@ def _read(variables: Mapping[str, str], problems: list[Problem]) -> dict[str, An
     return values
 
 
-def _completed(values: dict[str, Any]) -> dict[str, Any]:
+def _completed(values: dict[str, Any], given: frozenset[str]) -> dict[str, Any]:
     """Fill in what depends on other values: paths, and what development makes up for itself."""
     values["var_dir"] = var_dir = values["var_dir"].resolve()
     var_dir.mkdir(exist_ok=True, parents=True)
@@ -140,4 +142,6 @@ def _completed(values: dict[str, Any]) -> dict[str, Any]:
         values["secret_key"] = values["secret_key"] or secret_key_file(var_dir)
         values["encryption_keys"] = values["encryption_keys"] or types.encryption_keys(encryption_keys_file(var_dir))
         values["egress_zones"] = values["egress_zones"] or types.zones(LOCAL_ZONES)
+        if "CONTROLPLANE_PUBLIC_URL" not in given:  # a command in a second terminal speaks of the same place
+            values["public_url"] = Run(var_dir).read().get("url") or values["public_url"]
     return values

@@ -46,7 +46,7 @@ VARIABLES = (
         "public_url",
         types.http_url,
         "http://127.0.0.1:8000",
-        "Where people and programs reach this: hosts, CSRF, cookies and links follow it.",
+        "Where people and programs reach this: hosts, CSRF, cookies, links. Development: where `up` listens.",
     ),
     Variable("CONTROLPLANE_ALLOWED_HOSTS", "extra_hosts", types.words, "", "More host names to answer to."),
     Variable(

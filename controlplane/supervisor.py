@@ -82,6 +82,7 @@ class Supervisor:
     run_file: Run
     host: str
     port: int
+    url: str  # where people reach it
     stopping_since: float | None = None
     kill_at: float | None = None
     ready: bool = False
@@ -233,6 +234,7 @@ class Supervisor:
         self.run_file.write(
             host=self.host,
             port=self.port,
+            url=self.url,
             processes=[
                 {"role": child.role, "pid": child.process.pid if child.process else None, "restarts": child.restarts}
                 for child in self.children
@@ -284,7 +286,7 @@ def main() -> int:
         return 1
     values = {"host": options.host, "port": str(options.port), "url": options.url, "var": str(options.var)}
     try:
-        Supervisor(make_children(options.roles, values), run_file, options.host, options.port).run()
+        Supervisor(make_children(options.roles, values), run_file, options.host, options.port, options.url).run()
     finally:
         run_file.release()
     return 0

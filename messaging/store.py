@@ -380,6 +380,20 @@ def along_indexes() -> Iterator[None]:
         _plan("on")
 
 
+@contextmanager
+def by_probes() -> Iterator[None]:
+    """Have PostgreSQL look up what it joins row by row, as if the table were in memory, not read all of that table."""
+    if not is_postgresql():
+        yield
+        return
+    with transaction.atomic():
+        with _cursor() as cursor:
+            cursor.execute("SET LOCAL random_page_cost = 1.1", [])
+        yield
+        with _cursor() as cursor:
+            cursor.execute("SET LOCAL random_page_cost TO DEFAULT", [])
+
+
 def _plan(switch: str) -> None:
     with _cursor() as cursor:
         for name in ("enable_bitmapscan", "enable_seqscan", "enable_sort"):

@@ -26,8 +26,10 @@ _ESCAPED_NUL = b"\\u0000"
 _DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 _MANY_DIGITS = b"0" * 19
 _BIG_EXPONENT = b"0e000"
-# The same outside of strings, as far as a regular expression can tell: rules out
-# the UUIDs and timestamps in strings that the quick search stumbles over.
+# Outside of a string a number follows one of these. It rules out the UUIDs, hashes and timestamps in strings that the
+# quick search stumbles over: a few by looking at what stands before them, many by a regular expression.
+_BEFORE_NUMBER = b" \t\n\r[:,"
+_FEW, _LONGEST_NUMBER = 4, 100
 _ODD_NUMBER = re.compile(rb"(?:\A|[\s\[:,])-?(?:[0-9]{19}|[0-9.]+[eE]\+?[0-9]{3})")
 
 
@@ -78,7 +80,24 @@ def _is_suspicious(body: bytes) -> bool:
     if _ESCAPED_NUL in body or body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         return True
     digits = body.translate(_DIGITS, b"+")
-    return (_MANY_DIGITS in digits or _BIG_EXPONENT in digits) and _ODD_NUMBER.search(body) is not None
+    if _MANY_DIGITS not in digits and _BIG_EXPONENT not in digits:
+        return False
+    found = (_is_in_number(digits, _MANY_DIGITS), _is_in_number(digits, _BIG_EXPONENT))
+    return True in found or (None in found and _ODD_NUMBER.search(body) is not None)
+
+
+def _is_in_number(digits: bytes, mark: bytes) -> bool | None:
+    """Say whether `mark` may stand in a number outside of a string; None when there are too many to look at."""
+    at = -1
+    for _ in range(_FEW):
+        at = digits.find(mark, at + 1)
+        if at < 0:
+            return False
+        start = max(0, at - _LONGEST_NUMBER)
+        before = digits[start:at].rstrip(b"0.").removesuffix(b"-")
+        if not before or before[-1] in _BEFORE_NUMBER:
+            return True
+    return None
 
 
 def _check(value: Any) -> None:

@@ -14,7 +14,7 @@ from endpoints.access.principal import Principal
 from endpoints.edge.filters import parsed_lists, read
 from endpoints.edge.walks import Cursor, Order, Walk, Way
 from endpoints.edge.walks import read as read_along
-from messaging import walks
+from messaging import store, walks
 from messaging.filters import DELIVERIES
 from messaging.jobs.actions import ACTIONS, Action
 from messaging.jobs.ahead import Ahead, place_of
@@ -85,7 +85,8 @@ class Selection:
             ends += rows.order_by(at).values_list(at, flat=True)[look : look + 1]
         place = min(ends, default=None)
         counts = {str(state): Count("pk", filter=Q(state=state)) for state in self.action.states}
-        found = self._along_index(walk, place)[:most].aggregate(**counts)
+        with store.by_probes():  # for the payloads that may be gone; not by reading all messages there are
+            found = self._along_index(walk, place)[:most].aggregate(**counts)
         return {state: count for state, count in found.items() if count}, place is None
 
     def _walk(self) -> Walk:

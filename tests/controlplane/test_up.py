@@ -44,6 +44,17 @@ def test_a_killed_process_starts_again_and_is_counted(make_stack: Callable[..., 
     assert [p["restarts"] for p in run_file(stack)["processes"]] == [1, 0]
 
 
+def test_a_command_in_another_terminal_names_where_it_listens(make_stack: Callable[..., Stack]) -> None:
+    """With another port than the usual one, links lead there without a setting."""
+    stack = make_stack(CONTROLPLANE_PUBLIC_URL="")
+    stack.start("up", *ROLES)
+    stack.register("webshop")
+    stack.register("erp", "http://127.0.0.1:9/in")
+    message = stack.command("send", "webshop", "erp", "--payload", "{}").stdout.split()[1].strip(",")
+
+    assert f"{stack.url}/admin/" in stack.command("why", message).stdout
+
+
 def test_sigterm_stops_everything_within_ten_seconds(make_stack: Callable[..., Stack]) -> None:
     """Exit code 0, no process and no pid file left."""
     stack = make_stack()
