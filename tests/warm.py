@@ -24,6 +24,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import finalize
 
 import orjson
 
@@ -90,12 +91,12 @@ class Fork:
     """A process that was forked for us; until its end is asked for it stays a zombie, and its id its own."""
 
     def __init__(self, argv: list[str], env: dict[str, str], stdout: int, stderr: int) -> None:
-        self.args, self.returncode = argv, None
+        self.args = argv
+        self.returncode: int | None = None
         with open(os.devnull, "rb") as nothing:
             self.pid: int = ask({"argv": argv, "env": env}, nothing.fileno(), stdout, stderr)
-        self._end = os.pidfd_open(self.pid)
-
-    returncode: int | None
+        self._end, self._once = os.pidfd_open(self.pid), threading.Lock()  # readable once the process has ended
+        finalize(self, os.close, self._end)
 
     def poll(self) -> int | None:
         """Return the exit code of a process that has ended, negative for a signal's."""
@@ -114,10 +115,16 @@ class Fork:
             os.kill(self.pid, number)
 
     def _reap(self, timeout: float | None) -> int | None:
-        if self.returncode is None and select.select([self._end], [], [], timeout)[0]:
-            self.returncode = ask({"reap": self.pid})
-            os.close(self._end)
+        if self.returncode is None and self._has_ended(timeout):
+            with self._once:
+                if self.returncode is None:
+                    self.returncode = ask({"reap": self.pid})
         return self.returncode
+
+    def _has_ended(self, timeout: float | None) -> bool:
+        end = select.poll()
+        end.register(self._end, select.POLLIN)
+        return bool(end.poll(None if timeout is None else timeout * 1000))
 
 
 class _Forge:

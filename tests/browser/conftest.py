@@ -46,7 +46,8 @@ def chromium() -> str:
 def visitor(stack: Stack, chromium: str) -> Iterator[Visitor]:
     """Yield an admin, signed in through the form."""
     env = {**stack.env, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
-    run(["createsuperuser", "--noinput", "--username", "anna", "--email", "anna@example.com"], env, check=True)
+    made = run(["createsuperuser", "--noinput", "--username", "anna", "--email", "anna@example.com"], env)
+    made.check_returncode()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         context = browser.new_context(viewport={"width": 1280, "height": 900})
