@@ -22,7 +22,7 @@ from messaging.gateway import behind
 from messaging.gateway.streams import Tail
 from tests.messaging.streaming import opened_tail, reading
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.flaky(reruns=1)]  # clocks and threads
 APPLICATION = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(consumers.urlpatterns)))
 Signed = Callable[..., Client]
 
@@ -106,13 +106,21 @@ async def closing(socket: WebsocketCommunicator) -> dict[str, Any]:
     return dict(event)
 
 
+async def serve(socket: WebsocketCommunicator, path: str) -> None:
+    """Connect, and await what the line says first: from then on it knows who looks."""
+    assert (await socket.connect(timeout=30))[0]
+    if path == PATHS[1]:
+        await socket.send_to(text_data='{"type":"subscribe","id":"s","after":"start","credit":1}')
+    await socket.receive_from(timeout=30)
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_line_ends_with_the_session_it_was_opened_in(world: Any, sign_in: Signed, path: str) -> None:
     """Within the 5 s that a socket outlives its rights at most: here it is asked for every two."""
     client = await database_sync_to_async(sign_in)("superuser")
     async with opened_tail() as tail:
         socket = line(client, path=path, tail=tail)
-        assert (await socket.connect(timeout=30))[0]
+        await serve(socket, path)
         await database_sync_to_async(client.logout)()
 
         assert (await closing(socket))["code"] == 4403
@@ -124,7 +132,7 @@ async def test_a_line_is_opened_anew_with_another_role(world: Any, sign_in: Sign
     client = await database_sync_to_async(sign_in)("admin", "Finance")
     async with opened_tail() as tail:
         socket = line(client, path=path, tail=tail)
-        assert (await socket.connect(timeout=30))[0]
+        await serve(socket, path)
         await database_sync_to_async(Membership.objects.update)(role="viewer")
 
         assert (await closing(socket))["code"] == 1012

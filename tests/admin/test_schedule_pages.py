@@ -28,7 +28,7 @@ def test_the_list_says_when_and_the_page_holds_it(schedule: Schedule, sign_in: C
     """An operator sees the next ticks, pauses with a reason, and resumes; the button says what comes."""
     client = sign_in("operator")
     listed = client.get(LIST).content.decode()
-    assert "30 4 * * *" in listed
+    assert "at 04:30, every day" in listed
     assert "version changed" in listed
     page = f"{LIST}{schedule.pk}/change/"
     assert client.get(page).content.decode().count("<time") >= 5
