@@ -129,6 +129,18 @@ def changed(admin: Caller, **system: Any) -> datetime:
     return now
 
 
+def test_changes_that_come_together_have_one_run(admin: Caller, orders: HttpReceiver) -> None:
+    """One look that finds three changes of a system makes one run, and the next look none."""
+    store(admin, "checked", "triggers: [version_changed]")
+    Clock.objects.get_or_create(defaults={"changes_until": timezone.now()})
+    for version in ("1", "2"):
+        assert admin("PATCH", "systems/orders/", {"version": version}).status == 200
+    settled = changed(admin, version="3")
+    clock.begin(settled + timedelta(seconds=1), due=False, changed=True)
+
+    assert len(runs_of("checked", cause="version_changed")) == 1
+
+
 def test_a_change_is_not_forgotten_for_a_run_that_goes_on(admin: Caller, orders: HttpReceiver) -> None:
     """Its run waits for those of its schedule, where a tick would be skipped; queued ticks wait for it, too."""
     store(admin, "both", 'schedule: {cron: "0 8 * * 1"}\ntriggers: [version_changed]')
