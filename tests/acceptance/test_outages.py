@@ -21,7 +21,8 @@ from tests.servers.postgres import FULL_AT, Postgres
 from tests.stack import Databases, Stack
 
 pytestmark = pytest.mark.timeout(600)
-DOWN_S = 4.0
+OUTAGES, DOWN_S = 2, 4.0
+IN_FLIGHT = 16  # of an endpoint, by default
 WRITES_S = 11.0  # longer than a connection is waited for otherwise
 Outage = Callable[[Stack], Any]  # a context manager: the outage lasts as long as it is entered
 
@@ -123,7 +124,7 @@ def test_an_outage_of_the_database_loses_nothing_and_heals(
     sender = Sender(stack, link.source, link.target, padding=20_000)
     sender.start()
     healed = []
-    for _ in range(2):
+    for _ in range(OUTAGES):
         enough = len(sender.acknowledged) + 30
         stack.wait_for(lambda wanted=enough: len(sender.acknowledged) > wanted, what="load")
         with outage(stack):
@@ -137,7 +138,11 @@ def test_an_outage_of_the_database_loses_nothing_and_heals(
     sender.finish()
     drain(stack)
 
-    figures = compare(stack, sender.acknowledged, plain_receiver.lines()) | {"healed after s": healed}
+    # Claims do not wait for PostgreSQL's disk: what was on its way when the server crashed may be due again.
+    is_crash = kind == "stopped" and stack.database_url.startswith("postgresql")
+    forgotten = OUTAGES * IN_FLIGHT if is_crash else 0
+    figures = compare(stack, sender.acknowledged, plain_receiver.lines(), forgotten=forgotten)
+    figures |= {"healed after s": healed}
     figures |= {"refused": sum(sender.refused.values()), "unanswered": sender.unanswered}
     print(f"\n{stack.database_url.partition(':')[0]}, {kind}: {json.dumps(figures)}")
     assert set(sender.refused) <= {(503, True)}
