@@ -5,6 +5,7 @@ end on whole seconds.
 """
 
 from collections.abc import Iterable
+from copy import copy
 from datetime import MAXYEAR, datetime, timedelta
 
 from django.db import transaction
@@ -113,10 +114,11 @@ def end_maintenance(window: Maintenance, *, by: Principal) -> Maintenance | None
             audit.record(by, "delete", stored, difference(stored, None))
             stored.delete()
             return None
-        before = stored.ends_at
-        stored.ends_at = max(_floor(now), stored.starts_at + SECOND)
+        before = copy(stored)
+        stored.ends_at = _floor(now)
+        stored.starts_at = min(stored.starts_at, stored.ends_at - SECOND)  # ended at once: over now, so begun before
         stored.save()
-        audit.record(by, "end", stored, {"ends_at": [before.isoformat(), stored.ends_at.isoformat()]})
+        audit.record(by, "end", stored, difference(before, stored))
     return stored
 
 

@@ -60,10 +60,10 @@ class Lane:
         self._doors = doors
 
     def room(self) -> int:
-        """Return how many more to claim: none until half is used up, so that claims are worth their query."""
+        """Return how many more to claim: none until half is used up or a place is idle, so that claims are worth it."""
         capacity = self.capacity
         allowed = capacity + min(int(self._pace() * AHEAD_S), MAX_AHEAD * capacity)
-        room = allowed - self.held if self.held <= allowed // 2 else 0
+        room = allowed - self.held if self.held <= max(allowed // 2, capacity - 1) else 0
         return min(room, self._rate_room()) if room else 0
 
     def _pace(self) -> float:

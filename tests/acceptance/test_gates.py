@@ -139,6 +139,20 @@ def test_a_cap_holds_over_processes_while_one_joins_and_one_is_killed(
     assert counts(stack, link) == {("delivered", "sent"): 500}
 
 
+def test_one_at_a_time_fills_a_slow_endpoint_to_its_cap(make_stack: MakeStack, http_receiver: HttpReceiver) -> None:
+    """Messages that come one by one, with none ended, are sent until `max_in_flight` are open, and no more."""
+    stack = several(make_stack, 1)
+    http_receiver.answer(HANG)
+    link = Link(stack, http_receiver.url, timeout_s=60, max_in_flight=8)
+    for count in range(1, 9):
+        link.send()
+        assert len(http_receiver.wait_for(count)) == count
+    ninth = link.send()
+
+    link.until(ninth, "pending")
+    assert len(http_receiver.received) == 8
+
+
 def test_a_cap_of_one_holds_over_four_processes(make_stack: MakeStack, http_receiver: HttpReceiver) -> None:
     """Whose turn it is is settled before anybody sends."""
     stack = several(make_stack, 4)
