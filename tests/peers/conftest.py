@@ -2,5 +2,6 @@
 
 from tests.acceptance.conftest import shared_stack
 from tests.listening.conftest import ways
+from tests.servers.fixtures import authority
 
-__all__ = ["shared_stack", "ways"]
+__all__ = ["authority", "shared_stack", "ways"]

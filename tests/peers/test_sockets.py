@@ -16,11 +16,8 @@ from tests.contract.peers import address, outgoing
 from tests.peers.corpus import EVERYTHING
 from tests.peers.foreign import Node, program
 from tests.servers.certificates import CertificateAuthority
-from tests.servers.fixtures import authority
 from tests.servers.ports import free_port
 from tests.stack import Stack, wait_for
-
-__all__ = ["authority"]
 
 CARRIES: dict[str, Callable[[bytes], bool]] = {
     "length": lambda body: True,
