@@ -145,8 +145,7 @@ class HttpIntake:
         roles.require(principal, "messages", "create")  # before a body is read for one who may not send
         query = scope.get("query_string", b"")
         request = Request(scope["path"], headers, body, principal, _read_query(query) if query else 0.0)
-        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
-            raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
+        wire.require_plain(headers)
         if request.path != MESSAGES_PATH:
             return await self._raw(request)
         if cloudevents.is_event(headers):

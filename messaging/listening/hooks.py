@@ -131,8 +131,7 @@ class HookIntake:
     async def _take(
         self, hook: Hook, headers: Headers, body: Body, tally: Tally, address: str
     ) -> tuple[int, Header, bytes]:
-        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
-            raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
+        wire.require_plain(headers)
         data = await body.read(headers, hook.device.cap)
         now = time.time()
         signed = hook.scheme.check(headers, data, hook.secrets, now)
