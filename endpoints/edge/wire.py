@@ -9,6 +9,9 @@ from endpoints.errors import ControlPlaneError, UnsupportedMediaType
 Header = tuple[bytes, bytes]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+JSON_HEADER: Header = (b"content-type", b"application/json")
+TEXT_HEADER: Header = (b"content-type", b"text/plain; charset=utf-8")
+
 
 def require_plain(headers: Mapping[bytes, bytes]) -> None:
     """Raise UnsupportedMediaType for a body that is encoded, which nobody here decodes."""

@@ -22,7 +22,8 @@ from endpoints.access.memory import Memory
 from endpoints.access.signed import signers_of
 from endpoints.edge import strict_json, wire
 from endpoints.edge.database_threads import DatabaseThreads
-from endpoints.edge.wire import Header, Send
+from endpoints.edge.places import address_of
+from endpoints.edge.wire import JSON_HEADER, TEXT_HEADER, Header, Send
 from endpoints.errors import ControlPlaneError, Forbidden, NotFound, Overloaded, Unauthenticated, UnsupportedMediaType
 from endpoints.transports.bodies import is_json
 from messaging.intake.answers import accepted
@@ -30,7 +31,7 @@ from messaging.intake.bodies import Body, Budget, ClientGone, Receive
 from messaging.intake.counter import Intake
 from messaging.intake.envelope import Draft
 from messaging.intake.fields import check_content_type
-from messaging.intake.http import JSON_HEADER, Headers, Scope
+from messaging.intake.http import Headers, Scope
 from messaging.listening.challenges import CHALLENGES, Asked, Told
 from messaging.listening.devices import Device
 from messaging.listening.mapping import mapped
@@ -48,7 +49,6 @@ SLUG = re.compile(r"[a-z0-9-]{1,63}")
 REMEMBER_S = 0.75
 MAX_REMEMBERED = 1000
 MISSING = "missing"
-TEXT_HEADER = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class NotPosted(ControlPlaneError):
@@ -115,7 +115,7 @@ class HookIntake:
         if scope["method"] != "POST" and (scope["method"] != "GET" or hook.asked is None):
             raise NotPosted("a hook is posted to")
         tally = self._tally(hook)
-        address = str((scope.get("client") or ("unknown",))[0])
+        address = address_of(scope)
         headers: Headers = dict(scope["headers"])
         try:
             if hook.device.networks and not hook.device.knows(address, frozenset()):
