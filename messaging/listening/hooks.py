@@ -112,7 +112,8 @@ class HookIntake:
 
     async def _answer(self, scope: Scope, body: Body) -> tuple[int, Header, bytes]:
         hook = await self._find(scope["path"].removeprefix(PREFIX).removesuffix("/"))
-        if scope["method"] != "POST" and (scope["method"] != "GET" or hook.asked is None):
+        asked = hook.asked if scope["method"] == "GET" else None
+        if asked is None and scope["method"] != "POST":
             raise NotPosted("a hook is posted to")
         tally = self._tally(hook)
         address = address_of(scope)
@@ -120,8 +121,8 @@ class HookIntake:
         try:
             if hook.device.networks and not hook.device.knows(address, frozenset()):
                 raise Forbidden("this hook is for other addresses", code="wrong_address")
-            if scope["method"] == "GET":
-                return 200, *_told(hook, scope.get("query_string", b""), headers)
+            if asked is not None:
+                return 200, *_told(asked, hook, scope.get("query_string", b""), headers)
             answer = await self._take(hook, headers, body, tally, address)
         except ControlPlaneError as exc:
             tally.refuse(address, exc.code, exc.detail)
@@ -199,11 +200,10 @@ def _load(slug: str) -> Hook | None:
     return Hook(listener.pk, listener.slug, scheme, asked, keys, is_own, dict(listener.fields), device_of(listener))
 
 
-def _told(hook: Hook, query: bytes, headers: Headers) -> Told:
+def _told(asked: Asked, hook: Hook, query: bytes, headers: Headers) -> Told:
     """Return what a sender is told that asks whether we are there."""
     named = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-    told = hook.asked(named, headers, hook.secrets) if hook.asked is not None else None
-    if told is None:
+    if (told := asked(named, headers, hook.secrets)) is None:
         raise NotPosted("a hook is posted to")
     return told
 
