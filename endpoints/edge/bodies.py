@@ -69,9 +69,9 @@ class BodyGate:
                 raise _too_large(most)
             if int(length) > self._max_bytes:
                 receive = self._in_time(receive, held)
-        elif b"transfer-encoding" in headers and most > self._max_bytes:
-            scope, receive = await _spooled(scope, self._in_time(receive, held), held, most)
         elif b"transfer-encoding" in headers:
+            if most > self._max_bytes:
+                receive = self._in_time(receive, held)
             scope, receive = await _spooled(scope, receive, held, most)
         return scope, receive
 
