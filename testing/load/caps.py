@@ -12,9 +12,8 @@ def receivers(steps: tuple[Step, ...]) -> set[str]:
     """Return the aliases that `message` steps send to, as far as they are written out."""
     found: set[str] = set()
     for step in steps:
-        if step.kind == "group" and step.ready is not None:
-            found |= receivers(tuple(inner for inner in step.ready["steps"] if inner))
-        elif step.kind == "message":
+        found |= receivers(step.inner)
+        if step.kind == "message":
             to = step.params.get("to") or ()
             found |= {to} if isinstance(to, str) else set(to)
     return found
