@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from endpoints.models import Endpoint, EndpointState
+from testing.document.references import has_references
 from testing.document.suite import Step
 
 MOST_TOLD = 5
@@ -15,7 +16,7 @@ def receivers(steps: tuple[Step, ...]) -> set[str]:
         found |= receivers(step.inner)
         if step.kind == "message":
             to = step.params.get("to") or ()
-            found |= {to} if isinstance(to, str) else set(to)
+            found |= {alias for alias in ([to] if isinstance(to, str) else to) if not has_references(alias)}
     return found
 
 
