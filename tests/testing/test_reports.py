@@ -18,6 +18,7 @@ import xunitparser
 from testing.models import Attempt
 from testing.models import Run as Stored
 from testing.reports import FORMATS
+from testing.reports.json_report import HERE
 from testing.services import results
 from testing.services.results import MOST_BYTES
 from tests.endpoints.conftest import Answer as Answered
@@ -228,6 +229,15 @@ def test_every_report_is_served_as_what_it_is(run: Run, orders: HttpReceiver, ad
     assert served["html"].body.decode() == done.html
     assert served["ctrf"].body.decode() == done.ctrf
     assert admin("GET", f"runs/{done.report['id']}/report.pdf").status == 404
+
+
+def test_no_text_of_a_run_takes_the_place_of_its_cases(run: Run, orders: HttpReceiver) -> None:
+    """What is written piece by piece marks where the list stands; a title may say the same."""
+    done = run(suite(case("one", ask()), top=f'title: "{HERE}"'))
+    told = json.loads(done.ctrf)["results"]
+
+    assert (done.report["title"], done.verdicts) == (HERE, {"one": "passed"})
+    assert (told["summary"]["extra"]["title"], len(told["tests"])) == (HERE, 1)
 
 
 def test_a_large_report_is_written_case_by_case(run: Run, orders: HttpReceiver, admin: Caller) -> None:
