@@ -253,8 +253,9 @@ def test_a_large_report_is_written_case_by_case(run: Run, orders: HttpReceiver, 
     at_once = served()
     assert [found.status for found in at_once] == [200] * 4
     Attempt.objects.filter(step_run__verdict="passed").update(response=large)
-    assert [found.status for found in served()] == [200] * 4
-    whole = json.loads(served()[0].body)
+    in_pieces = served()
+    assert [found.status for found in in_pieces] == [200] * 4
+    whole = json.loads(in_pieces[0].body)
     assert [case["steps"][0]["attempts"][0]["response"] for case in whole["cases"]] == [large] * 2
     Attempt.objects.filter(step_run__verdict="failed").update(response={**large, "more": "y" * MOST_BYTES})
     refused = served()
