@@ -83,6 +83,19 @@ class PageConsumer(AsyncJsonWebsocketConsumer):
     place: Place | None = None
     tasks: tuple[asyncio.Task[None], ...] = ()
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve the line; however it ends, nothing of it is left: who breaks off is not said to disconnect."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self.place is not None:
+                self.place.leave()
+            if self.tasks:
+                await self.end()
+            for task in self.tasks:
+                task.cancel()
+            await asyncio.gather(*self.tasks, return_exceptions=True)
+
     async def connect(self) -> None:
         """Accept first: a refusal before it would reach the page as a bare HTTP 403, without its code."""
         await self.accept()
@@ -112,15 +125,6 @@ class PageConsumer(AsyncJsonWebsocketConsumer):
     def is_slow(self) -> bool:
         """Say whether the page does not read what it is sent."""
         return False
-
-    async def disconnect(self, code: int) -> None:
-        if self.place is not None:
-            self.place.leave()
-        if self.tasks:
-            await self.end()
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def principal(self) -> Principal | None:
         """Return who looks, as the database knows them now; None for nobody, or no member of the staff.

@@ -9,7 +9,7 @@ import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
@@ -364,40 +364,36 @@ def _member(row: Row) -> Row:
     return (_uuid(row[0]), *row[1:4], _time(row[4]), *lists)
 
 
-@contextmanager
-def along_indexes() -> Iterator[None]:
+def along_indexes() -> AbstractContextManager[None]:
     """Have PostgreSQL read what is asked within in the order of an index, row by row, and stop at its limit.
 
     Beside a burst it expects few rows where there are a million, and would gather and
     sort all of them for the first ones. SQLite reads so anyway.
     """
-    if not is_postgresql():
-        yield
-        return
-    with transaction.atomic():
-        _plan("off")
-        yield
-        _plan("on")
+    return _planning(enable_bitmapscan="off", enable_seqscan="off", enable_sort="off")
+
+
+def by_probes() -> AbstractContextManager[None]:
+    """Have PostgreSQL look up what it joins row by row, as if the table were in memory, not read all of that table."""
+    return _planning(random_page_cost="1.1")
 
 
 @contextmanager
-def by_probes() -> Iterator[None]:
-    """Have PostgreSQL look up what it joins row by row, as if the table were in memory, not read all of that table."""
+def _planning(**settings: str) -> Iterator[None]:
+    """Set what PostgreSQL plans by, for what is asked within; after an error its rollback takes that back."""
     if not is_postgresql():
         yield
         return
     with transaction.atomic():
-        with _cursor() as cursor:
-            cursor.execute("SET LOCAL random_page_cost = 1.1", [])
+        _set_local(settings)
         yield
-        with _cursor() as cursor:
-            cursor.execute("SET LOCAL random_page_cost TO DEFAULT", [])
+        _set_local(dict.fromkeys(settings, "DEFAULT"))
 
 
-def _plan(switch: str) -> None:
+def _set_local(settings: Mapping[str, str]) -> None:
     with _cursor() as cursor:
-        for name in ("enable_bitmapscan", "enable_seqscan", "enable_sort"):
-            cursor.execute(f"SET LOCAL {name} = {switch}", [])
+        for name, value in settings.items():
+            cursor.execute(f"SET LOCAL {name} TO {value}", [])
 
 
 # --- intake --------------------------------------------------------------------
@@ -1249,17 +1245,7 @@ LOSSES_ALONE = 3  # a suspect is claimed alone; so many more losses bury it
 
 def lapsed(now: datetime, limit: int) -> tuple[list[Key], set[Line]]:
     """Return up to `limit` deliveries whose lease ran out, and their lines: to be locked before they are taken back."""
-    with _cursor() as cursor:
-        cursor.execute(
-            "SELECT id, system_id, interface, ordering_key FROM messaging_delivery WHERE state = 'sending'"
-            " AND lease_until < %s ORDER BY lease_until LIMIT %s",
-            [_put(now), limit],
-        )
-        return _with_lines(cursor.fetchall())
-
-
-def _with_lines(rows: Sequence[Row]) -> tuple[list[Key], set[Line]]:
-    return [row[0] for row in rows], {(row[1], row[2], row[3]) for row in rows if row[3]}
+    return _over("state = 'sending' AND lease_until < %s", "lease_until", now, limit)
 
 
 def recover(ids: Sequence[Key], now: datetime) -> list[Lost]:
@@ -1295,13 +1281,18 @@ def recover(ids: Sequence[Key], now: datetime) -> list[Lost]:
 
 def late(now: datetime, limit: int) -> tuple[list[Key], set[Line]]:
     """Return up to `limit` waiting deliveries whose time to live is over, and their lines: to be locked, then ended."""
+    return _over("state = 'pending' AND expires_at <= %s", "expires_at", now, limit)
+
+
+def _over(condition: str, since: str, now: datetime, limit: int) -> tuple[list[Key], set[Line]]:
     with _cursor() as cursor:
         cursor.execute(
-            "SELECT id, system_id, interface, ordering_key FROM messaging_delivery WHERE state = 'pending'"
-            " AND expires_at <= %s ORDER BY expires_at LIMIT %s",
+            "SELECT id, system_id, interface, ordering_key FROM messaging_delivery"
+            f" WHERE {condition} ORDER BY {since} LIMIT %s",
             [_put(now), limit],
         )
-        return _with_lines(cursor.fetchall())
+        rows = cursor.fetchall()
+    return [row[0] for row in rows], {(row[1], row[2], row[3]) for row in rows if row[3]}
 
 
 def expire(ids: Sequence[Key], now: datetime) -> list[int]:

@@ -16,7 +16,7 @@ from typing import IO, Any
 from endpoints.edge import wire
 from endpoints.edge.json_api import MAX_BODY_BYTES
 from endpoints.edge.wire import Send
-from endpoints.errors import ControlPlaneError, Malformed, Overloaded, TooLarge, UnsupportedMediaType
+from endpoints.errors import ControlPlaneError, Malformed, Overloaded, TooLarge
 
 LARGE_AT_ONCE, LARGE_WITHIN_S = 4, 120.0
 PART = 256 * 1024
@@ -60,8 +60,7 @@ class BodyGate:
         """
         most = self._larger.get(scope["path"], self._max_bytes)
         headers = dict(scope["headers"])
-        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
-            raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
+        wire.require_plain(headers)
         length = headers.get(b"content-length")
         if length is not None:
             if not length.isdigit():
@@ -70,9 +69,9 @@ class BodyGate:
                 raise _too_large(most)
             if int(length) > self._max_bytes:
                 receive = self._in_time(receive, held)
-        elif b"transfer-encoding" in headers and most > self._max_bytes:
-            scope, receive = await _spooled(scope, self._in_time(receive, held), held, most)
         elif b"transfer-encoding" in headers:
+            if most > self._max_bytes:
+                receive = self._in_time(receive, held)
             scope, receive = await _spooled(scope, receive, held, most)
         return scope, receive
 

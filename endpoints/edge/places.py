@@ -3,7 +3,6 @@
 Counted apart for every kind of connection, by whoever serves it; one event loop's alone.
 """
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import structlog
 
 from endpoints.access.principal import Principal
+from endpoints.edge.seldom import Seldom
 from endpoints.errors import LimitExceeded
 
 RETRY_AFTER_S = 10
-LOG_EVERY_S = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -26,9 +25,7 @@ class Places:
         self._kind = kind
         self._most = {"address": per_address, "key": per_caller}
         self._taken: Counter[tuple[str, str]] = Counter()
-        self._logged: dict[
-            str, tuple[float, int]
-        ] = {}  # when a line was written last, and how many were left out since
+        self._lines = Seldom()
 
     def enter(self, address: str) -> "Place":
         """Return the place of a connection from `address`, to be left; raises LimitExceeded when it has too many."""
@@ -39,7 +36,8 @@ class Places:
     def take(self, what: str, who: str) -> None:
         """Count one more; raises LimitExceeded when that is too many, with nothing counted."""
         if self._taken[what, who] >= self._most[what]:
-            self._tell(what, who)
+            if (left_out := self._lines.left_out(what)) is not None:
+                log.warning("too_many_connections", kind=self._kind, of=what, who=who, left_out=left_out)
             raise LimitExceeded(
                 f"this {what} has {self._most[what]} {self._kind} open here, close some or try again later",
                 retry_after_s=RETRY_AFTER_S,
@@ -51,16 +49,6 @@ class Places:
         self._taken[what, who] -= 1
         if not self._taken[what, who]:
             del self._taken[what, who]
-
-    def _tell(self, what: str, who: str) -> None:
-        """Log a refusal; of many, one line every few seconds."""
-        now = time.monotonic()
-        at, left_out = self._logged.get(what, (float("-inf"), 0))
-        if now - at < LOG_EVERY_S:
-            self._logged[what] = (at, left_out + 1)
-            return
-        self._logged[what] = (now, 0)
-        log.warning("too_many_connections", kind=self._kind, of=what, who=who, left_out=left_out)
 
 
 class Place:

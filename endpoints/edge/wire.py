@@ -1,13 +1,22 @@
-"""How doors without a framework answer, in the words of ASGI."""
+"""How doors without a framework read and answer, in the words of ASGI."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from endpoints.edge.problem import problem
-from endpoints.errors import ControlPlaneError
+from endpoints.errors import ControlPlaneError, UnsupportedMediaType
 
 Header = tuple[bytes, bytes]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+JSON_HEADER: Header = (b"content-type", b"application/json")
+TEXT_HEADER: Header = (b"content-type", b"text/plain; charset=utf-8")
+
+
+def require_plain(headers: Mapping[bytes, bytes]) -> None:
+    """Raise UnsupportedMediaType for a body that is encoded, which nobody here decodes."""
+    if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+        raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
 
 
 def refusal(error: ControlPlaneError) -> tuple[int, list[Header], bytes]:

@@ -126,12 +126,11 @@ class UdpTransport(Transport):
         """Send a datagram, and listen whether its host says that nobody takes it; silence proves nothing."""
         self._require_open()
         started = time.perf_counter()
-        wanted = self.address.config.get("probe")
-        body = str(wanted or "").encode()
-        awaits_reply = self._awaits_reply and wanted is not None
+        config = self.address.config
+        body = str(config.get("probe") or "").encode()
         with self._translating():
             async with asyncio.timeout(self.address.timeout_s):
-                said = await self._exchange(body, awaits_reply=awaits_reply, listens_s=REFUSAL_S)
+                said = await self._exchange(body, awaits_reply=answers_probes(config), listens_s=REFUSAL_S)
         return self._reply(said, body, KEPT_BODY, started)
 
     async def converse(self) -> DatagramConversation:
@@ -255,6 +254,11 @@ class UdpTransport(Transport):
         if self.address.config.get("body", "payload") != "payload":
             kept["body"] = body[:KEPT_BODY].decode("utf-8", "replace")
         return kept
+
+
+def answers_probes(config: Mapping[str, Any]) -> bool:
+    """Say whether a probe waits for an answer: the peer gives some, and there is something to ask it with."""
+    return config.get("reply") == "message" and config.get("probe") is not None
 
 
 def _too_long(body: bytes) -> str:

@@ -1,9 +1,10 @@
 """The look-out for callers that may not be here any more: three queries for all, and a look at what changed."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.contrib.auth.models import Group
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from endpoints.edge.database_threads import DatabaseThreads
@@ -33,17 +34,17 @@ async def states_of(key_ids: Collection[str], system_ids: Collection[int], team_
 
 def _states_of(key_ids: list[str], system_ids: list[int], team_ids: list[int]) -> Stored:
     now = timezone.now()
-    keys: dict[Any, tuple[Any, ...]] = {}
-    for start in range(0, len(key_ids), AT_ONCE):
-        for row in ApiKey.objects.filter(pk__in=key_ids[start : start + AT_ONCE]).values_list(*KEY):
-            if row[1] is None and (row[2] is None or row[2] > now):
-                keys[str(row[0])] = row
-    systems: dict[Any, tuple[Any, ...]] = {}
-    for start in range(0, len(system_ids), AT_ONCE):
-        for row in System.objects.filter(pk__in=system_ids[start : start + AT_ONCE]).values_list(*SYSTEM):
-            systems[row[0]] = row
-    teams: dict[Any, tuple[Any, ...]] = {}
-    for start in range(0, len(team_ids), AT_ONCE):
-        for row in Group.objects.filter(pk__in=team_ids[start : start + AT_ONCE]).values_list(*TEAM):
-            teams[row[0]] = row
-    return Stored(keys, systems, teams)
+    keys = {
+        str(key): row
+        for key, row in _rows(ApiKey.objects.all(), key_ids, KEY).items()
+        if row[1] is None and (row[2] is None or row[2] > now)
+    }
+    return Stored(keys, _rows(System.objects.all(), system_ids, SYSTEM), _rows(Group.objects.all(), team_ids, TEAM))
+
+
+def _rows(stored: QuerySet[Any], ids: Sequence[Any], columns: Sequence[str]) -> States:
+    found: dict[Any, tuple[Any, ...]] = {}
+    for start in range(0, len(ids), AT_ONCE):
+        rows = stored.filter(pk__in=ids[start : start + AT_ONCE]).values_list(*columns)
+        found.update((row[0], row) for row in rows)
+    return found

@@ -17,7 +17,7 @@ from endpoints.access import roles
 from endpoints.access.authenticate import aauthenticate, credentials_of, remembered
 from endpoints.access.principal import Principal
 from endpoints.edge import strict_json, wire
-from endpoints.edge.wire import Header, Send
+from endpoints.edge.wire import JSON_HEADER, Header, Send
 from endpoints.errors import ControlPlaneError, Malformed, TooLarge, Unauthenticated, UnsupportedMediaType
 from endpoints.models import MAX_MESSAGE_BYTES
 from messaging.intake import cloudevents
@@ -34,7 +34,6 @@ MAX_BATCH_BYTES = 16 * 1024 * 1024
 MAX_BATCH_ITEMS = 1000
 MAX_WAIT_S = 60.0
 CREDENTIALS = ("authorization", "x-api-key")
-JSON_HEADER = (b"content-type", b"application/json")
 PLAIN_JSON = (b"application/json", b"application/json; charset=utf-8")
 SPECIAL = frozenset({b"content-encoding", b"idempotency-key", b"ce-specversion"})
 
@@ -145,8 +144,7 @@ class HttpIntake:
         roles.require(principal, "messages", "create")  # before a body is read for one who may not send
         query = scope.get("query_string", b"")
         request = Request(scope["path"], headers, body, principal, _read_query(query) if query else 0.0)
-        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
-            raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
+        wire.require_plain(headers)
         if request.path != MESSAGES_PATH:
             return await self._raw(request)
         if cloudevents.is_event(headers):

@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
-from endpoints.errors import Malformed, Unauthenticated
+from endpoints.edge.wire import JSON_HEADER, TEXT_HEADER, Header
+from endpoints.errors import Malformed
+from messaging.listening.signatures import require_one
 
 VERIFY = b"hub.verify_token"
 TOKEN_CHARS = 32
 MOST = 500
-TEXT = (b"content-type", b"text/plain; charset=utf-8")
-JSON = (b"content-type", b"application/json")
 OKTA = b"x-okta-verification-challenge"
 
 Query = Mapping[str, str]
-Told = tuple[tuple[bytes, bytes], bytes]
+Told = tuple[Header, bytes]
 Asked = Callable[[Query, Mapping[bytes, bytes], Sequence[bytes]], Told | None]
 
 
@@ -32,12 +32,11 @@ def hub(query: Query, headers: Mapping[bytes, bytes], secrets: Sequence[bytes]) 
     """Answer `hub.challenge` with itself (Meta's webhooks; W3C WebSub, section 5.3)."""
     if "hub.challenge" not in query:
         return None
-    given = query.get("hub.verify_token", "").encode()
-    if sum(hmac.compare_digest(given, verify_token(secret).encode()) for secret in secrets if secret) == 0:
-        raise Unauthenticated("hub.verify_token is not that of this hook", code="bad_signature")
+    tokens = (verify_token(secret).encode() for secret in secrets if secret)
+    require_one(query.get("hub.verify_token", "").encode(), tokens, "hub.verify_token is not that of this hook")
     if query.get("hub.mode") != "subscribe":
         raise Malformed("hub.mode: must be subscribe")
-    return TEXT, _short(query["hub.challenge"])
+    return TEXT_HEADER, _short(query["hub.challenge"])
 
 
 def okta(query: Query, headers: Mapping[bytes, bytes], secrets: Sequence[bytes]) -> Told | None:
@@ -45,9 +44,8 @@ def okta(query: Query, headers: Mapping[bytes, bytes], secrets: Sequence[bytes])
     if OKTA not in headers:
         return None
     given = headers.get(b"authorization", b"").rpartition(b" ")[2].strip()
-    if sum(hmac.compare_digest(given, secret) for secret in secrets if secret) == 0:
-        raise Unauthenticated("the token is not the one agreed on", code="bad_signature")
-    return JSON, orjson.dumps({"verification": _short(headers[OKTA].decode("latin-1")).decode()})
+    require_one(given, secrets, "the token is not the one agreed on")
+    return JSON_HEADER, orjson.dumps({"verification": _short(headers[OKTA].decode("latin-1")).decode()})
 
 
 def _short(challenge: str) -> bytes:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from endpoints.errors import TooSlow
 from messaging.listening.connection import Connection
 
 if TYPE_CHECKING:
@@ -63,9 +62,7 @@ class Handshakes:
                 lambda: connection, taken, ssl=self._context, ssl_handshake_timeout=limit_s
             )
         except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError; a name that is none is a ValueError
-            late = TooSlow(
-                f"no TLS handshake within {limit_s:g} s, or a bad one: {exc or type(exc).__name__}", code="tls"
-            )
-            self._server.tally.refuse(address, late.code, late.detail)
+            told = f"no TLS handshake within {limit_s:g} s, or a bad one: {exc or type(exc).__name__}"
+            self._server.tally.refuse(address, "tls", told)
         finally:
             self._server.expect_no_more(connection)

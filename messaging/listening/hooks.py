@@ -22,7 +22,8 @@ from endpoints.access.memory import Memory
 from endpoints.access.signed import signers_of
 from endpoints.edge import strict_json, wire
 from endpoints.edge.database_threads import DatabaseThreads
-from endpoints.edge.wire import Header, Send
+from endpoints.edge.places import address_of
+from endpoints.edge.wire import JSON_HEADER, TEXT_HEADER, Header, Send
 from endpoints.errors import ControlPlaneError, Forbidden, NotFound, Overloaded, Unauthenticated, UnsupportedMediaType
 from endpoints.transports.bodies import is_json
 from messaging.intake.answers import accepted
@@ -30,7 +31,7 @@ from messaging.intake.bodies import Body, Budget, ClientGone, Receive
 from messaging.intake.counter import Intake
 from messaging.intake.envelope import Draft
 from messaging.intake.fields import check_content_type
-from messaging.intake.http import JSON_HEADER, Headers, Scope
+from messaging.intake.http import Headers, Scope
 from messaging.listening.challenges import CHALLENGES, Asked, Told
 from messaging.listening.devices import Device
 from messaging.listening.mapping import mapped
@@ -48,7 +49,6 @@ SLUG = re.compile(r"[a-z0-9-]{1,63}")
 REMEMBER_S = 0.75
 MAX_REMEMBERED = 1000
 MISSING = "missing"
-TEXT_HEADER = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class NotPosted(ControlPlaneError):
@@ -112,16 +112,17 @@ class HookIntake:
 
     async def _answer(self, scope: Scope, body: Body) -> tuple[int, Header, bytes]:
         hook = await self._find(scope["path"].removeprefix(PREFIX).removesuffix("/"))
-        if scope["method"] != "POST" and (scope["method"] != "GET" or hook.asked is None):
+        asked = hook.asked if scope["method"] == "GET" else None
+        if asked is None and scope["method"] != "POST":
             raise NotPosted("a hook is posted to")
         tally = self._tally(hook)
-        address = str((scope.get("client") or ("unknown",))[0])
+        address = address_of(scope)
         headers: Headers = dict(scope["headers"])
         try:
             if hook.device.networks and not hook.device.knows(address, frozenset()):
                 raise Forbidden("this hook is for other addresses", code="wrong_address")
-            if scope["method"] == "GET":
-                return 200, *_told(hook, scope.get("query_string", b""), headers)
+            if asked is not None:
+                return 200, *_told(asked, hook, scope.get("query_string", b""), headers)
             answer = await self._take(hook, headers, body, tally, address)
         except ControlPlaneError as exc:
             tally.refuse(address, exc.code, exc.detail)
@@ -131,8 +132,7 @@ class HookIntake:
     async def _take(
         self, hook: Hook, headers: Headers, body: Body, tally: Tally, address: str
     ) -> tuple[int, Header, bytes]:
-        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
-            raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
+        wire.require_plain(headers)
         data = await body.read(headers, hook.device.cap)
         now = time.time()
         signed = hook.scheme.check(headers, data, hook.secrets, now)
@@ -200,11 +200,10 @@ def _load(slug: str) -> Hook | None:
     return Hook(listener.pk, listener.slug, scheme, asked, keys, is_own, dict(listener.fields), device_of(listener))
 
 
-def _told(hook: Hook, query: bytes, headers: Headers) -> Told:
+def _told(asked: Asked, hook: Hook, query: bytes, headers: Headers) -> Told:
     """Return what a sender is told that asks whether we are there."""
     named = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-    told = hook.asked(named, headers, hook.secrets) if hook.asked is not None else None
-    if told is None:
+    if (told := asked(named, headers, hook.secrets)) is None:
         raise NotPosted("a hook is posted to")
     return told
 

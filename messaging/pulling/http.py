@@ -17,11 +17,11 @@ from endpoints.access.authenticate import aauthenticate
 from endpoints.access.principal import Principal
 from endpoints.edge import strict_json, wire
 from endpoints.edge.places import Places, address_of
-from endpoints.edge.wire import Send
+from endpoints.edge.wire import JSON_HEADER, Send
 from endpoints.errors import ControlPlaneError, NotFound
 from messaging.intake.bodies import MAX_BODY_BYTES, Body, Budget, ClientGone, Receive
 from messaging.intake.directory import find_parties
-from messaging.intake.http import JSON_HEADER, Headers, Scope, token_of
+from messaging.intake.http import Headers, Scope, token_of
 from messaging.pulling.desk import Desk
 from messaging.pulling.ending import Word
 from messaging.pulling.leasing import Parcel, Wish

@@ -36,9 +36,7 @@ def calls_in(steps: Iterable[Step]) -> Iterator[Call]:
             written = step.params if isinstance(step.params, dict) else {"case": step.params}
             given = frozenset(map(str, written.get("systems") or ()))
             yield Call(str(written.get("suite") or ""), str(written.get("case")), step.mark, given)
-        elif step.kind == "group" and isinstance(step.ready, dict):
-            yield from calls_in(inner for inner in step.ready["steps"] if inner)
-        yield from calls_in(step.cleanup)
+        yield from calls_in((*step.inner, *step.cleanup))
 
 
 def check_calls(suite: Suite, find: Find) -> None:

@@ -51,6 +51,11 @@ class Step:
     cleanup: "tuple[Step, ...]" = ()
     mark: tuple[int, int] = (0, 0)
 
+    @property
+    def inner(self) -> "tuple[Step, ...]":
+        """The steps of a group; of any other kind none."""
+        return tuple(step for step in self.ready["steps"] if step) if self.kind == "group" else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Case:

@@ -26,30 +26,23 @@ class Door:
     is_tls: bool
     verifies: bool
     can_tell: bool
-    is_fetched: bool = False
+    is_fetched: bool
 
 
 def draft_system(slug: str, system: str, title: str, doors: Sequence[Door], cleaner: Cleaner) -> Draft | None:
-    """Return a suite that looks at every door a step can look at, None when there is none."""
+    """Return a suite that looks at every door, None when there is none."""
     systems: dict[str, str] = {}
     cases: list[dict[str, Any]] = []
-    left: list[str] = []
     for door in doors:
         alias = door.interface if door.interface != "main" else "system"
-        found = _cases(door, alias)
-        if found:
-            systems[alias] = system if door.interface == "main" else f"{system}/{door.interface}"
-            cases += [
-                {"case": slug_of(name, "" if alias == "system" else alias), "steps": [step]} for name, step in found
-            ]
-        else:
-            left.append(
-                f"Left out: {door.interface}, no draft looks at {door.protocol} by itself; make one from a message."
-            )
+        systems[alias] = system if door.interface == "main" else f"{system}/{door.interface}"
+        cases += [
+            {"case": slug_of(name, "" if alias == "system" else alias), "steps": [step]}
+            for name, step in _cases(door, alias)
+        ]
     if not cases:
         return None
-    remarks = [f"Made from what is registered of {system}: each door is there, whatever it answers.", *left]
-    remarks += _remarks(doors)
+    remarks = [f"Made from what is registered of {system}: each door is there, whatever it answers.", *_remarks(doors)]
     return finish(slug, f"{title} can be reached", {"systems": systems, "cases": cases}, remarks, cleaner)
 
 
@@ -59,7 +52,7 @@ def _remarks(doors: Sequence[Door]) -> list[str]:
         f"{door.interface}: nobody need answer a datagram, so this shows only that its host does not refuse it. "
         "Write `udp` with `send` and `expect`, if something comes back."
         for door in doors
-        if door.protocol == "udp" and not door.can_tell
+        if not door.can_tell
     ]
     found += [
         f"{door.interface}: its client gets an event '{CHECK}' each time, which it has to acknowledge."
@@ -90,9 +83,9 @@ def _cases(door: Door, alias: str) -> list[tuple[str, dict[str, Any]]]:
         }
         sent |= {"max_retries": 0, "ttl": "15s", "within": "20s"}  # what nobody fetches leaves nothing behind
         found.append(("acknowledges", {"message": sent, "assert": [Line(status=Line(eq="delivered"))]}))
-    elif door.protocol == "udp" and not door.can_tell:
+    elif not door.can_tell:
         found.append(("not-refused", {"probe": alias, "assert": [Line(latency=Line(lt=SLOWEST))]}))
-    elif door.can_tell:
+    else:
         # Nobody there is no answer, and passes no assertion but one about the error.
         found.append(("answers", {"probe": alias, "assert": [Line(latency=Line(lt=SLOWEST))]}))
     return found

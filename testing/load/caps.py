@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from endpoints.models import Endpoint, EndpointState
+from testing.document.references import has_references
 from testing.document.suite import Step
 
 MOST_TOLD = 5
@@ -12,11 +13,10 @@ def receivers(steps: tuple[Step, ...]) -> set[str]:
     """Return the aliases that `message` steps send to, as far as they are written out."""
     found: set[str] = set()
     for step in steps:
-        if step.kind == "group" and step.ready is not None:
-            found |= receivers(tuple(inner for inner in step.ready["steps"] if inner))
-        elif step.kind == "message":
+        found |= receivers(step.inner)
+        if step.kind == "message":
             to = step.params.get("to") or ()
-            found |= {to} if isinstance(to, str) else set(to)
+            found |= {alias for alias in ([to] if isinstance(to, str) else to) if not has_references(alias)}
     return found
 
 

@@ -108,9 +108,7 @@ def systems_of(steps: tuple[Step, ...]) -> set[str]:
     """Return the aliases that steps name, as far as they are written out."""
     found: set[str] = set()
     for step in steps:
-        if step.kind == "group":
-            found |= systems_of(tuple(inner for inner in step.ready["steps"] if inner))
-        elif step.ready is not None:
+        if step.kind != "group" and step.ready is not None:
             found |= set(action_of(step.kind).aliases(step.ready))
-        found |= systems_of(step.cleanup)
+        found |= systems_of((*step.inner, *step.cleanup))
     return found

@@ -56,7 +56,7 @@ def ctrf_report(run: Mapping[str, Any]) -> Iterator[bytes]:
             "environment": {"reportName": run["suite"], "extra": {"systems": run["systems"], **run["document"]}},
         },
     }
-    return in_pieces(document, (_test(run, case, start) for case in shown_cases(run)), depth=2)
+    return in_pieces(document, "tests", (_test(run, case, start) for case in shown_cases(run)), depth=2)
 
 
 def _test(run: Mapping[str, Any], case: Mapping[str, Any], run_start: int) -> dict[str, Any]:

@@ -51,8 +51,8 @@ def earlier(run: Run, *, was_lost: bool) -> Earlier:
     """Return what was written down of a run."""
     done = CaseRun.objects.filter(run=run).only("number", "verdict", "reason", "flaky", "dirty")
     handed = secrets.decrypt(run.handed) if run.handed is not None else None
-    begun = Begun.objects.filter(run=run).values_list("number", flat=True) if run.notes_begun else None
-    return Earlier({row.number: row for row in done}, handed, was_lost, None if begun is None else frozenset(begun))
+    begun = frozenset(Begun.objects.filter(run=run).values_list("number", flat=True)) if run.notes_begun else None
+    return Earlier({row.number: row for row in done}, handed, was_lost, begun)
 
 
 def recorded(run: Run) -> Earlier:

@@ -15,6 +15,7 @@ from endpoints.models import Credential, Endpoint, System, SystemState
 from endpoints.transports import claimer_of
 from endpoints.transports.base import TransportError
 from endpoints.transports.gateway import GatewayTransport
+from endpoints.transports.udp import answers_probes
 from messaging.models import Attempt, Delivery, Message, Priority, State
 from messaging.services import lookup
 from testing.drafting import curl, message, openapi, system
@@ -147,7 +148,7 @@ def of_system(slug: str, *, by: Principal) -> Draft:
                 protocol=row.protocol,
                 is_tls=row.protocol in OVER_TLS,
                 verifies=tls.get("verify", True) is True,
-                can_tell=row.protocol != "udp" or _is_answered(row),
+                can_tell=row.protocol != "udp" or answers_probes(row.config),
                 is_fetched=claimer_of(row.protocol) == GatewayTransport.CLAIMED_BY,
             )
     wanted = _free_slug(system.slug_for(slug))
@@ -158,11 +159,6 @@ def of_system(slug: str, *, by: Principal) -> Draft:
             code="no_draft",
         )
     return found
-
-
-def _is_answered(endpoint: Endpoint) -> bool:
-    """Say whether a probe of a UDP endpoint waits for an answer."""
-    return endpoint.config.get("reply") == "message" and "probe" in endpoint.config
 
 
 def _receiver(delivery: Delivery) -> message.Receiver:

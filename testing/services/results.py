@@ -1,7 +1,7 @@
 """A run with all that came of it, as one value: what every report is written from."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -55,10 +55,10 @@ class Cases:
             attempts = Attempt.objects.filter(step_run__case_run__in=found).order_by("number")
             yield from _cases(found, attempts if self._whole else _told(attempts))
 
-    def in_brief(self) -> Iterator[dict[str, Any]]:
+    def in_brief(self) -> Iterator[Mapping[str, Any]]:
         """Yield of each what can be counted."""
         rows = CaseRun.objects.filter(run=self._run).order_by("number").values("part", "verdict", "flaky")
-        yield from ({**row} for row in rows.iterator())
+        yield from rows.iterator()
 
 
 def _told(attempts: QuerySet[Attempt]) -> Iterable[Attempt]:
@@ -96,8 +96,7 @@ def _length(name: str) -> Length:
 
 
 def _complete(run: Run, kept: Iterable[Attempt]) -> dict[str, Any]:
-    cases = CaseRun.objects.filter(run=run)
-    return {**_above(run), "cases": _cases(list(cases.order_by("number")), kept, cases)}
+    return {**_above(run), "cases": _cases(CaseRun.objects.filter(run=run).order_by("number"), kept)}
 
 
 def _above(run: Run) -> dict[str, Any]:
@@ -105,23 +104,23 @@ def _above(run: Run) -> dict[str, Any]:
     return {**summary(run), "systems": run.systems, "document": document}
 
 
-def _cases(cases: Sequence[CaseRun], kept: Iterable[Attempt], within: Any = None) -> list[dict[str, Any]]:
-    """Return cases with all below them; `within` finds those same cases, where they are too many to be named."""
-    within = cases if within is None else within
+def _cases(cases: QuerySet[CaseRun] | list[CaseRun], kept: Iterable[Attempt]) -> list[dict[str, Any]]:
+    """Return cases with all below them, which are asked for by the query that finds the cases, if they are one."""
+    found = list(cases)
     steps: dict[Any, list[StepRun]] = defaultdict(list)
-    for step in StepRun.objects.filter(case_run__in=within).order_by("number"):
+    for step in StepRun.objects.filter(case_run__in=cases).order_by("number"):
         steps[step.case_run_id].append(step)
     attempts: dict[Any, list[Attempt]] = defaultdict(list)
     for attempt in kept:
         attempts[attempt.step_run_id].append(attempt)
-    loads = {load.case_run_id: _load(load) for load in LoadResult.objects.filter(case_run__in=within)}
+    loads = {load.case_run_id: _load(load) for load in LoadResult.objects.filter(case_run__in=cases)}
     return [
         {
             **_case(case),
             "load": loads.get(case.pk),
             "steps": [_step(step, attempts[step.pk]) for step in steps[case.pk]],
         }
-        for case in cases
+        for case in found
     ]
 
 

@@ -84,14 +84,10 @@ def test_whose_role_ends_while_it_waits_gets_nothing(stack: Stack) -> None:
         waiting: Future[Any] = pool.submit(asking.ask, wait=40)
         stack.wait_for(lambda: asked(link), what="the inbox being asked")
         stack.sql("UPDATE endpoints_apikey SET role = 'viewer' WHERE name LIKE ?", "test-operator-%")
-        stack.wait_for(lambda: asking.session.get(asking_url(asking)).status_code == 403, what="the role being gone")
+        stack.wait_for(lambda: asking.ask().status_code == 403, what="the role being gone")
         (sent,) = link.send_many(1)
         answer = waiting.result()
     (again,) = link.inbox.fetch(wait=20)
 
     assert answer.status_code == 403
     assert again["message"]["message_id"] == sent
-
-
-def asking_url(inbox: Inbox) -> str:
-    return f"{inbox.stack.url}/api/v1/systems/{inbox.system}/inbox/"

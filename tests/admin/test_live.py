@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from endpoints.access.principal import Principal
-from endpoints.edge.places import Places
+from endpoints.edge.places import Places, address_of
 from endpoints.models import AuditEntry, Membership
 from messaging import consumers
 from messaging.gateway import behind
@@ -156,6 +156,23 @@ async def test_a_person_has_no_more_lines_than_it_may(world: Any, sign_in: Signe
         assert (refused["code"], "superuser" in refused["reason"]) == (1013, False)
         assert "panels" in json.loads(await again.receive_from(timeout=30))
         await again.disconnect(timeout=30)
+
+
+async def test_a_line_that_breaks_while_it_is_refused_gives_its_place_back() -> None:
+    """The next one from there finds it free."""
+    places = Places("WebSockets", per_address=1, per_caller=1)
+    scope = line(None, places=places).scope
+    said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    said.put_nowait({"type": "websocket.connect"})
+
+    async def send(event: dict[str, Any]) -> None:
+        if event["type"] == "websocket.close":
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        await APPLICATION(scope, said.get, send)
+
+    places.enter(address_of(scope)).leave()
 
 
 # --- the line of the stream's page ---------------------------------------------

@@ -23,6 +23,7 @@ from tests.servers.certificates import CertificateAuthority
 from tests.servers.fixtures import authority
 from tests.servers.postgres import Postgres
 from tests.servers.redis import Redis
+from tests.servers.sockets import lines_to
 
 __all__ = ["authority"]
 
@@ -130,16 +131,12 @@ async def test_redis_without_a_farewell_leaves_nothing_open(authority: Certifica
         assert isinstance(transport, RedisTransport)
         await transport.open()
         assert await transport.ask(["PING"]) == "PONG"
-        assert _lines_to(server.port) == 1
+        assert lines_to(server.port) == 1
 
         server.process.suspend()
         await transport.aclose()
         await asyncio.sleep(0)  # sockets are closed in the loop's next round
-        assert _lines_to(server.port) == 0
-
-
-def _lines_to(port: int) -> int:
-    return sum(bool(one.raddr) and one.raddr.port == port for one in psutil.Process().net_connections("tcp"))
+        assert lines_to(server.port) == 0
 
 
 @pytest.mark.parametrize("protocol", ["postgresql", "redis"])

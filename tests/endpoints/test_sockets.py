@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import uvloop
 
@@ -25,7 +24,7 @@ from tests.contract.peers import address, outgoing
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.fixtures import authority
 from tests.servers.ports import free_port
-from tests.servers.sockets import NOTHING, TcpReceiver, UdpReceiver
+from tests.servers.sockets import NOTHING, TcpReceiver, UdpReceiver, lines_to
 
 # Its peers live in threads with loops of their own and are cut in the middle: what they leave open is not ours.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -348,13 +347,10 @@ def test_a_peer_that_says_no_farewell_keeps_no_line_open(
     """Over TLS, too: a probe's loop ends with it, and would leave the socket to the collector."""
     with mute(authority.server_context(tmp_path, "127.0.0.1")) as port:
 
-        def lines() -> int:
-            return sum(bool(one.raddr) and one.raddr.port == port for one in psutil.Process().net_connections("tcp"))
-
         async def scenario() -> None:
             async with tcp(port, {"framing": "line", "tls": {"ca": authority.pem}}) as transport:
                 await transport.probe()
-                assert lines() == 1
-            assert lines() == 0
+                assert lines_to(port) == 1
+            assert lines_to(port) == 0
 
         run(scenario())

@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import cast
 
+import psutil
+
 from tests.servers.ports import free_port
 from tests.servers.threads import InThread
 
@@ -24,6 +26,11 @@ HANG_UP = "hang up"  # in the middle of the message's answer: RST, as a killed p
 
 Said = bytes | str | None | Callable[[bytes], bytes | None]
 Reader = asyncio.StreamReader
+
+
+def lines_to(port: int) -> int:
+    """Return how many connections this process has to a port."""
+    return sum(bool(one.raddr) and one.raddr.port == port for one in psutil.Process().net_connections("tcp"))
 
 
 async def _read_line(reader: Reader) -> bytes:

@@ -15,6 +15,7 @@ from endpoints.access.principal import COMMAND
 from tests.endpoints.conftest import Caller
 from tests.servers.fixtures import authority, http_receiver, tls_receiver
 from tests.servers.http import Answer, HttpReceiver
+from tests.stack import wait_for
 from tests.testing.targets import cache, database, grafana, metrics, prometheus
 
 __all__ = ["authority", "cache", "database", "grafana", "http_receiver", "metrics", "prometheus", "tls_receiver"]
@@ -66,6 +67,16 @@ def orders(admin: Caller, http_receiver: HttpReceiver) -> HttpReceiver:
     """Return a receiver that is registered as system `orders`, with a credential."""
     register(admin, "orders", http_receiver.url, credential="orders-token")
     return http_receiver
+
+
+def until_ended(caller: Caller, *runs: str) -> list[dict[str, Any]]:
+    """Return runs once they have ended; a worker has to be there."""
+
+    def ended() -> list[dict[str, Any]]:
+        found = [dict(caller("GET", f"runs/{run}/").json) for run in runs]
+        return found if all(run["state"] == "ended" for run in found) else []
+
+    return wait_for(ended, 60, "the end of the runs")
 
 
 def register(admin: Caller, slug: str, url: str, credential: str = "", **system: Any) -> None:

@@ -1,6 +1,5 @@
 """The step `call`: another case's steps stand here, with variables and aliases of their own, and never in a circle."""
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +13,7 @@ from testing.runner.resuming import is_safe
 from testing.runner.worker import running
 from tests.endpoints.conftest import Caller
 from tests.servers.http import HttpReceiver
-from tests.testing.conftest import Outcome, answer, register
+from tests.testing.conftest import Outcome, answer, register, until_ended
 
 Run = Callable[..., Outcome]
 LOGIN = """
@@ -157,10 +156,7 @@ def test_a_suite_of_another_team_cannot_be_called(admin: Caller) -> None:
     started = ours("POST", "suites/ours/run/", {})
     assert started.status == 202, started.json
     with running():
-        until = time.monotonic() + 60
-        while (found := ours("GET", f"runs/{started.json['id']}/").json)["state"] != "ended":
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        (found,) = until_ended(ours, started.json["id"])
 
     assert found["verdict"] == "errored"
     assert "there is no suite 'theirs'" in found["reason"]

@@ -346,6 +346,15 @@ def test_a_load_of_messages_names_the_caps_that_bound_it(run: Run, admin: Caller
     assert "its messages kept to the caps of deliveries: orders 7 at once, 5/s" in done.cases["one"]["reason"]
 
 
+def test_a_load_whose_receiver_is_not_written_out_is_judged_all_the_same(run: Run, orders: HttpReceiver) -> None:
+    """Whose caps bound it cannot be said beforehand; what it measured stands."""
+    step = '{message: {from: api, to: "${{ vars.where }}", within: 100ms}, assert: [{status: {eq: delivered}}]}'
+    done = run(load("stages: [{for: 200ms, at: 20/s}]", step=step, top="vars: {where: api}"))
+
+    assert (done.verdict, of(done)["figures"]["iterations"]) == ("failed", 4), done.out
+    assert "caps" not in done.cases["one"]["reason"]
+
+
 def test_what_cannot_run_at_all_is_errored_at_once(run: Run, admin: Caller) -> None:
     register(admin, "orders", "http://169.254.169.254:80")
     done = run(load("stages: [{for: 1m, at: 20/s}]"))

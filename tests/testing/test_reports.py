@@ -18,6 +18,7 @@ import xunitparser
 from testing.models import Attempt
 from testing.models import Run as Stored
 from testing.reports import FORMATS
+from testing.reports.json_report import HERE
 from testing.services import results
 from testing.services.results import MOST_BYTES
 from tests.endpoints.conftest import Answer as Answered
@@ -230,6 +231,15 @@ def test_every_report_is_served_as_what_it_is(run: Run, orders: HttpReceiver, ad
     assert admin("GET", f"runs/{done.report['id']}/report.pdf").status == 404
 
 
+def test_no_text_of_a_run_takes_the_place_of_its_cases(run: Run, orders: HttpReceiver) -> None:
+    """What is written piece by piece marks where the list stands; a title may say the same."""
+    done = run(suite(case("one", ask()), top=f'title: "{HERE}"'))
+    told = json.loads(done.ctrf)["results"]
+
+    assert (done.report["title"], done.verdicts) == (HERE, {"one": "passed"})
+    assert (told["summary"]["extra"]["title"], len(told["tests"])) == (HERE, 1)
+
+
 def test_a_large_report_is_written_case_by_case(run: Run, orders: HttpReceiver, admin: Caller) -> None:
     """It says byte for byte what it would say at once; only HTML, which takes all of it, has a bound."""
     done = run(suite(case("one", ask()), case("two", ask(201))))
@@ -243,8 +253,9 @@ def test_a_large_report_is_written_case_by_case(run: Run, orders: HttpReceiver, 
     at_once = served()
     assert [found.status for found in at_once] == [200] * 4
     Attempt.objects.filter(step_run__verdict="passed").update(response=large)
-    assert [found.status for found in served()] == [200] * 4
-    whole = json.loads(served()[0].body)
+    in_pieces = served()
+    assert [found.status for found in in_pieces] == [200] * 4
+    whole = json.loads(in_pieces[0].body)
     assert [case["steps"][0]["attempts"][0]["response"] for case in whole["cases"]] == [large] * 2
     Attempt.objects.filter(step_run__verdict="failed").update(response={**large, "more": "y" * MOST_BYTES})
     refused = served()

@@ -1,6 +1,5 @@
 """What a run may read and ask: no more than whoever asked for it, by whatever way it came about."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from testing.runner.worker import running
 from tests.admin.conftest import sign_in
 from tests.endpoints.conftest import Caller
 from tests.servers.http import HttpReceiver
-from tests.testing.conftest import register
+from tests.testing.conftest import register, until_ended
 
 __all__ = ["sign_in"]
 
@@ -37,11 +36,7 @@ def ran(caller: Caller, slug: str, **wish: Any) -> dict[str, Any]:
     """Return the run of a stored suite once a worker has ended it."""
     started = caller("POST", f"suites/{slug}/run/", wish)
     assert started.status == 202, started.json
-    until = time.monotonic() + 60
-    while (found := dict(caller("GET", f"runs/{started.json['id']}/").json))["state"] != "ended":
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return found
+    return until_ended(caller, started.json["id"])[0]
 
 
 @pytest.mark.parametrize("role", ["operator", "editor"])

@@ -1,7 +1,6 @@
 """Whose a run is: of every team whose systems it touches; what they answered is for who sees all of them."""
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,8 @@ from tests.admin.conftest import sign_in
 from tests.endpoints.conftest import Caller
 from tests.messaging.factories import make_key, make_team
 from tests.servers.http import HttpReceiver, Received
-from tests.testing.conftest import register
+from tests.stack import wait_for
+from tests.testing.conftest import register, until_ended
 
 __all__ = ["sign_in"]
 
@@ -86,17 +86,6 @@ def test_a_run_on_systems_of_two_teams_is_for_who_sees_both(
         )
 
 
-def until_ended(admin: Caller, *runs: str) -> list[str]:
-    """Return the verdicts of runs once they have them."""
-    until = time.monotonic() + 60
-    while True:
-        found = [admin("GET", f"runs/{run}/").json for run in runs]
-        if all(run["state"] == "ended" for run in found):
-            return [run["verdict"] for run in found]
-        assert time.monotonic() < until, found
-        time.sleep(0.05)
-
-
 def test_a_run_on_systems_of_two_teams_holds_its_locks_in_both(
     admin: Caller, teams: dict[str, Caller], orders: HttpReceiver
 ) -> None:
@@ -116,13 +105,15 @@ def test_a_run_on_systems_of_two_teams_holds_its_locks_in_both(
         pair = started(admin, "pair")
         assert begun.acquire(timeout=30)
         others = [started(teams[name], "alone", systems={"api": f"{name}-shop"}) for name in ("red", "blue")]
-        until = time.monotonic() + 30
-        while {admin("GET", f"runs/{run}/").json["state"] for run in others} != {"running"}:
-            assert time.monotonic() < until
+        wait_for(
+            lambda: {admin("GET", f"runs/{run}/").json["state"] for run in others} == {"running"},
+            30,
+            "workers on the other runs",
+        )
         for _ in range(20):  # time enough for them to begin
             assert begun.acquire(timeout=30)
         let_go.set()
-        assert until_ended(admin, pair, *others) == ["passed"] * 3
+        assert [run["verdict"] for run in until_ended(admin, pair, *others)] == ["passed"] * 3
     paths = [found.path for found in orders.received]
     assert (paths.count("/gate"), paths[-2:]) == (len(paths) - 2, ["/", "/"])
 
@@ -133,5 +124,5 @@ def test_what_a_called_suite_asks_counts_as_well(admin: Caller, teams: dict[str,
     stored(admin, CALLER)
     run = started(teams["red"], "calls")
     with running():
-        assert until_ended(admin, run) == ["passed"]
+        assert until_ended(admin, run)[0]["verdict"] == "passed"
     assert [seen(teams[name], run) for name in ("red", "blue")] == [True, False]
