@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from tests.servers.answers import Answer, write
 from tests.servers.ports import free_port
-from tests.servers.threads import InThread
+from tests.servers.threads import InThread, stop_listening
 
 Script = int | Answer | Callable[["Received"], "int | Answer"]
 
@@ -90,7 +90,7 @@ class HttpReceiver(InThread):
         )
         self.port = server.sockets[0].getsockname()[1]
         yield
-        server.close()
+        await stop_listening(server)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

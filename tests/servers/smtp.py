@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from email.message import Message
 
 from tests.servers.ports import free_port
-from tests.servers.threads import InThread
+from tests.servers.threads import InThread, stop_listening
 
 
 class SmtpServer(InThread):
@@ -44,7 +44,7 @@ class SmtpServer(InThread):
         self._tasks: set[asyncio.Task[None]] = set()
         server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         yield
-        server.close()
+        await stop_listening(server)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -19,7 +19,7 @@ from typing import cast
 import psutil
 
 from tests.servers.ports import free_port
-from tests.servers.threads import InThread
+from tests.servers.threads import InThread, stop_listening
 
 NOTHING = None
 HANG_UP = "hang up"  # in the middle of the message's answer: RST, as a killed process leaves it
@@ -124,7 +124,7 @@ class TcpReceiver(Receiver):
             self._accept, "127.0.0.1", self.port, ssl=self._tls, limit=2**26, reuse_address=True, backlog=1024
         )
         yield
-        server.close()
+        await stop_listening(server)
         # A client may be done with a TLS handshake, and hang up, before we are: such a connection comes only now.
         for _ in range(3):
             for task in self._tasks:

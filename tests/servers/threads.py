@@ -2,10 +2,20 @@
 
 import asyncio
 import threading
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Self
+from typing import Any, Protocol, Self
 
 PATIENCE_S = 30
+
+
+class Listening(Protocol):
+    """A server of asyncio's, or one made of it."""
+
+    @property
+    def sockets(self) -> Iterable[Any]: ...
+
+    def close(self) -> None: ...
 
 
 class InThread:
@@ -41,3 +51,13 @@ class InThread:
         async with self._serving():
             started.set()
             await self._stopping.wait()
+
+
+async def stop_listening(server: Listening) -> None:
+    """Close what listens, once whoever was let in is in: asyncio drops, open, whom it meets behind a closed door."""
+    loop = asyncio.get_running_loop()
+    for listener in server.sockets:
+        loop.remove_reader(listener.fileno())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    server.close()

@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tests.servers.ports import free_port
-from tests.servers.threads import InThread
+from tests.servers.threads import InThread, stop_listening
 
 _quiet = logging.getLogger("tests.servers.ws")
 _quiet.setLevel(logging.CRITICAL)
@@ -138,7 +138,7 @@ class WsReceiver(InThread):
         if not self._is_kind:
             for each in list(self._open):
                 each.transport.abort()
-        server.close()
+        await stop_listening(server)
         await server.wait_closed()
 
     # -- one connection --------------------------------------------------------------
