@@ -322,6 +322,13 @@ HOSTILE = {
 }
 
 
+def test_what_a_test_printed_may_hold_any_number_of_tags(admin: Caller) -> None:
+    """Only elements count against the bound of elements, not what is quoted."""
+    printed = "<a></a>" * 200_000
+    body = f"<testsuite><testcase name='a'><system-out><![CDATA[{printed}]]></system-out></testcase></testsuite>"
+    assert brought(admin, body.encode()).status == 201
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_report_is_refused_within_200_ms(admin: Caller, name: str) -> None:
     """By name, before it costs anything; nothing of it is kept."""
