@@ -69,7 +69,7 @@ def read_junit(file: IO[bytes]) -> Results:
 
 def _count(file: IO[bytes]) -> None:
     """Refuse what holds too much by the look of it, which costs a tenth of reading it."""
-    begin, is_plain = file.tell(), True
+    begin, is_plain, last = file.tell(), True, b""
     cases = earlier = opened = closed = 0
     while chunk := file.read(CHUNK):
         cases += chunk.count(b"<testcase")
@@ -77,7 +77,8 @@ def _count(file: IO[bytes]) -> None:
         ends = chunk.count(b"</")
         opened += chunk.count(b"<") - ends - chunk.endswith(b"<")
         closed += chunk.count(b"/>") + ends
-        is_plain = is_plain and b"<!" not in chunk  # what is quoted may hold any number of them
+        is_plain = is_plain and b"<!" not in last + chunk  # what is quoted may hold any number of them
+        last = chunk[-1:]
     if cases > MAX_CASES or (is_plain and min(opened, closed) > MOST_ELEMENTS):
         raise too_many()
     if earlier > MAX_EARLIER:

@@ -17,6 +17,7 @@ from endpoints import services
 from endpoints.access.principal import COMMAND
 from endpoints.errors import ControlPlaneError, TooLarge
 from testing import outside
+from testing.outside.junit import CHUNK
 from testing.services import imports
 from tests.endpoints.conftest import Answer, Caller
 from tests.servers.http import HttpReceiver
@@ -322,10 +323,12 @@ HOSTILE = {
 }
 
 
-def test_what_a_test_printed_may_hold_any_number_of_tags(admin: Caller) -> None:
-    """Only elements count against the bound of elements, not what is quoted."""
+@pytest.mark.parametrize("before", [0, CHUNK - 1], ids=["at once", "between two parts"])
+def test_what_a_test_printed_may_hold_any_number_of_tags(admin: Caller, before: int) -> None:
+    """Only elements count against the bound of elements, not what is quoted, wherever a part of the file ends."""
     printed = "<a></a>" * 200_000
-    body = f"<testsuite><testcase name='a'><system-out><![CDATA[{printed}]]></system-out></testcase></testsuite>"
+    begun = "<testsuite><testcase name='a'><system-out>".ljust(before)
+    body = f"{begun}<![CDATA[{printed}]]></system-out></testcase></testsuite>"
     assert brought(admin, body.encode()).status == 201
 
 
