@@ -183,8 +183,8 @@ def test_a_rate_holds_over_processes_and_says_so(make_stack: MakeStack, http_rec
 def test_a_frozen_process_that_comes_back_takes_nothing_until_it_has_a_part(
     make_stack: MakeStack, http_receiver: HttpReceiver
 ) -> None:
-    """The others took its part over; the cap holds when it goes on."""
-    stack = several(make_stack, 2)
+    """The others took its part over, a lease after they heard of it last; the cap holds when it goes on."""
+    stack = several(make_stack, 2, CONTROLPLANE_LEASE_S="6")
     meter = Meter(http_receiver, 0.05)
     link = Link(stack, http_receiver.url, max_in_flight=4)
     batch(link, 60)
