@@ -1,7 +1,9 @@
 """The rules of verdicts: what passes, what fails, what cannot be judged, and that nothing passes by itself."""
 
+import json
 import time
 from collections.abc import Callable
+from urllib.parse import quote
 from xml.etree.ElementTree import fromstring
 
 import pytest
@@ -341,6 +343,24 @@ def test_secrets_are_masked_in_every_report(run: Run, orders: HttpReceiver) -> N
     for kept in (done.raw, done.junit, done.ctrf, done.html, done.out.replace(done.report["title"], "")):
         assert "s3cret-token-of-orders" not in kept
         assert "czNjcmV0" not in kept
+
+
+@pytest.mark.parametrize("before", [-1, 185, 194], ids=["echoed", "cut", "cut soon"])
+def test_a_secret_is_masked_however_it_is_quoted(run: Run, orders: HttpReceiver, admin: Caller, before: int) -> None:
+    """As JSON within JSON within our sentence about it, as a URL has it, and where that sentence was cut."""
+    secret = "Zq7x\"w'k\\j<&>/Yvvy+Uuqu~Rrtr"
+    assert admin("POST", "credentials/", {"name": "odd", "kind": "bearer", "data": {"token": secret}}).status == 201
+    inner = json.dumps({"path": f"/x?t={quote(secret, safe='/+&~')}", "t": secret})
+    body = json.dumps({"echo": inner}) if before < 0 else "-" * before + secret + "-" * 300
+    orders.answer(Answer(body=body.encode()))
+    sent = 'http: {system: api, method: POST, path: /x, body: "${{ secret.odd.token }}"}'
+    done = run(suite(case("one", f"{{{sent}, assert: [{{text: {{eq: 1}}}}, {{body.$.echo: {{eq: 1}}}}]}}")))
+
+    assert done.verdicts == {"one": "failed"}
+    assert orders.received[0].body == secret.encode()
+    for kept in (done.raw, done.junit, done.ctrf, done.html, done.out):
+        assert [part for part in ("Zq7x", "Yvvy", "Uuqu", "Rrtr") if part in kept] == []
+        assert "***" in kept
 
 
 def test_what_is_replaced_is_checked(run: Run, orders: HttpReceiver, admin: Caller) -> None:
