@@ -366,6 +366,8 @@ def test_a_hostile_report_is_refused_within_200_ms(admin: Caller, name: str) -> 
         f'<testsuite><testcase name="{"n" * 9000}" time="-5"><failure message="{"m" * 9000}">{"t" * 99_999}</failure>'
         "</testcase></testsuite>",
         '<testsuite timestamp="yesterday" time="nan"><testcase time="1e400" line="x"/></testsuite>',
+        '<testsuite timestamp="9998-12-31T23:59:59-23:59"><testcase timestamp="9999-12-31T23:59-01:00"/></testsuite>',
+        '<testsuite timestamp="0001-01-01T00:00:00+14:00"><testcase timestamp="1971-01-01T00:00+23:59"/></testsuite>',
         '<s:testsuite xmlns:s="urn:x"><s:testcase name="&#x202e;"/></s:testsuite>',
         "<testsuites><testsuite><testsuite><testcase name='a'><testcase name='b'/></testcase>"
         "</testsuite></testsuite></testsuites>",
