@@ -13,8 +13,10 @@ from django.utils import timezone
 
 from endpoints.access import secrets
 from endpoints.models import ApiKey, AuditEntry, Credential, Endpoint, System
+from messaging.listening.framing import ack_bytes
 from messaging.models import Attempt, Delivery, Listener, Message, State
 from tests.admin.conftest import MARKUP
+from tests.messaging.factories import make_message
 
 Signed = Callable[..., Client]
 SECRET = "canary-7f3a9c"
@@ -235,6 +237,17 @@ def test_a_key_is_shown_once_and_revoked_for_good(sign_in: Signed) -> None:
     assert stored.revoked_at is not None
 
 
+def test_a_message_that_was_for_nobody_is_not_called_unrouted(world: Any, sign_in: Signed) -> None:
+    """A heartbeat without a target is owed to nobody; `unrouted` is what named a target and found none."""
+    beat = make_message(message_type="heartbeat", event_type="", unrouted=False)
+    lost = make_message(event_type="lost", unrouted=True)
+    client = sign_in("superuser")
+
+    for message, said in ((beat, False), (lost, True)):
+        pages = (f"/admin/messaging/message/?q={message.message_id}", f"/admin/messaging/message/{message.pk}/change/")
+        assert ['"cp-tag">unrouted' in client.get(page).content.decode() for page in pages] == [said, said]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_send_form_lands_on_the_page_of_its_message(world: Any, sign_in: Signed) -> None:
     client = sign_in("superuser")
@@ -285,6 +298,29 @@ def test_a_signing_key_is_shown_once_and_revoked_for_good(sign_in: Signed) -> No
     assert secret in made
     assert secret not in later
     assert system.signing_keys.get().revoked_at is not None
+
+
+def test_a_page_of_a_listener_keeps_the_line_ends_that_its_one_line_cannot_hold(sign_in: Signed) -> None:
+    """A delimiter and an ack that no input shows as they are stand there in hexadecimal digits, and mean the same."""
+    client = sign_in("superuser")
+    device = System.objects.create(slug="device", name="Device")
+    raw = {"kind": "tcp", "port": 9402, "envelope": "none", "framing": "delimiter", "addresses": ["10.0.0.0/8"]}
+    made = Listener.objects.create(slug="ends", system=device, delimiter="|\n", ack="text", ack_text="OK\r\n", **raw)
+    address = f"/admin/messaging/listener/{made.pk}/change/"
+    fields = {
+        **{name: value for name, value in client.get(address).context["adminform"].form.initial.items() if value},
+        "addresses": '["10.0.0.0/8"]',
+        "certificates": "[]",
+        "fields": "{}",
+        "description": "changed",
+    }
+    answer = client.post(address, fields)
+    changed = Listener.objects.get(slug="ends")
+
+    assert answer.status_code == 302
+    assert (fields["delimiter"], fields["ack_text"]) == ("hex:7c0a", "hex:4f4b0d0a")
+    assert changed.description == "changed"
+    assert (ack_bytes(changed.delimiter), ack_bytes(changed.ack_text)) == (b"|\n", b"OK\r\n")
 
 
 def test_a_listener_is_made_seen_and_closed_on_its_pages(sign_in: Signed) -> None:
