@@ -1,7 +1,7 @@
 """The REST face of the ways in that we serve."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
@@ -16,6 +16,7 @@ from endpoints.edge.strict_shape import Strict
 from endpoints.models import SLUG, Credential, System
 from endpoints.pausing import ResumeSerializer
 from endpoints.serializers import CredentialField, ObjectField, TextList, VisibleSlugField
+from messaging.listening.framing import VERBATIM
 from messaging.models import Listener, ListenerKind
 from messaging.services import listeners
 
@@ -75,6 +76,8 @@ class ListenerSerializer(Strict, serializers.ModelSerializer):
             *("created_at", "updated_at"),
         )
         read_only_fields = ("created_at", "updated_at")
+        # Line ends and blanks are what devices end frames and acknowledgements with.
+        extra_kwargs: ClassVar[dict[str, Any]] = {name: {"trim_whitespace": False} for name in VERBATIM}
         validators: tuple[Any, ...] = ()
 
     def get_fields(self) -> Any:

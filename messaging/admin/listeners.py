@@ -17,6 +17,7 @@ from endpoints.admin.base import ServiceForm, ServiceModelAdmin
 from endpoints.edge.display import badge
 from endpoints.edge.model_pages import may, principal_of, require
 from endpoints.errors import ControlPlaneError
+from messaging.listening.framing import VERBATIM, as_typed
 from messaging.listening.signatures import SCHEMES
 from messaging.models import Listener
 from messaging.services import listeners
@@ -62,6 +63,9 @@ class ListenerForm(ServiceForm):
         if "signature" in self.fields:
             choices = [(name, f"{name}: {scheme.description}") for name, scheme in SCHEMES.items()]
             self.fields["signature"].choices = choices  # type: ignore[attr-defined]
+        for name in VERBATIM & self.fields.keys():  # one line of a page holds no line end: saving it must not lose one
+            self.initial[name] = as_typed(self.initial.get(name) or "")
+            self.fields[name].strip = False  # type: ignore[attr-defined]
 
     def store(self) -> None:
         action = "create" if self.instance._state.adding else "update"

@@ -146,38 +146,64 @@ class Connection:
             self.streams.principal = fresh.principal
 
     async def _let_in(self) -> None:
-        """Accept always, so that a refusal reaches the client with its code; return once it is known who it is."""
+        """Accept always, so that a refusal reaches the client with its code; return once it is known who it is.
+
+        Who shows a token with the request is known before the line is open: the first frame may be a large one.
+        """
         await self._event()
-        await self._send({"type": "websocket.accept"})
+        refusal: Closed | None = None
         try:
             self._place = self._places.enter(address_of(self._scope))
-            await self._identify(dict(self._scope["headers"]), self._place)
+            token = self._token_in_head()
+            if token is not None:
+                await self._admit(token, None)
         except LimitExceeded as exc:
-            raise Closed(Code.FULL, exc.detail) from exc
+            refusal = Closed(Code.FULL, exc.detail)
+        except Closed as exc:
+            refusal = exc
+        self._allow()
+        await self._send({"type": "websocket.accept"})
+        if refusal is not None:
+            raise refusal
+        if self.caller is None:
+            await self._be_named()
         self._ready()
 
-    async def _identify(self, headers: dict[bytes, bytes], place: Place) -> None:
+    def _token_in_head(self) -> str | None:
+        headers = dict(self._scope["headers"])
         auth.check_origin(headers)
-        token, named = auth.token_in_head(headers, self._scope.get("query_string", b"")), None
-        if token is None:
-            try:
-                async with asyncio.timeout(AUTH_S):
-                    frame = frames.parse(await self._text())
-            except TimeoutError as exc:
-                raise Closed(Code.UNAUTHENTICATED, f"no `auth` frame within {AUTH_S:g} s") from exc
-            except BadFrame as exc:
-                raise Closed(Code.UNAUTHENTICATED, f"the first frame must be `auth`: {exc.detail}") from exc
-            token, named = auth.token_in_frame(frame), frame.get("system")
+        return auth.token_in_head(headers, self._scope.get("query_string", b""))
+
+    async def _be_named(self) -> None:
+        """Wait for the `auth` frame."""
+        try:
+            async with asyncio.timeout(AUTH_S):
+                frame = frames.parse(await self._text())
+        except TimeoutError as exc:
+            raise Closed(Code.UNAUTHENTICATED, f"no `auth` frame within {AUTH_S:g} s") from exc
+        except BadFrame as exc:
+            raise Closed(Code.UNAUTHENTICATED, f"the first frame must be `auth`: {exc.detail}") from exc
+        try:
+            await self._admit(auth.token_in_frame(frame), frame.get("system"))
+        except LimitExceeded as exc:
+            raise Closed(Code.FULL, exc.detail) from exc
+
+    async def _admit(self, token: str, named: Any) -> None:
+        assert self._place is not None
         caller = await auth.admit(token, named)
-        place.belong_to(caller.principal)
+        self._place.belong_to(caller.principal)
         self.caller = caller
+
+    def _allow(self) -> None:
+        """Take frames as large as the caller may send."""
+        if self.caller is not None and "allow" in self._line:
+            most = self.caller.party.max_message_bytes if self.caller.party is not None else UNNAMED_BYTES
+            self._line["allow"](most * 3 // 2)
 
     def _ready(self) -> None:
         assert self.caller is not None
         self.tell({"type": "ready", "system": self.caller.slug})
-        if "allow" in self._line:
-            most = self.caller.party.max_message_bytes if self.caller.party is not None else UNNAMED_BYTES
-            self._line["allow"](most * 3 // 2)
+        self._allow()
         self.deliveries.open(self.caller)
         if self.streams is None:
             self.streams = Subscriptions(self._tail, self.caller.principal, self._stream, self._outgoing)

@@ -6,6 +6,7 @@ from messaging.models import Listener
 
 HEX = "hex:"
 MAX_ACK = 64
+VERBATIM = frozenset(("delimiter", "ack_text"))  # columns whose every character is sent or looked for
 
 
 def framing_config(listener: Listener) -> dict[str, Any]:
@@ -16,6 +17,11 @@ def framing_config(listener: Listener) -> dict[str, Any]:
     if listener.delimiter:
         found["delimiter"] = listener.delimiter
     return found
+
+
+def as_typed(text: str) -> str:
+    """Return a delimiter or ack as somebody can see and type it in one line: in hexadecimal digits where need be."""
+    return text if text.isprintable() and text == text.strip() else HEX + text.encode().hex()
 
 
 def ack_bytes(text: str) -> bytes:

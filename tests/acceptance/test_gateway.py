@@ -298,6 +298,18 @@ def test_a_revoked_key_ends_its_connections_within_five_seconds(shared_stack: St
     assert took_s < 5
 
 
+def test_who_shows_its_key_with_the_request_need_not_wait_for_ready(shared_stack: Stack) -> None:
+    """What such a client sends first may be as large as any: who it is was known before the line was open."""
+    shared_stack.register("hasty")
+    for number in range(5):  # a key each: it is looked up while the frame is on its way
+        key = shared_stack.key("operator", system="hasty")
+        with Client(shared_stack, key=key, compression=None) as client:
+            client.say(type="send", ref=str(number), message={"payload": "x" * 100_000})
+
+            assert client.hear()["type"] == "ready"
+            assert client.hear(30)["type"] == "ack"
+
+
 def test_what_is_too_big_is_closed_with_1009(shared_stack: Stack, bound: str) -> None:
     for options in ({"compression": None}, {}):
         with Client(shared_stack, key=bound, **options) as client:

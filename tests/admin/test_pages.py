@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from endpoints.access import secrets
 from endpoints.models import ApiKey, AuditEntry, Credential, Endpoint, System
+from messaging.listening.framing import ack_bytes
 from messaging.models import Attempt, Delivery, Listener, Message, State
 from tests.admin.conftest import MARKUP
 from tests.messaging.factories import make_message
@@ -297,6 +298,29 @@ def test_a_signing_key_is_shown_once_and_revoked_for_good(sign_in: Signed) -> No
     assert secret in made
     assert secret not in later
     assert system.signing_keys.get().revoked_at is not None
+
+
+def test_a_page_of_a_listener_keeps_the_line_ends_that_its_one_line_cannot_hold(sign_in: Signed) -> None:
+    """A delimiter and an ack that no input shows as they are stand there in hexadecimal digits, and mean the same."""
+    client = sign_in("superuser")
+    device = System.objects.create(slug="device", name="Device")
+    raw = {"kind": "tcp", "port": 9402, "envelope": "none", "framing": "delimiter", "addresses": ["10.0.0.0/8"]}
+    made = Listener.objects.create(slug="ends", system=device, delimiter="|\n", ack="text", ack_text="OK\r\n", **raw)
+    address = f"/admin/messaging/listener/{made.pk}/change/"
+    fields = {
+        **{name: value for name, value in client.get(address).context["adminform"].form.initial.items() if value},
+        "addresses": '["10.0.0.0/8"]',
+        "certificates": "[]",
+        "fields": "{}",
+        "description": "changed",
+    }
+    answer = client.post(address, fields)
+    changed = Listener.objects.get(slug="ends")
+
+    assert answer.status_code == 302
+    assert (fields["delimiter"], fields["ack_text"]) == ("hex:7c0a", "hex:4f4b0d0a")
+    assert changed.description == "changed"
+    assert (ack_bytes(changed.delimiter), ack_bytes(changed.ack_text)) == (b"|\n", b"OK\r\n")
 
 
 def test_a_listener_is_made_seen_and_closed_on_its_pages(sign_in: Signed) -> None:

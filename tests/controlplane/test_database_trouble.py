@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.absence import missing
 from tests.servers.ports import free_port
 from tests.stack import environment, postgres_server, run
 
@@ -17,7 +18,7 @@ def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[s
     elif server := postgres_server():
         yield f"{server.rpartition('/')[0]}/postgres"
     else:
-        pytest.skip("no PostgreSQL server")
+        missing("PostgreSQL: no server; run `make services` or set TEST_POSTGRES_URL")
 
 
 @pytest.mark.parametrize("words", [("jobs", "list"), ("status",)])

@@ -71,6 +71,18 @@ def test_bytes_are_kept_and_acknowledged_as_configured(ways: Ways, framing: str)
     assert ways.payloads(slug) == stored
 
 
+def test_line_ends_of_a_delimiter_and_of_an_ack_are_kept(ways: Ways) -> None:
+    """What a device ends its frames and expects its acks with is every character of it, the last ones, too."""
+    made = device(ways, "ends", framing="delimiter", delimiter="|\n", ack="text", ack_text="OK\r\n")
+    client = Line(made["port"])
+    client.raw(b"o|ne|\ntwo|\n")
+    while len(client.rest) < 8:
+        client._more()
+
+    assert client.rest == b"OK\r\nOK\r\n"
+    assert ways.payloads("ends") == [b"o|ne", b"two"]
+
+
 def test_a_refused_message_closes_a_connection_that_has_no_words_for_it(ways: Ways) -> None:
     """No ack, and an end: the device sends again, or its operator looks."""
     made = device(ways, "picky", ack="text", ack_text="OK", content_type="application/json")
