@@ -119,6 +119,15 @@ def test_a_bad_endpoint_field_is_named(
     assert not Endpoint.objects.exists()
 
 
+def test_a_misspelt_field_and_a_missing_key_are_told_what_was_meant(admin: Caller) -> None:
+    """The two commonest first mistakes are answered with what to send instead."""
+    misspelt = admin("POST", "systems/", {"slug": "erp", "name": "ERP", "runbok_url": "https://runbooks.example.com"})
+    assert (misspelt.status, "did you mean runbook_url?" in misspelt.json["detail"]) == (400, True)
+
+    keyless = Caller()("GET", "systems/")
+    assert (keyless.status, "Authorization: Bearer" in keyless.json["detail"]) == (401, True)
+
+
 @pytest.mark.parametrize("host", ["http://erp.example.com/in", "erp.example.com/in", "erp.example.com:8080"])
 def test_an_address_in_the_place_of_a_host_is_told_where_it_goes(
     admin: Caller, register: Callable[..., Any], host: str
