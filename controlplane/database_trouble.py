@@ -20,7 +20,8 @@ def explain(error: DatabaseError) -> str | None:
     Which database it was is said without its password.
     """
     if _is_of_the_server(error):
-        return f"The database {_name()} cannot be used: {error}. Start it, or correct DATABASE_URL."
+        first = str(error).splitlines()[0]
+        return f"The database {_name()} does not answer: {first}. Start it, or correct DATABASE_URL."
     missing = schema.pending()
     if not missing:
         return None

@@ -137,6 +137,7 @@ def why_denied(address: IPAddress, port: int, zones: Iterable[Zone] = ()) -> str
 
 
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
+_WITH_PORT = re.compile(r"[^:]+:[0-9]*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
@@ -149,6 +150,8 @@ def normalise_host(host: str) -> str:
     """
     if not host:
         raise ValueError("it is empty")
+    if "/" in host or _WITH_PORT.fullmatch(host):
+        raise ValueError("it is more than a host; protocol, port and path are fields of their own")
     if host.startswith("[") and host.endswith("]"):
         return str(_ipv6(host[1:-1]))
     if ":" in host:

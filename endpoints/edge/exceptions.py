@@ -18,6 +18,8 @@ from endpoints.edge.problem import CONTENT_TYPE, problem, problem_body, problem_
 
 log = structlog.get_logger(__name__)
 
+NO_KEY = "no key came: send an API key or a token as 'Authorization: Bearer ...', or a key as 'X-API-Key: ...'"
+
 
 class MethodNotAllowed(errors.ControlPlaneError):
     code, status, title = "method_not_allowed", 405, "Method not allowed"
@@ -118,7 +120,7 @@ TRANSLATIONS: dict[type[BaseException], Callable[[Any], errors.ControlPlaneError
     drf.ValidationError: _invalid,
     ModelValidationError: _invalid_model,
     drf.ParseError: _text_of(errors.Malformed),
-    drf.NotAuthenticated: _text_of(errors.Unauthenticated),
+    drf.NotAuthenticated: lambda exc: errors.Unauthenticated(NO_KEY),
     drf.AuthenticationFailed: _text_of(errors.Unauthenticated),
     drf.PermissionDenied: _text_of(errors.Forbidden),
     drf.NotFound: _text_of(errors.NotFound),

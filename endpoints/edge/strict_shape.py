@@ -1,6 +1,7 @@
 """Bodies of requests, read as strictly as the JSON they come in."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from rest_framework import serializers
@@ -14,13 +15,17 @@ class Strict(serializers.Serializer):
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
             errors = {
-                name: ["This field is read-only." if name in self.fields else "This field is not known."]
+                name: ["This field is read-only." if name in self.fields else self._unknown(name)]
                 for name in map(str, data)
                 if name not in self.fields or self.fields[name].read_only
             }
             if errors:
                 raise serializers.ValidationError(errors, code="unknown_field")
         return super().to_internal_value(data)
+
+    def _unknown(self, name: str) -> str:
+        near = get_close_matches(name, [known for known, field in self.fields.items() if not field.read_only], n=1)
+        return f"This field is not known; did you mean {near[0]}?" if near else "This field is not known."
 
     @property
     def principal(self) -> Principal:

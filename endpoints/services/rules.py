@@ -202,6 +202,8 @@ def _config_errors(endpoint: Endpoint) -> list[dict[str, str]]:
 def _protocol_errors(endpoint: Endpoint) -> Iterator[dict[str, str]]:
     """Yield what the protocol cannot do with the fields beside its config."""
     transport = transport_class(endpoint.protocol)
+    if transport.NEEDS_HOST and not endpoint.host:
+        yield {"field": "host", "code": "required", "detail": f"protocol '{endpoint.protocol}' needs one to connect to"}
     if transport.NEEDS_PORT and endpoint.port is None:
         yield {"field": "port", "code": "required", "detail": f"protocol '{endpoint.protocol}' has no port of its own"}
     if lacking := [use for use in endpoint.use if use not in transport.USES]:

@@ -162,7 +162,8 @@ class Transport(ABC):
         "deliver"  # whose loop sends its deliveries: `deliver`, `gateway`, or the receiver itself
     )
 
-    NEEDS_PORT: ClassVar[bool] = False  # an endpoint without one cannot be spoken to
+    NEEDS_HOST: ClassVar[bool] = False  # an endpoint without one cannot be spoken to
+    NEEDS_PORT: ClassVar[bool] = False
     USES: ClassVar[tuple[str, ...]] = ("deliver", "probe", "test")  # what an endpoint of it may be used for
 
     def __init__(self, address: Address) -> None:

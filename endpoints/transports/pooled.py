@@ -1,6 +1,6 @@
 """What the transports share that keep a pool of connections: where to, when there is one, and why there is none."""
 
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from endpoints.egress import Egress, default_egress
 from endpoints.transports.base import Address, Transport, TransportError
@@ -12,6 +12,8 @@ P = TypeVar("P")
 
 class PooledTransport(Transport, Generic[P]):
     """Has its pool from `open` to `aclose`; what is found in `open` that cannot work is told by whatever needs it."""
+
+    NEEDS_HOST: ClassVar[bool] = True
 
     def __init__(self, address: Address, egress: Egress | None = None) -> None:
         super().__init__(address)

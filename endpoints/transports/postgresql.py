@@ -77,6 +77,7 @@ class PostgresqlTransport(Transport):
     """Asks a server; see `ask`."""
 
     USES: ClassVar[tuple[str, ...]] = ("probe", "test")
+    NEEDS_HOST: ClassVar[bool] = True
     DEFAULT_PORT: ClassVar[int | None] = 5432
     CONFIG_SCHEMA: ClassVar[dict[str, Any]] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -21,6 +21,7 @@ class RedisTransport(Transport):
     """Asks a server; see `ask`. Needs the extra `redis`."""
 
     USES: ClassVar[tuple[str, ...]] = ("probe", "test")
+    NEEDS_HOST: ClassVar[bool] = True
     DEFAULT_PORT: ClassVar[int | None] = 6379
     CONFIG_SCHEMA: ClassVar[dict[str, Any]] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

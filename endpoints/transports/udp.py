@@ -56,6 +56,7 @@ class UdpTransport(Transport):
     """Sends each message as one datagram from a connected socket, so that only its peer is heard."""
 
     CONFIG_SCHEMA: ClassVar[dict[str, Any]] = UDP_CONFIG
+    NEEDS_HOST: ClassVar[bool] = True
     NEEDS_PORT: ClassVar[bool] = True
 
     def __init__(self, address: Address, egress: Egress | None = None) -> None:

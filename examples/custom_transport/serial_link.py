@@ -173,6 +173,7 @@ class SerialTransport(Transport):
             }
         },
     }
+    NEEDS_HOST: ClassVar[bool] = True
     NEEDS_PORT: ClassVar[bool] = True
 
     def __init__(self, address: Address, egress: Egress | None = None) -> None:

@@ -89,6 +89,9 @@ def test_a_bad_system_field_is_named(admin: Caller, fields: dict[str, Any], at_f
         ({"path": "no-slash"}, "path"),
         ({"path": "/a b"}, "path"),
         ({"path": "/a\\b"}, "path"),
+        ({"host": ""}, "host"),
+        ({"protocol": "udp", "host": "", "port": 9}, "host"),
+        ({"host": "http://erp.example.com/in"}, "host"),
         ({"use": []}, "use"),
         ({"use": ["fly"]}, "use"),
         ({"retry_schedule_s": [-1]}, "retry_schedule_s"),
@@ -114,6 +117,26 @@ def test_a_bad_endpoint_field_is_named(
     assert answer.status == 400, answer.body
     assert any(name.startswith(at_fault) for name in field_names(answer)), answer.body
     assert not Endpoint.objects.exists()
+
+
+def test_a_misspelt_field_and_a_missing_key_are_told_what_was_meant(admin: Caller) -> None:
+    """The two commonest first mistakes are answered with what to send instead."""
+    misspelt = admin("POST", "systems/", {"slug": "erp", "name": "ERP", "runbok_url": "https://runbooks.example.com"})
+    assert (misspelt.status, "did you mean runbook_url?" in misspelt.json["detail"]) == (400, True)
+
+    keyless = Caller()("GET", "systems/")
+    assert (keyless.status, "Authorization: Bearer" in keyless.json["detail"]) == (401, True)
+
+
+@pytest.mark.parametrize("host", ["http://erp.example.com/in", "erp.example.com/in", "erp.example.com:8080"])
+def test_an_address_in_the_place_of_a_host_is_told_where_it_goes(
+    admin: Caller, register: Callable[..., Any], host: str
+) -> None:
+    """What people paste first is a URL: they are told of the fields, not of IPv6."""
+    register("systems", slug="erp", name="ERP")
+    answer = admin("POST", "endpoints/", {"system": "erp", **HTTP, "host": host})
+
+    assert (answer.status, "protocol, port and path are fields of their own" in answer.json["detail"]) == (400, True)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import orjson
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError
 
+from controlplane.database_trouble import explain
 from endpoints.edge.display import size, span
 from messaging.services.status import EXIT_CODES, status
 
@@ -38,7 +39,7 @@ def read() -> dict[str, Any]:
     except DatabaseError as error:
         empty: dict[str, Any] = {"processes": [], "waiting": None, "oldest_due_s": None, "dead_unresolved": None}
         empty |= {"retention_behind_s": None, "warnings": [], "database": {}, "disks": [], "incidents_open": None}
-        reason = f"the database does not answer: {str(error).splitlines()[0]}"
+        reason = explain(error) or f"the database does not answer: {str(error).splitlines()[0]}"
         return {"state": "down", "reasons": [reason], **empty, "endpoints": {}, "runs": {}}
 
 
@@ -53,6 +54,8 @@ def show(found: dict[str, Any]) -> None:
         console.print(f"  {escape(reason)}")
     for warning in found["warnings"]:
         console.print(f"  [yellow]{escape(warning)}[/]")
+    if found["waiting"] is None:
+        return  # without its database nothing else is known
     if found["processes"]:
         console.print(_processes(found["processes"]))
     console.print(f"waiting      {_number(found['waiting'])}")
