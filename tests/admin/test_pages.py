@@ -297,7 +297,10 @@ def test_a_page_of_a_listener_keeps_the_line_ends_that_its_one_line_cannot_hold(
     address = f"/admin/messaging/listener/{made.pk}/change/"
     fields = {
         **{name: value for name, value in client.get(address).context["adminform"].form.initial.items() if value},
-        "addresses": '["10.0.0.0/8"]', "certificates": "[]", "fields": "{}", "description": "changed",
+        "addresses": '["10.0.0.0/8"]',
+        "certificates": "[]",
+        "fields": "{}",
+        "description": "changed",
     }
     answer = client.post(address, fields)
     changed = Listener.objects.get(slug="ends")
