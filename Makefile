@@ -35,11 +35,13 @@ setup-dev: $(DEV_STAMP)
 # The stamp is newer than what it was made from, or everything is installed again.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@echo 'Setting up .venv, once; it takes a minute or two' >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP_INSTALL) '.[all]'
 	@touch $@
 
 $(DEV_STAMP): $(STAMP)
+	@echo 'Adding to .venv what tests and checks need, once' >&2
 	@$(PIP_INSTALL) '.[all,dev]'
 	@touch $@
 

@@ -5,8 +5,21 @@ import sys
 
 
 def main() -> None:
-    """Run the command named on the command line; exit codes are stated in its `--help`."""
+    """Run the command named on the command line; exit codes are stated in its `--help`.
+
+    A database that does not answer, or was never set up, is 2 and a sentence, unless `--traceback` asks for more.
+    """
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
     from django.core.management import execute_from_command_line
+    from django.db import OperationalError, ProgrammingError
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except (OperationalError, ProgrammingError) as error:  # ProgrammingError: PostgreSQL's word for a missing table
+        from controlplane.database_trouble import explain
+
+        told = None if "--traceback" in sys.argv else explain(error)
+        if told is None:
+            raise
+        sys.stderr.write(f"{told}\n")
+        sys.exit(2)

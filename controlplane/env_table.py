@@ -75,7 +75,7 @@ VARIABLES = (
         "Optional broker of the worker; without one the worker keeps its own clock.",
         secret=True,
     ),
-    Variable("REDIS_URL", "redis_url", types.url("redis", "rediss"), "", "Optional Redis.", secret=True),
+    Variable("REDIS_URL", "redis_url", types.url("redis", "rediss"), "", "Read, and not used yet.", secret=True),
     Variable(
         "CONTROLPLANE_EGRESS_ZONES",
         "egress_zones",

@@ -3,7 +3,7 @@
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-OURS = ("endpoints", "messaging")
+OURS = ("endpoints", "messaging", "testing")
 
 
 def newer_than_code() -> list[str]:

@@ -9,6 +9,7 @@ from controlplane.views import login_link
 admin.autodiscover()
 
 urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/login/link/<str:uid>/<str:token>/", login_link, name="login-link"),
     path("admin/", include("messaging.views")),
     path("admin/", include("testing.views")),

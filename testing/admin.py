@@ -41,6 +41,7 @@ class ScheduleAdmin(RoleModelAdmin):
     list_select_related = ("suite",)
     search_fields = ("suite__slug", "suite__title")
     search_help_text = "The suite"
+    show_full_result_count = True  # at most one for each suite
     fields = (
         *("shown_suite", "shown_when", "shown_cron", "shown_state", "ticks", "last"),
         *("shown_overlap", "shown_missed", "shown_triggers"),

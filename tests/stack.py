@@ -29,6 +29,7 @@ from tests.warm import ROOT
 PYTHON = sys.executable
 SERVICES = ROOT / "var" / "services" / "env"
 POLL_S = 0.02
+PATIENCE_S = 60  # for what is not timed: a busy machine is late
 START_S = 60  # four of them at once on a small machine
 STOP_S = 35  # the longest clean stop under load, and a little
 
@@ -39,7 +40,7 @@ class Timeout(AssertionError):
     """Something awaited did not happen in time."""
 
 
-def wait_for(predicate: Callable[[], Found], timeout: float = 30, what: str = "") -> Found:
+def wait_for(predicate: Callable[[], Found], timeout: float = PATIENCE_S, what: str = "") -> Found:
     """Return the first truthy value of `predicate`; raises Timeout naming `what` and the last value."""
     deadline = time.monotonic() + timeout
     while True:
@@ -329,7 +330,7 @@ class Stack:
             cursor = server.execute(query.replace("?", "%s"), params)
             return cursor.fetchall() if cursor.description else []
 
-    def wait_for(self, predicate: Callable[[], Found], timeout: float = 30, what: str = "") -> Found:
+    def wait_for(self, predicate: Callable[[], Found], timeout: float = PATIENCE_S, what: str = "") -> Found:
         """Await `predicate`; a process that died meanwhile is the better news."""
         try:
             return wait_for(predicate, timeout, what)

@@ -1,7 +1,7 @@
 """Run the example: `python -m examples.quickstart --url http://127.0.0.1:8000 --key-file var/run/example-key`.
 
 Starts local receivers, registers them, and sends a message about every two seconds while
-somebody is likely to look, then every ten, until SIGTERM or Ctrl-C. The control plane may
+somebody is likely to look, then every twenty, until SIGTERM or Ctrl-C. The control plane may
 come, go and restart in the meantime.
 """
 

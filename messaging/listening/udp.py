@@ -6,6 +6,7 @@ import hmac
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -16,7 +17,7 @@ from endpoints.access.signed import Signer, find_signers, note_use
 from endpoints.edge import strict_json
 from endpoints.errors import ControlPlaneError, Malformed, Unauthenticated
 from messaging.intake.commit import Accepted, Answer
-from messaging.intake.counter import Intake
+from messaging.intake.counter import HandedIn, Intake
 from messaging.intake.envelope import Draft, read_message
 from messaging.listening.devices import Device
 from messaging.listening.sockets import datagram_socket, kernel_drops
@@ -49,6 +50,7 @@ class UdpServer(asyncio.DatagramProtocol):
         self._waiting: list[Datagram] = []
         self._waiting_bytes = 0
         self._task: asyncio.Task[None] | None = None
+        self._storing: set[asyncio.Future[list[Answer]]] = set()
         self._transport: asyncio.DatagramTransport | None = None
         self._place = ("", 0)
         self._dropped = 0  # by us
@@ -68,10 +70,12 @@ class UdpServer(asyncio.DatagramProtocol):
     async def aclose(self) -> None:
         """Take nothing more; what came is stored."""
         self._is_ending = True
-        if self._task is not None:
-            with contextlib.suppress(asyncio.CancelledError, TimeoutError):
-                async with asyncio.timeout(PATIENCE_S):
+        with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                if self._task is not None:
                     await self._task
+                if self._storing:
+                    await asyncio.wait(self._storing)
         if self._transport is not None:
             self._transport.close()
 
@@ -154,11 +158,30 @@ class UdpServer(asyncio.DatagramProtocol):
     async def _store(
         self, principal: Principal, items: list[Datagram], drafts: list[Draft | ControlPlaneError]
     ) -> None:
+        """Hand in what one sender sent, and go on reading: it is answered once it is durable."""
         try:
             roles.require(principal, "messages", "create")
-            answers: Sequence[Answer] = await self._intake.accept(drafts, principal, PATIENCE_S)
+            handed = await self._intake.hand_in(drafts, principal, PATIENCE_S)
         except ControlPlaneError as exc:
-            answers = [exc] * len(items)
+            self._answer(items, drafts, [exc] * len(items))
+        else:
+            self._storing.add(handed.stored)
+            handed.stored.add_done_callback(partial(self._stored, items, drafts, handed))
+
+    def _stored(
+        self,
+        items: list[Datagram],
+        drafts: list[Draft | ControlPlaneError],
+        handed: HandedIn,
+        done: "asyncio.Future[list[Answer]]",
+    ) -> None:
+        self._storing.discard(done)
+        if not done.cancelled():
+            self._answer(items, drafts, handed.answers())
+
+    def _answer(
+        self, items: list[Datagram], drafts: list[Draft | ControlPlaneError], answers: Sequence[Answer]
+    ) -> None:
         for item, draft, answer in zip(items, drafts, answers, strict=True):
             (item.tally or self.tally).take([answer], str(item.peer[0]))
             if item.wants_ack:

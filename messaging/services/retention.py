@@ -18,8 +18,9 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
+from endpoints.models import Incident, Notice, NoticeState
 from messaging import store
 from messaging.models import OPEN_STATES, Attempt, Delivery, IdempotencyKey, Job, Message, RetentionMark, Rollup, State
 from messaging.pace import MOST, Pace
@@ -47,11 +48,27 @@ def prune(progress: Progress = lambda what, count: None, *, now: datetime | None
     fold()  # a count that goes must be in the totals
     minutes = Rollup.objects.filter(minute__lt=kept).order_by("minute")
     gone["rollups"] = _delete(minutes, partial(progress, "rollups"))
+    gone["incidents"] = _delete(_old_incidents(kept), partial(progress, "incidents"))
+    gone["notices"] = _delete(_old_notices(kept), partial(progress, "notices"))
     jobs = Job.objects.filter(finished_at__lt=kept).order_by("finished_at")  # those that are open have not ended
     gone["jobs"] = _delete(jobs, partial(progress, "jobs"))
     keys = IdempotencyKey.objects.filter(created_at__lt=now - IDEMPOTENCY_KEPT).order_by("created_at")
     gone["idempotency keys"] = _delete(keys, partial(progress, "idempotency keys"))
     return gone
+
+
+def _old_incidents(kept: datetime) -> QuerySet[Incident]:
+    """Return those that resolved before; their notices go with them. One that speaks for an open one stays."""
+    open_ones = Incident.objects.filter(parent=OuterRef("pk"), resolved_at__isnull=True)
+    owed = Notice.objects.filter(incident=OuterRef("pk"), state=NoticeState.PENDING)
+    old = Incident.objects.filter(opened_at__lt=kept, resolved_at__lt=kept)
+    return old.exclude(Exists(open_ones)).exclude(Exists(owed)).order_by("opened_at")
+
+
+def _old_notices(kept: datetime) -> QuerySet[Notice]:
+    """Return those of no incident of their own: trials, and digests of which no part is left."""
+    old = Notice.objects.filter(incident__isnull=True, created_at__lt=kept).exclude(state=NoticeState.PENDING)
+    return old.exclude(Exists(Notice.objects.filter(carrier=OuterRef("pk")))).order_by("created_at")
 
 
 def behind_s(now: datetime) -> float | None:

@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Any
@@ -11,7 +11,7 @@ import jsonschema_rs
 import re2
 from yarl import URL
 
-from testing.assertions.compare import is_number
+from testing.assertions.compare import is_number, same
 from testing.document.kinds import named
 from testing.document.nodes import unknown
 
@@ -27,11 +27,11 @@ def needs(what: str, *types: type) -> Prepare:
     return prepare
 
 
-def telling(prepare: Prepare) -> Prepare:
+def telling(prepare: Prepare, nothing: Sequence[Any] = ("", [], {})) -> Prepare:
     """Refuse an operand of nothing: `contains: ""` holds whatever there is, and so has shown nothing."""
 
     def ready(operand: Any) -> Any:
-        if operand is True or operand in ("", [], {}):
+        if any(same(operand, empty) for empty in nothing):
             raise ValueError("needs something to look for: with nothing it always holds")
         return prepare(operand)
 

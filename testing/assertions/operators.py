@@ -142,9 +142,16 @@ def _any_of(actual: Any, several: list["Prepared"]) -> Difference | None:
 
 
 def _not(actual: Any, operators: "Prepared") -> Difference | None:
-    if actual in ([], ()) and OF_ITEMS & {name for name, _, _ in operators.tests}:
+    if actual in ([], ()) and _speaks_of_items(operators):
         return _not_empty(actual, operators)
     return None if apply(operators, actual) else Difference("", f"not {operators.written}", actual)
+
+
+def _speaks_of_items(operators: "Prepared") -> bool:
+    """Say whether operators are about every item, or those within them that were not told that there may be none."""
+    within = [operand if isinstance(operand, list) else [operand] for _, _, operand in operators.tests]
+    nested = (one for several in within for one in several if isinstance(one, Prepared) and not one.allow_empty)
+    return any(name in OF_ITEMS for name, _, _ in operators.tests) or any(map(_speaks_of_items, nested))
 
 
 def _json(actual: Any, operand: tuple[str, Any, list[str]]) -> Difference | None:
@@ -188,7 +195,7 @@ OPERATORS: dict[str, Operator] = {
     "between": simple(_between, operands.pair),
     "in": simple(lambda actual, choices: any(same(actual, item) for item in choices), _LIST),
     "not_in": simple(lambda actual, choices: not any(same(actual, item) for item in choices), operands.telling(_LIST)),
-    "contains": simple(_contains, operands.telling(lambda operand: operand)),
+    "contains": simple(_contains, operands.telling(lambda operand: operand, ("",))),
     "not_contains": simple(_may_contain),
     "starts_with": simple(_texts(lambda actual, operand: actual.startswith(operand)), operands.telling(_TEXT)),
     "ends_with": simple(_texts(lambda actual, operand: actual.endswith(operand)), operands.telling(_TEXT)),
@@ -207,7 +214,7 @@ OPERATORS: dict[str, Operator] = {
     "any_of": Operator(_any_of, _list_of_operators),
     "not": Operator(_not, lambda operand: prepare_operators(operand)),
     "json": Operator(_json, operands.json_operand),
-    "schema": Operator(_fits_schema, operands.telling(operands.schema)),
+    "schema": Operator(_fits_schema, operands.telling(operands.schema, ({}, True))),
     "approx": simple(
         lambda actual, operand: is_number(actual) and abs(actual - operand[0]) <= operand[1], operands.approximately
     ),

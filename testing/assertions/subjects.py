@@ -117,7 +117,8 @@ def _body(text: str) -> Read:
             value = strict_json.parse(seen.body)
         except Malformed as exc:
             cut = f"the body was cut at {len(seen.body)} bytes" if seen.truncated else f"the body is no JSON: {exc}"
-            return Missing(f"{cut}; it begins {seen.body[:SHOWN]!r}")
+            more = "..." if len(seen.body) > SHOWN else ""
+            return Missing(f"{cut}; it begins {seen.body[:SHOWN]!r}{more}")
         return _followed(path, value, "the body", is_single=is_single)
 
     return read

@@ -77,7 +77,8 @@ def _mapping(events: Iterator[Any], mark: Mark, depth: int) -> Node:
     while not isinstance(event := next(events), yaml.MappingEndEvent):
         at = _mark(event)
         key = _node(event, events, depth + 1)
-        if isinstance(key.value, (dict, list)) or key.value is None:
+        is_name = isinstance(event, yaml.ScalarEvent) and (key.value is not None or event.value == "null")
+        if not is_name:  # `null` is an operator, and as it is written a name like any other
             raise refuse(at, "a key must be a text")
         name = str(event.value)  # as it is written: `200:` is the key "200"
         if name in children:

@@ -58,12 +58,12 @@ def read_ctrf(file: IO[bytes]) -> Results:
         raise too_many_tries()
     tool = _optional(results, "tool", dict, "results") or {}
     environment = _optional(results, "environment", dict, "results") or {}
-    title = environment.get("reportName") or environment.get("appName") or tool.get("name") or "CTRF"
-    own = {environment.get("reportName"), title}
+    named = _text(environment, "reportName")
+    title = named or _text(environment, "appName") or _text(tool, "name") or "CTRF"
     start, stop = _number(summary.get("start")), _number(summary.get("stop"))
     return Results(
-        title if isinstance(title, str) else "CTRF",
-        [_result(test, f"results.tests.{place}", own) for place, test in enumerate(tests)],
+        title,
+        [_result(test, f"results.tests.{place}", {named, title}) for place, test in enumerate(tests)],
         _at(start),
         duration_ms(_number(summary.get("duration")) or stop - start),
     )

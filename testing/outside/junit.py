@@ -107,7 +107,7 @@ class _Reader:
         self._times: list[datetime] = []
         self._seconds = 0.0
         self._earlier = 0
-        self._case: _Case | None = None
+        self._cases: list[_Case] = []  # those open, one within another
         self._said: dict[str, str] = {}
         self._text: list[str] = []
         self._kept = 0
@@ -136,28 +136,26 @@ class _Reader:
         if tag == "testsuite":
             self._begin_suite(attributes)
         elif tag == "testcase":
-            self._case = _Case(dict(attributes))
-        elif self._case is not None and (tag in ENDS or tag in EARLIER or tag in OUTPUT):
+            self._cases.append(_Case(dict(attributes)))
+        elif self._cases and (tag in ENDS or tag in EARLIER or tag in OUTPUT):
             self._said, self._text, self._kept = dict(attributes), [], 0
 
     def data(self, data: str) -> None:
         self._events += 1
-        if self._case is not None and self._kept < KEPT_TEXT:
+        if self._cases and self._kept < KEPT_TEXT:
             self._text.append(data)
             self._kept += len(data)
 
     def end(self, tag: str) -> None:
         tag = self._open.pop()
-        case = self._case
-        if tag == "testcase" and case is not None:
-            self._case = None
+        if tag == "testcase":
             if len(self.cases) >= MAX_CASES:
                 raise too_many()
-            self.cases.append(self._result(case))
+            self.cases.append(self._result(self._cases.pop()))
         elif tag == "testsuite":
             self._suites.pop()
-        elif case is not None:
-            self._note(tag, case)
+        elif self._cases:
+            self._note(tag, self._cases[-1])
 
     def close(self) -> None:
         """Nothing is left to hand over."""

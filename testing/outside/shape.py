@@ -84,7 +84,7 @@ def moment(text: str) -> datetime | None:
     """Return a time, None for what is none; one without a zone is taken for UTC."""
     try:
         found = datetime.fromisoformat(text.strip())
-    except ValueError:
+        found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # at the ends of the calendar another zone has no such time
         return None
-    found = found if found.tzinfo else found.replace(tzinfo=UTC)
     return found if 1970 < found.year < 9999 else None

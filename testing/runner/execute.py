@@ -134,7 +134,7 @@ class Execution:
         # Of a part of the cases no more can be asked for than it has.
         gate = replace(suite.gate, min_cases=min(suite.gate.min_cases, len(planned))) if run.is_part else suite.gate
         found = judge_run(self._results, gate, self._stopped, self._stopped_as)
-        return RunResult(found.verdict, masker.text(found.reason), found.flaky, found.dirty)
+        return RunResult(found.verdict, masker.told(found.reason), found.flaky, found.dirty)
 
     def _before_us(self, total: int) -> Earlier:
         leases.plan(self.run.pk, total)

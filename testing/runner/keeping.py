@@ -75,7 +75,7 @@ def _response(seen: Observation, masker: Masker) -> dict[str, Any]:
 
 
 def stored_text(text: str, masker: Masker) -> str:
-    return masker.text(text).replace("\x00", "\ufffd")[:KEPT_TEXT]
+    return masker.told(text).replace("\x00", "\ufffd")[:KEPT_TEXT]
 
 
 def stored_value(value: Any, masker: Masker) -> Any:

@@ -41,7 +41,7 @@ class Recorder:
 
     def take(self, result: CaseResult) -> None:
         """Take what came of a case; its reason is masked at once, since whoever watches is told it, too."""
-        result.reason = self._masker.text(result.reason)
+        result.reason = self._masker.told(result.reason)
         self._waiting.append(result)
         if len(self._waiting) >= MOST_AT_ONCE:
             self._full.set()

@@ -151,7 +151,7 @@ def test_a_new_replica_takes_its_share_and_no_more(shared_stack: Stack, http_rec
 
 def test_changing_an_endpoint_under_load_costs_no_attempt(shared_stack: Stack, http_receiver: HttpReceiver) -> None:
     """What is sent while its settings change goes over the connections of before, or over those of after."""
-    rounds, each = 20, 300
+    rounds, each = 20, 100
     link = Link(shared_stack, http_receiver.url, max_attempts=1, max_in_flight=1)
     for round in range(rounds):
         batch = [link.message() for _ in range(each)]

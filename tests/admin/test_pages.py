@@ -16,6 +16,7 @@ from endpoints.models import ApiKey, AuditEntry, Credential, Endpoint, System
 from messaging.listening.framing import ack_bytes
 from messaging.models import Attempt, Delivery, Listener, Message, State
 from tests.admin.conftest import MARKUP
+from tests.messaging.factories import make_message
 
 Signed = Callable[..., Client]
 SECRET = "canary-7f3a9c"
@@ -234,6 +235,17 @@ def test_a_key_is_shown_once_and_revoked_for_good(sign_in: Signed) -> None:
     client.post(reverse("admin:endpoints_apikey_revoke", args=[stored.pk]))
     stored.refresh_from_db()
     assert stored.revoked_at is not None
+
+
+def test_a_message_that_was_for_nobody_is_not_called_unrouted(world: Any, sign_in: Signed) -> None:
+    """A heartbeat without a target is owed to nobody; `unrouted` is what named a target and found none."""
+    beat = make_message(message_type="heartbeat", event_type="", unrouted=False)
+    lost = make_message(event_type="lost", unrouted=True)
+    client = sign_in("superuser")
+
+    for message, said in ((beat, False), (lost, True)):
+        pages = (f"/admin/messaging/message/?q={message.message_id}", f"/admin/messaging/message/{message.pk}/change/")
+        assert ['"cp-tag">unrouted' in client.get(page).content.decode() for page in pages] == [said, said]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -51,3 +51,10 @@ def test_a_viewer_reads_and_holds_nothing(schedule: Schedule, sign_in: Callable[
     assert "/pause/" not in page.content.decode()
     assert client.post(f"{LIST}{schedule.pk}/pause/", {}).status_code == 403
     assert sign_in("admin").get(f"{LIST}add/").status_code == 403
+
+
+def test_without_a_schedule_the_page_says_how_to_have_one(db: None, sign_in: Callable[..., Client]) -> None:
+    """No list that was counted in vain, and no way to show all of nothing."""
+    shown = sign_in("operator").get(LIST).content.decode()
+    assert "No suite runs by itself yet" in shown
+    assert "Show all" not in shown

@@ -33,8 +33,14 @@ def peers_of(stack: Stack) -> str:
     return stack.log("up").partition("quickstart: receivers at ")[2].split()[0].rstrip("/")
 
 
+def held_by_its_breaker(stack: Stack, system: str) -> bool:
+    """Say whether something waits behind the open breaker of a system."""
+    found = stack.api("GET", f"/api/v1/deliveries/?system={system}&state=pending&reason=breaker").json()
+    return bool(found["results"])
+
+
 def test_the_example_moves_messages_breaks_heals_and_stops(make_stack: Callable[..., Stack]) -> None:
-    """Messages are delivered, a broken receiver shows as retries, `status` is healthy, and nothing is left behind."""
+    """As the first page tells it: delivered, retried, held by the breaker, healed, healthy; nothing is left behind."""
     stack = make_stack()
     pid = stack.start("up", "--example")
     peers = peers_of(stack)
@@ -44,6 +50,9 @@ def test_the_example_moves_messages_breaks_heals_and_stops(make_stack: Callable[
     assert requests.post(f"{peers}/erp/break", timeout=10).ok
     sent = stack.command("send", "webshop", "erp", "--payload", '{"order": "4711"}', "--wait", "4")
     assert "retrying" in sent.stdout, (sent.stdout, sent.stderr)
+    ten = [{"source_system": "webshop", "target_system": "erp", "payload": {"order": str(n)}} for n in range(10)]
+    assert stack.api("POST", "/api/v1/messages/", json=ten).json()["accepted"] == 10
+    stack.wait_for(lambda: held_by_its_breaker(stack, "erp"), READY_S, "the breaker to hold what waits for erp")
     assert requests.post(f"{peers}/erp/heal", timeout=10).ok
     mine = (
         "SELECT d.state FROM messaging_delivery d JOIN messaging_searchkey k ON k.message_id = d.message_id"

@@ -155,3 +155,15 @@ def test_status_tells_down_and_why_without_processes(make_stack: Callable[..., S
     assert done.returncode == 2
     assert json.loads(done.stdout)["reasons"] == ["no web process is running", "no deliver process is running"]
     assert "no web process is running" in stack.command("status").stdout
+
+
+@pytest.mark.parametrize("app", ["messaging", "testing"])
+def test_code_that_is_older_than_the_database_does_not_start(app: str, make_stack: Callable[..., Stack]) -> None:
+    """Whichever part of it a newer version has migrated."""
+    stack = make_stack()
+    migrated = "INSERT INTO django_migrations (app, name, applied) VALUES (?, '9999_newer', '2030-01-01')"
+    stack.sql(migrated, app)
+
+    done = stack.command("up", "--roles", "worker", timeout=30)
+
+    assert (done.returncode, f"{app}.9999_newer" in done.stderr) == (1, True)

@@ -19,7 +19,11 @@ from endpoints.transports.outcomes import compile_rules
         "$..*..*",
         "$[?@..a][?@..b]",
         "$.a | $.b",
+        "$" + "[*,*]" * 30,
+        "$[?@" + "[0,0]" * 30 + "]",
         "$[",
+        "$[?@.total == 1e400]",
+        "$[1e2]",
     ],
 )
 def test_a_path_that_could_take_for_ever_is_refused(path: str) -> None:

@@ -54,6 +54,12 @@ def test_an_endpoint_takes_its_credential_by_name_or_id_and_shows_the_name(regis
         ({"slug": "ok", "name": "x", "tags": [1]}, "tags"),
         ({"slug": "ok", "name": "x", "metadata": []}, "metadata"),
         ({"slug": "ok", "name": "x", "search_keys": [{"name": "order", "from": "payload.$["}]}, "search_keys"),
+        ({"slug": "ok", "name": "x", "search_keys": [{"name": "o", "from": "payload.$[?@.n==1e400]"}]}, "search_keys"),
+        ({"slug": "ok", "name": "x", "search_keys": [{"name": "o", "from": "payload.$[1e2]"}]}, "search_keys"),
+        (
+            {"slug": "ok", "name": "x", "search_keys": [{"name": "o", "from": f"payload.${'[*,*]' * 30}"}]},
+            "search_keys",
+        ),
         ({"slug": "ok", "name": "x", "search_keys": [{"name": "order", "from": "query.id"}]}, "search_keys"),
         ({"slug": "ok", "name": "x", "depends_on": ["nobody"]}, "depends_on"),
         ({"slug": "ok", "name": "x", "owner": "Nobody"}, "owner"),

@@ -1,15 +1,20 @@
 """The UDP way in: signed datagrams against the real edge process."""
 
 import json
+import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.listening.clients import datagram
+from tests.acceptance.test_overload import nothing_is_stored
+from tests.listening.clients import datagram, when_open
 from tests.listening.conftest import Ways
+from tests.servers.ports import free_port
+from tests.stack import Stack
 
 
 class Sender:
@@ -194,3 +199,44 @@ def test_a_device_is_known_by_its_address(ways: Ways) -> None:
     assert ways.payloads("probe-7") == [b"\x00\x01\xff"]
     ways.wait_for(lambda: ways.seen("probes")["refusals"], 10, "the refusal")
     assert ways.seen("probes")["refusals"][0]["address"] == "127.0.0.2"
+
+
+def unread(port: int) -> int:
+    """Return how many bytes the kernel holds for the socket of a UDP port."""
+    rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return sum(int(row[4].partition(":")[2], 16) for row in rows if int(row[1].partition(":")[2], 16) == port)
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_what_was_read_is_stored_and_answered_when_the_listener_stops(make_stack: Callable[..., Stack]) -> None:
+    """SIGTERM while the database stands still: once it goes on, each datagram that was read is acknowledged."""
+    stack = make_stack()
+    stack.start("web")
+    stack.register("meter")
+    port, beside = free_port(), free_port()
+    key = json.loads(stack.command("create_signing_key", "meter", "--json").stdout)
+    for slug, kind, place in (("meters", "udp", port), ("beside", "tcp", beside)):
+        assert stack.api("POST", "listeners/", json={"slug": slug, "kind": kind, "port": place}).status_code == 201
+    stack.start("edge")
+    when_open(beside)
+    stack.wait_for(lambda: stack.api("GET", "listeners/meters/").json()["seen"]["state"] == "open", 20, "an open port")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(("127.0.0.1", port))
+        client.settimeout(20)
+        client.send(datagram(key, body(0), ack=True))
+        told = [json.loads(client.recv(65536))["message_id"]]  # it knows the key, and where messages go
+        with nothing_is_stored(stack):
+            for number in (1, 2, 3):
+                client.send(datagram(key, body(number), ack=True))
+                stack.wait_for(lambda: unread(port) == 0, 10, "a datagram being read")
+            stack.signal("edge", signal.SIGTERM)
+            stack.wait_for(lambda: not is_open(beside), 10, "the end beginning")
+        told += [json.loads(client.recv(65536))["message_id"] for _ in range(3)]
+
+    assert stack.processes.pop("edge").wait(20) == 0
+    assert told == ["d-0", "d-1", "d-2", "d-3"]
+    assert stack.sql("SELECT count(*) FROM messaging_message") == [(4,)]

@@ -30,6 +30,12 @@ def test_liveness_asks_no_database(client: Client, db: None) -> None:
     assert len(queries) == 0
 
 
+def test_the_address_alone_leads_to_the_pages(client: Client, db: None) -> None:
+    """Who opens what `make run` names, without a path, is not told that nothing is there."""
+    answer = client.get("/")
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
+
+
 def test_readiness_needs_the_database_and_its_tables(client: Client, db: None) -> None:
     assert client.get("/readyz").json() == {"status": "ready"}
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.core.management import CommandError, call_command
 from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 
@@ -91,6 +92,16 @@ def test_bad_input_is_a_problem_and_stores_nothing(session: Client, body: bytes,
     assert (response.status_code, response.headers["Content-Type"]) == (expected, "application/problem+json")
     assert not Message.objects.exists()
     assert session.get("/api/v1/messages/").status_code == 200
+
+
+@pytest.mark.parametrize("header", ["X-Trace", "=x", ""])
+def test_the_command_takes_no_header_without_a_value(session: Client, header: str) -> None:
+    """What was mistyped is told, not sent as an empty header."""
+    with pytest.raises(CommandError, match="takes K=V") as refused:
+        call_command("send", "shop", "crm", "--payload", "1", f"--header={header}")
+
+    assert refused.value.returncode == 2
+    assert not Message.objects.exists()
 
 
 def test_another_content_type_is_415(session: Client) -> None:

@@ -373,6 +373,12 @@ def command(*words: str) -> str:
     return out.getvalue()
 
 
+def test_the_command_names_the_actions_as_they_are_written(db: None) -> None:
+    """What is refused is answered with words that can be typed."""
+    with pytest.raises(CommandError, match=r"choose from '?retry_now'?, '?redrive'?,"):
+        command("create", "everything", "--filter", "state=dead")
+
+
 def test_the_command_makes_lists_and_steers(db: None) -> None:
     dead(3)
     assert command("create", "redrive", "--filter", "state=dead", "system=crm", "--dry-run").startswith("3 deliveries")

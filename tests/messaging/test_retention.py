@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from endpoints.models import Incident, Notice, NoticeKind, NoticeState, NoticeTarget
 from messaging import store
 from messaging.jobs.runner import work_off
 from messaging.models import (
@@ -30,6 +31,7 @@ from tests.messaging.factories import make_attempt, make_delivery, make_key, mak
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
+NOTHING = {"incidents": 0, "notices": 0, "jobs": 0, "idempotency keys": 0}
 
 
 def make_old(age: timedelta, state: State = State.DELIVERED, **fields: Any) -> Delivery:
@@ -50,7 +52,7 @@ def test_bodies_attempts_and_metadata_go_by_their_own_times(settings: Any) -> No
 
     gone = retention.prune()
 
-    assert gone == {"bodies": 3, "attempts": 2, "messages": 1, "rollups": 1, "jobs": 0, "idempotency keys": 0}
+    assert gone == {"bodies": 3, "attempts": 2, "messages": 1, "rollups": 1, **NOTHING}
     assert payloads() == [young.message_id]
     assert set(Attempt.objects.values_list("delivery", flat=True)) == {old.pk, young.pk}
     assert set(Delivery.objects.values_list("pk", flat=True)) == {older.pk, old.pk, young.pk}
@@ -100,6 +102,47 @@ def test_jobs_that_ended_go_with_the_metadata_and_open_ones_never() -> None:
 
     left = {row["id"] for row in operator.results("jobs/")}
     assert left == {made[name] for name in ("open", "paused", "young")}
+
+
+def test_incidents_that_resolved_go_with_their_notices_and_what_is_open_or_owed_stays() -> None:
+    """By when they resolved; one that speaks for an open one, or of which somebody is still to be told, is kept."""
+    admin = Api(make_key("admin"))
+    target = NoticeTarget.objects.create(email="oncall@example.com")
+    open_one, speaking, owed, old, young = (
+        make_incident(name) for name in ("open", "speaking", "owed", "old", "young")
+    )
+    Incident.objects.filter(pk=open_one.pk).update(resolved_at=None, parent=speaking)
+    Incident.objects.filter(pk=young.pk).update(resolved_at=timezone.now() - 89 * DAY)
+    digest = make_notice(target, None)
+    for incident in (speaking, old, young):
+        make_notice(target, incident, carrier=digest if incident is old else None)
+    make_notice(target, owed, state=NoticeState.PENDING)
+    trial = make_notice(target, None, kind=NoticeKind.TEST)
+
+    gone = retention.prune()
+
+    assert (gone["incidents"], gone["notices"]) == (1, 2)
+    assert {row["id"] for row in admin.results("incidents/")} == {
+        str(incident.pk) for incident in (open_one, speaking, owed, young)
+    }
+    assert set(Notice.objects.values_list("incident", flat=True)) == {speaking.pk, owed.pk, young.pk}
+    assert not Notice.objects.filter(pk__in=[digest.pk, trial.pk]).exists()
+
+
+def make_incident(name: str) -> Incident:
+    """Return one that was open for an hour, over 90 days ago."""
+    at = timezone.now() - 91 * DAY
+    fields = {"subject": f"endpoint:{name}", "label": name, "summary": "answered 500"}
+    return Incident.objects.create(**fields, opened_at=at, resolved_at=at + DAY / 24)
+
+
+def make_notice(target: NoticeTarget, incident: Incident | None, **fields: Any) -> Notice:
+    """Return one that was sent over 90 days ago."""
+    at = timezone.now() - 91 * DAY
+    fields = {"kind": NoticeKind.OPENED, "state": NoticeState.SENT, **fields}
+    return Notice.objects.create(
+        target=target, told=target.email, incident=incident, created_at=at, next_at=at, **fields
+    )
 
 
 def test_a_message_with_one_open_delivery_of_two_is_kept_whole() -> None:

@@ -13,6 +13,7 @@ from typing import Self
 
 from deploy import services
 from tests.servers.absence import not_installed
+from tests.servers.certificates import CertificateAuthority
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = services.node_environment()
@@ -34,6 +35,14 @@ def need(module: str) -> None:
 def script(name: str, *words: str) -> list[str]:
     """Return the command line of a script of this folder; run it in ENVIRONMENT."""
     return [program("node"), str(HERE / name), *words]
+
+
+def pem(authority: CertificateAuthority, directory: Path, name: str) -> str:
+    """Return the path of a file with a key and its certificate for `name`, as Node.js reads them."""
+    pair = authority.issue(name)
+    path = directory / f"{name}.pem"
+    path.write_text(pair.key + pair.cert)
+    return str(path)
 
 
 @contextmanager

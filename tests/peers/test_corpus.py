@@ -15,8 +15,7 @@ import requests
 from tests.acceptance.inbox import PullLink
 from tests.listening.conftest import Ways
 from tests.peers.corpus import CAP, MESSAGES
-from tests.peers.foreign import ENVIRONMENT, Node, need, node, script
-from tests.peers.test_sockets import pem
+from tests.peers.foreign import ENVIRONMENT, Node, need, node, pem, script
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.ports import free_port
 from tests.stack import Stack

@@ -14,7 +14,7 @@ from endpoints.transports import make_transport
 from endpoints.transports.base import AckLevel, ErrorClass, Secret, Transport, TransportError
 from tests.contract.peers import address, outgoing
 from tests.peers.corpus import EVERYTHING
-from tests.peers.foreign import Node, program
+from tests.peers.foreign import Node, pem, program
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.ports import free_port
 from tests.stack import Stack, wait_for
@@ -49,13 +49,6 @@ def running(name: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.terminate()
         process.wait(10)
-
-
-def pem(authority: CertificateAuthority, directory: Path, name: str) -> str:
-    pair = authority.issue(name)
-    path = directory / f"{name}.pem"
-    path.write_text(pair.key + pair.cert)
-    return str(path)
 
 
 @pytest.mark.parametrize(("protocol", "framing"), [("tcp", "length"), ("tcp", "line"), ("tls", "length"), ("udp", "-")])

@@ -26,6 +26,8 @@ CASES: list[tuple[str, Any, list[Any], list[Any]]] = [
     ("in", [200, 201], [200], ["200", 204]),
     ("not_in", [200], [201, "200"], [200]),
     ("contains", "b", ["abc", ["a", "b"], {"b": "k"}], ["ac", 5, ["abc"]]),
+    ("contains", True, [[1, True]], [[1], "true"]),
+    ("contains", {}, [[{}]], [[{"a": 1}], []]),
     ("not_contains", "b", ["ac", ["abc"]], ["abc", 5, None]),
     ("starts_with", "a", ["ab"], ["ba", 5]),
     ("ends_with", "b", ["ab"], ["ba", None]),
@@ -100,6 +102,9 @@ def test_each_of_nothing_fails_unless_it_may_be_empty() -> None:
     """A statement about every item of nothing is no statement."""
     assert not ask("rows", {"each": {"eq": 1}}, Observation(rows=[])).ok
     assert ask("rows", {"each": {"eq": 1}, "allow_empty": True}, Observation(rows=[])).ok
+    for twice in ({"not": {"each": {"eq": 1}}}, {"all": [{"each": {"eq": 1}}]}, {"any_of": [{"none": {"eq": 1}}]}):
+        assert not ask("rows", {"not": twice}, Observation(rows=[])).ok, twice
+    assert ask("rows", {"not": {"all": [{"each": {"eq": 1}}]}}, Observation(rows=[2])).ok
 
 
 def test_a_difference_says_where() -> None:

@@ -166,6 +166,18 @@ def test_nothing_judged_is_nothing_passed(admin: Caller, body: str) -> None:
     assert brought(admin, body).json["verdict"] == "inconclusive"
 
 
+def test_a_failure_around_another_case_is_not_lost(admin: Caller) -> None:
+    """A case that holds another is a case as well: what failed in it is no pass."""
+    made = brought(
+        admin,
+        "<testsuite><testcase name='outer'><failure message='no'/><testcase name='inner'/></testcase></testsuite>",
+    )
+    cases = admin("GET", f"runs/{made.json['id']}/cases/").json["results"]
+
+    assert made.json["verdict"] == "failed"
+    assert {row["case"]: row["verdict"] for row in cases} == {"inner": "passed", "outer": "failed"}
+
+
 def test_another_suite_may_wait_for_what_ci_found(admin: Caller, run: Run, orders: HttpReceiver) -> None:
     """`needs` looks at imported runs as at ours."""
     behind = "suite: behind\nsystems: {api: orders}\nneeds: [{suite: unit, if: passed}]\ncases:\n  - "
@@ -354,6 +366,8 @@ def test_a_hostile_report_is_refused_within_200_ms(admin: Caller, name: str) -> 
         f'<testsuite><testcase name="{"n" * 9000}" time="-5"><failure message="{"m" * 9000}">{"t" * 99_999}</failure>'
         "</testcase></testsuite>",
         '<testsuite timestamp="yesterday" time="nan"><testcase time="1e400" line="x"/></testsuite>',
+        '<testsuite timestamp="9998-12-31T23:59:59-23:59"><testcase timestamp="9999-12-31T23:59-01:00"/></testsuite>',
+        '<testsuite timestamp="0001-01-01T00:00:00+14:00"><testcase timestamp="1971-01-01T00:00+23:59"/></testsuite>',
         '<s:testsuite xmlns:s="urn:x"><s:testcase name="&#x202e;"/></s:testsuite>',
         "<testsuites><testsuite><testsuite><testcase name='a'><testcase name='b'/></testcase>"
         "</testsuite></testsuite></testsuites>",
@@ -361,6 +375,8 @@ def test_a_hostile_report_is_refused_within_200_ms(admin: Caller, name: str) -> 
         ' "status": "failed", "duration": -1, "start": 1e300, "suite": 5, "line": -5, "stdout": 5, "rawStatus": [],'
         ' "retryAttempts": []}]}}',
         '{"results": {"tests": [{"name": "a", "status": "failed", "rawStatus": "passed", "suite": "b"}]}}',
+        '{"results": {"tool": {"name": ["x"]}, "tests": [{"name": "a", "status": "passed"}]}}',
+        '{"results": {"environment": {"reportName": {"x": 1}}, "tests": [{"name": "a", "status": "passed"}]}}',
     ],
 )
 def test_what_is_odd_is_kept_as_well_as_it_can_be(admin: Caller, body: str) -> None:

@@ -1,7 +1,10 @@
 """The rules of verdicts: what passes, what fails, what cannot be judged, and that nothing passes by itself."""
 
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
 from xml.etree.ElementTree import fromstring
 
 import pytest
@@ -343,14 +346,35 @@ def test_secrets_are_masked_in_every_report(run: Run, orders: HttpReceiver) -> N
         assert "czNjcmV0" not in kept
 
 
+@pytest.mark.parametrize("before", [-1, 185, 194], ids=["echoed", "cut", "cut soon"])
+def test_a_secret_is_masked_however_it_is_quoted(run: Run, orders: HttpReceiver, admin: Caller, before: int) -> None:
+    """As JSON within JSON within our sentence about it, as a URL has it, and where that sentence was cut."""
+    secret = "Zq7x\"w'k\\j<&>/Yvvy+Uuqu~Rrtr"
+    assert admin("POST", "credentials/", {"name": "odd", "kind": "bearer", "data": {"token": secret}}).status == 201
+    inner = json.dumps({"path": f"/x?t={quote(secret, safe='/+&~')}", "t": secret})
+    body = json.dumps({"echo": inner}) if before < 0 else "-" * before + secret + "-" * 300
+    orders.answer(Answer(body=body.encode()))
+    sent = 'http: {system: api, method: POST, path: /x, body: "${{ secret.odd.token }}"}'
+    done = run(suite(case("one", f"{{{sent}, assert: [{{text: {{eq: 1}}}}, {{body.$.echo: {{eq: 1}}}}]}}")))
+
+    assert done.verdicts == {"one": "failed"}
+    assert orders.received[0].body == secret.encode()
+    for kept in (done.raw, done.junit, done.ctrf, done.html, done.out):
+        assert [part for part in ("Zq7x", "Yvvy", "Uuqu", "Rrtr") if part in kept] == []
+        assert "***" in kept
+
+
 def test_what_is_replaced_is_checked(run: Run, orders: HttpReceiver, admin: Caller) -> None:
     """Aliases, variables and systems that are not there are named, and nothing runs."""
-    text = suite(case("one", ask(path='"/${{ vars.n }}"')), top="vars: {n: 1}")
+    text = suite(case("one", ask(path='"/${{ vars.n }}"')), top="vars: {n: 1, f: 1.5}")
     for args, said in (
         (["--system", "apo=orders"], "did you mean 'api'"),
         (["--system", "api=nowhere"], "there is no such system (api: nowhere)"),
         (["--var", "m=1"], "unknown variable 'm'"),
         (["--var", "n=${{ now }}"], "must be a number"),
+        (["--var", f"n={2**64}"], "an integer within 64 bits"),
+        (["--var", "f=nan"], "must be a finite number"),
+        (["--var", "f=1e400"], "must be a finite number"),
         (["--parallel", "0"], "parallel must be 1 to 256"),
     ):
         done = run(text, *args)
@@ -389,6 +413,28 @@ def test_a_refused_document_ends_with_2_and_its_places(run: Run) -> None:
     assert done.code == 2
     assert "line 2, column" in done.out
     assert "did you mean 'wait'?" in done.out
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ('n\n"never closed\n', "cannot read rows.csv"),
+        (f"n\n{'x' * 200_000}\n", "cannot read rows.csv"),
+        ("n,n\n1,2\n", "names a column twice"),
+        ("n\n", "needs 1 to 10000 rows"),
+        ("n,m\n1\n", "as many values as names"),
+    ],
+    ids=["quote", "field", "twice", "none", "short"],
+)
+def test_a_csv_that_says_something_else_is_refused(
+    run: Run, orders: HttpReceiver, tmp_path: Path, rows: str, said: str
+) -> None:
+    """What a spreadsheet would not have meant is told before anything runs."""
+    (tmp_path / "rows.csv").write_text(rows)
+    done = run(suite(case("one", ask(path='"/${{ data.n }}"')), top="data: {csv: rows.csv}"))
+
+    assert (done.code, said in done.out) == (2, True), done.out
+    assert orders.received == []
 
 
 def test_a_csv_beside_the_suite_gives_rows(run: Run, orders: HttpReceiver, tmp_path: object) -> None:

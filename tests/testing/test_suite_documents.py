@@ -85,6 +85,28 @@ def _large(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("assertion", "status", "said"),
+    [
+        ("{body.$.at: {null: true}}", 200, ""),
+        ("{body.$.at: {not: {null: false}}}", 200, ""),
+        ("{body.$.at: {~: true}}", 422, "a key must be a text"),
+        ("{body.$.flags: {contains: true}}", 200, ""),
+        ("{body.$.flags: {contains: ''}}", 422, "it always holds"),
+        ("{body.$.flags: {schema: true}}", 422, "it always holds"),
+        ("{'body.$[?@.total == 1e400]': {empty: true}}", 422, "a number that cannot be read"),
+        ("{'body.$[1e2]': {exists: true}}", 422, "a number that cannot be read"),
+    ],
+)
+def test_an_assertion_is_taken_as_it_is_named_or_refused(admin: Caller, assertion: str, status: int, said: str) -> None:
+    """What the reference lists can be written so; what cannot be read is the author's fault, not ours."""
+    steps = f"[{{http: {{system: api}}, assert: [{assertion}]}}]"
+    text = f"suite: a\nsystems: {{api: orders}}\ncases:\n  - {{case: c, steps: {steps}}}\n"
+    answer = admin("POST", "suites/check/", {"text": text})
+
+    assert (answer.status, said in answer.body.decode()) == (status, True), answer.body
+
+
 def test_documents_come_and_go_over_rest(admin: Caller) -> None:
     """All are stored or none; each version is kept with who saved it, and told apart from any other."""
     both = {"documents": [{"name": "one.yaml", "text": ONE}, {"text": TWO}]}

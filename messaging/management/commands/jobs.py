@@ -31,7 +31,7 @@ class Command(RegistryCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         commands = parser.add_subparsers(dest="step", required=True, metavar="create|list|pause|resume|cancel")
         create = commands.add_parser("create", help="do something to all deliveries that the filters find")
-        create.add_argument("action", choices=list(ACTIONS), help="what to do")
+        create.add_argument("action", choices=[str(action) for action in ACTIONS], help="what to do")
         create.add_argument(
             "--filter",
             nargs="+",

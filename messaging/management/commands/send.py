@@ -50,6 +50,8 @@ class Command(BaseCommand):
         message = {field: options[name] for name, field in OPTIONS.items() if options[name] is not None}
         if options["ttl"] is not None:
             message["ttl"] = options["ttl"]
+        if wrong := [header for header in options["header"] if "=" not in header[1:]]:
+            raise CommandError(f"--header takes K=V, not '{wrong[0]}'", returncode=2)
         headers = dict(header.partition("=")[::2] for header in options["header"])
         return {
             "source_system": options["source"],

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from endpoints.access.principal import COMMAND
+from endpoints.edge.strict_json import MAX_INTEGER, MIN_INTEGER
 from endpoints.errors import ControlPlaneError
 from testing.document.reader import MAX_BYTES, read_suite
 from testing.document.suite import Suite as Document
@@ -111,9 +113,13 @@ def _rows(path: Path, document: Document) -> list[dict[str, Any]]:
         with beside.open("rb") as file:
             body = file.read(MAX_BYTES + 1)
         text = body.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        rows: list[dict[str, Any]] = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise CommandError(f"data.csv: cannot read {name}: {exc}", returncode=2) from exc
-    rows: list[dict[str, Any]] = list(csv.DictReader(io.StringIO(text, newline="")))
+    names = reader.fieldnames or []
+    if len(set(names)) < len(names):
+        raise CommandError(f"data.csv: {name} names a column twice", returncode=2)
     if (
         len(body) > MAX_BYTES
         or not 1 <= len(rows) <= MAX_ROWS
@@ -137,9 +143,12 @@ def _as(example: Any, value: str, name: str) -> Any:
         return value == "true"
     if isinstance(example, (int, float)):
         try:
-            return type(example)(value)
+            number = type(example)(value)
         except ValueError as exc:
             raise CommandError(f"--var {name}: must be a number", returncode=2) from exc
+        if not (math.isfinite(number) if isinstance(number, float) else MIN_INTEGER <= number <= MAX_INTEGER):
+            raise CommandError(f"--var {name}: must be a finite number, an integer within 64 bits", returncode=2)
+        return number
     return value
 
 
