@@ -71,6 +71,8 @@ class Application:
             await self._pages(scope, receive, send)
         elif self._gateway.serves(scope):
             await self._gateway(scope, receive, send)
+        elif scope["type"] == "websocket" and not consumers.serves(scope):
+            await consumers.nowhere(scope, receive, send)
         elif scope["type"] == "websocket":
             await websocket_application({**scope, "tail": self._tail, "places": self._sockets}, receive, send)
         elif scope["type"] == "lifespan":

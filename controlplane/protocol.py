@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-MAX_CONNECTIONS = 2000  # of one process
+MAX_CONNECTIONS = 12_000  # of one process: what one address may keep open, sockets and waiting calls, is not all of it
 HEAD_S = 20.0  # how long the head of a request may take
 MAX_HEAD_BYTES = 64 * 1024
 FULL = (

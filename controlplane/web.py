@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="controlplane.web", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--connections", type=int, default=2000, help="how many to serve at once")
+    parser.add_argument("--connections", type=int, default=12_000, help="how many to serve at once, as far as files go")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
     import django
@@ -47,12 +47,13 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def allow_files(count: int) -> None:
-    """Raise the number of files this process may have open, as far as it may: each connection is one."""
+def allow_files(count: int) -> int:
+    """Raise the number of files this process may have open, as far as it may, and return how many of `count` it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def serve(host: str, port: int, connections: int) -> None:
@@ -64,8 +65,9 @@ def serve(host: str, port: int, connections: int) -> None:
     from controlplane.sockets import SocketProtocol
     from messaging.services.processes import Heartbeat
 
-    allow_files(connections + FILES)
-    BoundedProtocol.max_connections = connections
+    # Each connection is a file; where there are few, some are left for the rest all the same.
+    files = allow_files(connections + FILES)
+    BoundedProtocol.max_connections = min(connections, max(files - FILES, files // 2))
     listener = listening_socket(host, port)
     config = uvicorn.Config(
         "controlplane.asgi:application",

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 import orjson
 import structlog
@@ -14,7 +14,7 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import Error as DatabaseError
-from django.urls import path, re_path
+from django.urls import path
 from django.utils import timezone
 
 from endpoints.access.authenticate import principal_of_user
@@ -274,8 +274,10 @@ async def nowhere(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await send({"type": "websocket.http.response.body", "body": b""})
 
 
-urlpatterns = [
-    path("ws/v1/live/", LiveConsumer.as_asgi()),
-    path("ws/v1/live/stream/", StreamConsumer.as_asgi()),
-    re_path("", cast(Any, nowhere)),  # an application, as the others
-]
+PAGES = {"ws/v1/live/": LiveConsumer, "ws/v1/live/stream/": StreamConsumer}
+urlpatterns = [path(place, consumer.as_asgi()) for place, consumer in PAGES.items()]
+
+
+def serves(scope: Mapping[str, Any]) -> bool:
+    """Say whether a socket is for a page here."""
+    return scope["path"].removeprefix("/") in PAGES

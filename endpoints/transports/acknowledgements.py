@@ -1,5 +1,7 @@
 """What a peer's frame says of the message it answers: taken, refused, or meant for another one."""
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +14,10 @@ REFUSALS = ("nack", "error")  # no set: what stands beside "type" may be anythin
 HL7_TAKEN = frozenset({"AA", "CA"})
 HL7_REFUSED = {"AE": "error", "CE": "error", "AR": "reject", "CR": "reject"}
 
+_LONGEST_INT = 19  # digits; longer ones are read as what they are about
+_READER = json.JSONDecoder(parse_int=lambda text: (int if len(text) <= _LONGEST_INT else float)(text))
+_BLANK = re.compile(r"[ \t\r\n]*")
+
 Judge = Callable[[bytes, bytes, Outgoing], None]
 
 
@@ -20,7 +26,7 @@ def judge_json(answer: bytes, _: bytes, outgoing: Outgoing) -> None:
 
     Whatever else was said is an acknowledgement: devices have words of their own.
     """
-    said = json_object(answer)
+    said = members_of(answer)
     if said is None:
         return
     if said.get("type") in REFUSALS:
@@ -42,7 +48,7 @@ def refused(said: Mapping[str, Any]) -> TransportError:
 
 def judge_reply(answer: bytes, _: bytes, __: Outgoing) -> None:
     """Raise TransportError when a reply is a JSON object that says `nack`; any other is the peer's business."""
-    said = json_object(answer)
+    said = members_of(answer)
     if said is not None and said.get("type") == "nack":
         judge_json(answer, b"", _NOBODY)
 
@@ -76,6 +82,38 @@ def json_object(body: bytes) -> Mapping[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def members_of(body: bytes) -> Mapping[str, Any] | None:
+    """Return the members of the JSON object that `body` is, or the first of them that can be read; None for another.
+
+    What refuses a message does so even if it was cut, is not UTF-8, or holds half a character or a number that no
+    strict reader takes: taken for words of a device's own it would be an acknowledgement.
+    """
+    whole = json_object(body)
+    return (_first_members(body) or None) if whole is None else whole
+
+
+def _first_members(body: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    text = body.decode("utf-8", "replace")
+    at = _after_blanks(text, 0)
+    try:
+        while text[at : at + 1] == ("," if found else "{"):
+            name, at = _READER.raw_decode(text, _after_blanks(text, at + 1))
+            at = _after_blanks(text, at)
+            if not isinstance(name, str) or text[at : at + 1] != ":":
+                break
+            value, at = _READER.raw_decode(text, _after_blanks(text, at + 1))
+            found[name] = value.encode(errors="replace").decode() if isinstance(value, str) else value
+            at = _after_blanks(text, at)
+    except (ValueError, RecursionError):  # so far it could be read
+        pass
+    return found
+
+
+def _after_blanks(text: str, at: int) -> int:
+    return _BLANK.match(text, at).end()  # type: ignore[union-attr]  # it fits everywhere
 
 
 def segment(message: bytes, name: bytes) -> list[bytes] | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from endpoints.transports.acknowledgements import json_object
+from endpoints.transports.acknowledgements import json_object, members_of
 from endpoints.transports.base import Outgoing
 
 # Members of a JSON object that name a message; the first of them that names one of ours decides.
@@ -33,22 +33,24 @@ class TooBig(Exception):
 
 @dataclass(slots=True)
 class Answer:
-    """One message of the peer; `members` when it is a JSON object."""
+    """One message of the peer; `members` as far as it is a JSON object."""
 
     data: bytes
     is_text: bool
     members: Mapping[str, Any] | None
+    is_json: bool
 
     @property
     def content_type(self) -> str:
         if self.is_text:
-            return "text/plain; charset=utf-8" if self.members is None else "application/json"
+            return "application/json" if self.is_json else "text/plain; charset=utf-8"
         return "application/octet-stream"
 
 
 def read_answer(data: bytes, *, is_text: bool) -> Answer:
     """Return a frame with its members, when it is a JSON object."""
-    return Answer(data, is_text, json_object(data))
+    whole = json_object(data)
+    return Answer(data, is_text, members_of(data) if whole is None else whole, is_json=whole is not None)
 
 
 def names(members: Mapping[str, Any] | None) -> Iterator[str]:

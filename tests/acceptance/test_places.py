@@ -1,5 +1,7 @@
 """How many sockets and waiting calls one key and one address may have, and what those are told that are too many."""
 
+import resource
+import socket
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -15,6 +17,7 @@ from tests.stack import Stack
 
 pytestmark = pytest.mark.timeout(180)
 PER_ADDRESS, PER_KEY = 5, 3
+BY_DEFAULT = 2000  # of one key
 FULL = 1013
 
 
@@ -53,6 +56,31 @@ def test_a_key_and_an_address_have_no_more_sockets_than_they_may(stack: Stack) -
 
         stack.wait_for(there_is_room, what="room for one more")
     assert stack.log("web", 1000).count("too_many_connections") == 2  # one line each, of many within a while
+
+
+def test_one_key_with_all_the_sockets_it_may_have_leaves_room_for_others(make_stack: Callable[..., Stack]) -> None:
+    """By the limits that hold unless they are set: the next socket of the key is told 1013, and all else is served."""
+    wanted = 4096
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip(f"this process may have {hard} files, and {wanted} are needed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    stack = make_stack()
+    stack.start("web")
+    key = stack.key("operator")
+    head = (
+        f"GET /ws/v1/gateway/ HTTP/1.1\r\nHost: 127.0.0.1:{stack.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+        f"Authorization: Bearer {key}\r\n\r\n"
+    )
+    with ExitStack() as exits:
+        for _ in range(BY_DEFAULT):
+            taken = exits.enter_context(socket.create_connection(("127.0.0.1", stack.port), timeout=60))
+            taken.sendall(head.encode())
+            assert b" 101 " in taken.recv(64)
+        with Client(stack, key=key) as one_more:
+            assert one_more.until_closed(30)[0] == FULL
+        assert stack.api("GET", "systems/").status_code == 200
 
 
 def test_a_key_has_no_more_calls_waiting_than_it_may(stack: Stack) -> None:

@@ -102,6 +102,13 @@ def test_a_connection_the_peer_closed_meanwhile_is_replaced_once(run: Run) -> No
         (b'{"type":"ack","message_id":"0193m-message"}', ""),
         (b"OK\r", ""),
         (b'{"type":"ack"', ""),
+        (b"{OK}", ""),
+        ('{"type":"nack","detail":"Gerät defekt"}'.encode("latin-1"), "nack"),
+        (b'{"type":"nack","detail":"no such \\ud83d"}', "nack"),
+        (b'{"type":"nack","retry_after_s":1e400}', "nack"),
+        (b'{ "type" : "nack" , "retry_after_s" : NaN }', "nack"),
+        (b'{"type":"nack","code":' + b"1" * 400 + b"}", "nack"),
+        (b'{"message_id":"another","type":"ack","took":Infinity}', "protocol"),
     ],
 )
 def test_what_the_peer_says_is_judged(run: Run, said: bytes, error_class: str) -> None:
@@ -119,6 +126,20 @@ def test_what_the_peer_says_is_judged(run: Run, said: bytes, error_class: str) -
                 assert error.reply is not None
                 assert error.reply.body == said
                 assert error.request["url"] == f"tcp://127.0.0.1:{receiver.port}"
+
+        run(scenario())
+
+
+def test_a_refusal_longer_than_what_is_kept_of_it_is_one(run: Run) -> None:
+    """A peer that says why at length says no all the same."""
+    with TcpReceiver("line") as receiver:
+        receiver.answer(b'{"type":"nack","code":"broken","detail":"' + b"at line 1 " * 10_000 + b'"}')
+
+        async def scenario() -> None:
+            async with tcp(receiver.port, ACK) as transport:
+                error = await refused(transport.send(outgoing()))
+                assert error.error_class == ErrorClass.NACK
+                assert "broken" in error.detail
 
         run(scenario())
 

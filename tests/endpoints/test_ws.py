@@ -190,6 +190,16 @@ async def test_a_nack_says_why_and_when_to_come_again(receiver: WsReceiver) -> N
     assert b"no such order" in error.reply.body
 
 
+async def test_a_nack_that_holds_half_a_character_is_no_ack(receiver: WsReceiver) -> None:
+    """JavaScript that shortens a text may leave the half of an emoji; a strict reader takes none of it."""
+    receiver.answer('{"type": "nack", "reason": "no such \\ud83d"}')
+    async with opened(at(receiver, reply="ack")) as transport:
+        error = await failure(transport)
+
+    assert error.error_class is ErrorClass.NACK
+    assert "no such ?" in error.detail
+
+
 async def test_an_ack_is_no_response_to_a_request(receiver: WsReceiver) -> None:
     receiver.answer('{"type": "ack"}')
     async with opened(at(receiver, reply="ack")) as transport:
