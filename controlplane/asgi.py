@@ -79,9 +79,10 @@ class Application:
             scope["state"][QUICK] = self._intake.begin
             await self._live(receive, send)
 
-    def let_go(self) -> None:
-        """Answer those who wait for something to fetch: we are about to stop."""
+    async def let_go(self) -> None:
+        """Answer those who wait for something to fetch, and what the gateway took: we are about to stop."""
         self._desk.let_go()
+        await self._gateway.drain()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Start with the server and end with it: what was accepted by then is stored."""

@@ -105,7 +105,7 @@ def stopping_server(config: "uvicorn.Config") -> "uvicorn.Server":
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             from controlplane.asgi import application
 
-            application.let_go()
+            await application.let_go()
             await super().shutdown(sockets)
 
     return Server(config)

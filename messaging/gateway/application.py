@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 PATH = "/ws/v1/gateway/"
 PACE_S = 1.0
+DRAIN_S = 8.0  # a little more than one connection takes at most
 LOOK_UP_S = 2.5  # with the memory of callers and a look-up well within the promised 5 s
 
 
@@ -29,7 +30,7 @@ class Gateway:
     def __init__(self, intake: Intake, tail: Tail, places: Places, lease_s: float) -> None:
         self._intake, self._tail, self._places = intake, tail, places
         self._delivering = Delivering(lease_s)
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, asyncio.Task[Any] | None] = {}
         self._watching: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -41,13 +42,18 @@ class Gateway:
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         connection = Connection(scope, receive, send, self._intake, self._tail, self._places)
-        self._connections.add(connection)
+        self._connections[connection] = asyncio.current_task()
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch(), name="gateway-watch")
         try:
             await connection.run()
         finally:
-            self._connections.discard(connection)
+            self._connections.pop(connection)
+
+    async def drain(self) -> None:
+        """End every connection; return once what they sent is answered, or it took too long."""
+        if ending := [task for connection, task in self._connections.items() if connection.stop() and task]:
+            await asyncio.wait(ending, timeout=DRAIN_S)
 
     async def aclose(self) -> None:
         """Deliver and watch no more; connections end with the server."""

@@ -30,7 +30,7 @@ UNNAMED_BYTES = 1024 * 1024  # a message of a caller that speaks for no one syst
 STRIKES = 3
 TOKEN_AGAIN_S = 30.0
 BREATH = 32  # frames read in one go
-SERVER_STOPS = 1012  # what the server closes with when it ends
+SETTLE_S = 5.0  # for what was taken before the server stops to be stored and answered
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -64,7 +64,7 @@ class Connection:
             await self._let_in()
             await self._read()
         except PeerGone as exc:
-            is_ours = exc.args == (SERVER_STOPS,)
+            is_ours = exc.args == (Code.STOPPING,)
         except Closed as exc:
             self._ending = exc
         except asyncio.CancelledError:
@@ -72,7 +72,10 @@ class Connection:
                 raise
         finally:
             self._reader = None  # `end` comes too late now, and must not break off the cleaning up
-            self.deliveries.close(is_ours=is_ours)
+            is_stopping = self._ending is not None and self._ending.code == Code.STOPPING
+            self.deliveries.close(is_ours=is_ours or is_stopping)
+            if is_stopping:
+                await self._sends.settle(SETTLE_S)
             await self._sends.aclose()
             if self.streams is not None:
                 await self.streams.aclose()
@@ -87,6 +90,16 @@ class Connection:
         if self._ending is None and self._reader is not None:
             self._ending = Closed(code, reason)
             self._reader.cancel()
+
+    def stop(self) -> bool:
+        """Close because the server stops: what was read of the client is answered first.
+
+        Return False for one that is not let in yet: it is the server's to turn away.
+        """
+        if self.caller is None:
+            return False
+        self.end(Code.STOPPING, "the server stops; connect again")
+        return True
 
     def check_pace(self, now: float) -> None:
         """Close it when the client does not read what it is sent."""

@@ -1,6 +1,7 @@
 """What one client sends: handed to the intake in order, many on their way at once, each answered once durable."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -51,6 +52,14 @@ class Sends:
         while self._count and (self._count >= WINDOW or self._bytes >= WINDOW_BYTES):
             self._room = asyncio.get_running_loop().create_future()
             await self._room
+
+    async def settle(self, timeout_s: float) -> None:
+        """Return once all that was taken is answered, or after `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._count:
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
 
     async def aclose(self) -> None:
         """Hand nothing more in; what was handed in is stored, though nobody is told."""

@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pytest
 from tests.acceptance.gateway_client import Client, awaited, delivery_of, gateway_door, send
 from tests.acceptance.gateway_ledger import Clients
 from tests.acceptance.ledgers import compare, demand_balance, drain
+from tests.acceptance.test_overload import nothing_is_stored
 from tests.peers.foreign import ENVIRONMENT, need, script
 from tests.servers.http import HttpReceiver
 from tests.servers.ports import free_port
@@ -197,6 +199,33 @@ def test_a_clean_stop_spends_nothing_and_the_next_process_goes_on(make_stack: Ca
 
     assert (stopped["state"], stopped["attempts"], found["attempts"]) == ("pending", 0, 1)
     assert took_s < 12
+
+
+def test_what_was_read_before_a_clean_stop_is_acknowledged(make_stack: Callable[..., Stack]) -> None:
+    """SIGTERM while the database stands still: once it goes on, each message is acknowledged before the line ends."""
+    stack = make_stack()
+    stack.start("web")
+    stack.register("gw-stop")
+    with Client(stack, key=stack.key("operator", system="gw-stop")) as client:
+        assert client.hear()["type"] == "ready"
+        client.say(type="send", ref="first", message={"payload": 1})
+        assert client.hear()["type"] == "ack"
+        with nothing_is_stored(stack):
+            for number in range(300):
+                client.say(type="send", ref=str(number), message={"payload": 1})
+            client.say(
+                type="status", ref="read", delivery_id="none"
+            )  # no such frame: answered once the others were read
+            assert client.hear()["ref"] == "read"
+            stack.signal("web", signal.SIGTERM)
+            with suppress(TimeoutError):  # it has begun to stop, and does not while this is owed
+                client.hear(1)
+        code, heard = client.until_closed()
+
+    assert stack.processes.pop("web").wait(20) == 0
+    assert (code, [frame["type"] for frame in heard]) == (1012, ["ack"] * 300)
+    assert {frame["ref"] for frame in heard} == {str(number) for number in range(300)}
+    assert stack.sql("SELECT count(*) FROM messaging_message") == [(301,)]
 
 
 def test_an_interface_of_both_kinds_uses_what_is_there(
