@@ -230,12 +230,17 @@ def test_who_does_not_read_is_closed_within_15_s_and_its_memory_is_bounded(
     demand_others_served(shared_stack, key)
 
 
+def told_slow(stack: Stack) -> int:
+    """Return how many lines the web process says it cut because nobody read from them."""
+    return stack.log("web", 10_000).count("code=4408")
+
+
 def test_a_slow_client_that_wakes_up_finds_4408(shared_stack: Stack, key: str, raw: Callable[..., Raw]) -> None:
     """It has a moment after the cut to read what was sent before, and why it was closed."""
     one = raw(buffer=4096)
-    payload = "x" * 900_000
+    payload, before = "x" * 900_000, told_slow(shared_stack)
     message_ids = [send(shared_stack, "gw-bad", payload=payload) for _ in range(8)]
-    time.sleep(8.8)
+    shared_stack.wait_for(lambda: told_slow(shared_stack) > before, CLOSED_WITHIN_S, "the cut")
     code = one.until_closed()
     assert code == 4408
     with Client(shared_stack, key=key) as client:
