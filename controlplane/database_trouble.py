@@ -5,13 +5,8 @@ from django.db import DatabaseError
 
 from controlplane import schema
 
-OF_THE_SERVER = {
-    "08",
-    "28",
-    "3D",
-    "53",
-    "57",
-}  # classes of SQLSTATE: connection, login, no such database, full, shut down
+# Classes of SQLSTATE: connection, login, no such database, full, shut down.
+OF_THE_SERVER = frozenset(("08", "28", "3D", "53", "57"))
 
 
 def explain(error: DatabaseError) -> str | None:

@@ -16,8 +16,8 @@ import pytest
 
 from tests.acceptance.gateway_client import Client, awaited, delivery_of, gateway_door, send
 from tests.acceptance.gateway_ledger import Clients
+from tests.acceptance.holding import nothing_is_stored
 from tests.acceptance.ledgers import compare, demand_balance, drain
-from tests.acceptance.test_overload import nothing_is_stored
 from tests.peers.foreign import ENVIRONMENT, need, script
 from tests.servers.http import HttpReceiver
 from tests.servers.ports import free_port

@@ -4,42 +4,22 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import orjson
 import psutil
-import psycopg
 import pytest
 import requests
 
-from messaging.store import INTAKE_LOCK
+from tests.acceptance.holding import nothing_is_stored
 from tests.acceptance.link import Link
 from tests.acceptance.test_callers import made_key
 from tests.stack import Stack, wait_for
 
 MIB = 1024 * 1024
 MOST_MIB = 400  # of the web process with both queues full
-
-
-@contextmanager
-def nothing_is_stored(stack: Stack) -> Iterator[None]:
-    """Hold what every insert of messages waits for: to the intake, the database stands still."""
-    if stack.database_url.startswith("sqlite"):
-        import sqlite3
-
-        holder = sqlite3.connect(stack.database_url.removeprefix("sqlite:///"), isolation_level=None, timeout=20)
-        holder.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        finally:
-            holder.execute("ROLLBACK")
-            holder.close()
-        return
-    with psycopg.connect(stack.database_url) as server:
-        server.execute("SELECT pg_advisory_xact_lock(%s)", [INTAKE_LOCK])
-        yield
 
 
 def memory(stack: Stack) -> float:

@@ -10,10 +10,10 @@ import psutil
 import pytest
 import requests
 
+from tests.acceptance.holding import nothing_is_stored
 from tests.acceptance.ledgers import demand_balance, drain
 from tests.acceptance.link import Link
 from tests.acceptance.plain_server import PlainServer
-from tests.acceptance.test_overload import nothing_is_stored
 from tests.servers.nginx import Nginx
 from tests.stack import Stack
 

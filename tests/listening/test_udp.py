@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.test_overload import nothing_is_stored
+from tests.acceptance.holding import nothing_is_stored
 from tests.listening.clients import datagram, when_open
 from tests.listening.conftest import Ways
 from tests.servers.ports import free_port
