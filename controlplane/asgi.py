@@ -14,7 +14,7 @@ from channels.routing import URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.conf import settings  # noqa: E402
 
-from controlplane.protocol import QUICK  # noqa: E402
+from controlplane.heads import QUICK, Heads  # noqa: E402
 from endpoints.edge.bodies import BodyGate  # noqa: E402
 from endpoints.edge.places import Places  # noqa: E402
 from messaging import consumers  # noqa: E402
@@ -76,7 +76,7 @@ class Application:
         elif scope["type"] == "websocket":
             await websocket_application({**scope, "tail": self._tail, "places": self._sockets}, receive, send)
         elif scope["type"] == "lifespan":
-            scope["state"][QUICK] = self._intake.begin
+            scope["state"][QUICK] = Heads(self._intake.prepare)
             await self._live(receive, send)
 
     async def let_go(self) -> None:

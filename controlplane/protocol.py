@@ -1,18 +1,20 @@
 """HTTP as uvicorn speaks it, with an answer in one write, and with bounds on connections and slow heads.
 
 A request that is here at once, head and body, may be taken by the application without a
-task of its own: it offers `begin` for that in the state of its lifespan (`QUICK`).
+task of its own (`controlplane.heads`), and without parsing where its head is known already.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from controlplane.heads import NOTHING, QUICK, Answer, Heads, Quick
 
 MAX_CONNECTIONS = 12_000  # of one process: what one address may keep open, sockets and waiting calls, is not all of it
 HEAD_S = 20.0  # how long the head of a request may take
 MAX_HEAD_BYTES = 64 * 1024
+KEEP_ALIVE_POLL_S = 0.1
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n"
     b"connection: close\r\ncontent-length: %d\r\n\r\n%s"
@@ -21,22 +23,6 @@ FULL_BODY = (
     b'{"type":"urn:controlplane:error:full","title":"Full","status":503,"code":"full",'
     b'"detail":"too many connections, try again in a second","errors":[]}'
 )
-
-
-QUICK = "quick"
-Answer = tuple[int, Sequence[tuple[bytes, bytes]], bytes]  # status, headers, body
-
-
-class Quick(Protocol):
-    """A request that was taken: its answer, once `done` is."""
-
-    done: "asyncio.Future[Any]"
-
-    def answer(self) -> Answer: ...
-
-
-def _take_nothing(scope: Any, body: bytes) -> Quick | None:
-    return None
 
 
 def _say_nothing() -> None:
@@ -80,13 +66,19 @@ class BoundedProtocol(HttpToolsProtocol):
     """One connection. What is too much, or never gets its request said, is closed before it costs anything."""
 
     max_connections = MAX_CONNECTIONS
-    _heads = 0
+    _heads: Heads = NOTHING
+    _said = 0  # how many heads
     _head_bytes = 0
-    _is_in_head = False
+    _is_in_head = _is_in_message = False
     _head_timer: asyncio.TimerHandle | None = None
     _held_back: RequestResponseCycle | None = None  # a request that is not begun before we saw whether it is all here
-    _is_reading = False
-    _begin: Callable[[Any, bytes], Quick | None] = staticmethod(_take_nothing)
+    _data: bytes | None = None  # what is being read
+    _is_whole = False  # it begins with a request
+    # A request whose head was known: uvicorn has not seen it, and nothing else is read before it is answered.
+    _taken: Quick | None = None
+    _behind = b""
+    _is_last = False
+    _answered_at = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.access_log = False
@@ -96,7 +88,7 @@ class BoundedProtocol(HttpToolsProtocol):
             transport.close()
             return
         self.transport = Corked(transport, self.loop)  # type: ignore[assignment]
-        self._begin = self.app_state.get(QUICK, _take_nothing)
+        self._heads = self.app_state.get(QUICK, NOTHING)
         self._head_timer = self.loop.call_later(HEAD_S, self._look_at_head, 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -105,9 +97,16 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._is_reading = True
+        if self._taken is not None:
+            self._behind += data
+            self.flow.pause_reading()
+            return
+        is_idle = not self._is_in_message and self._is_answered()
+        if is_idle and self._take_known(data):
+            return
+        self._data, self._is_whole = data, is_idle
         super().data_received(data)
-        self._is_reading = False
+        self._data = None
         if self._held_back is not None:
             self._start(self._held_back)
         if self._is_in_head:
@@ -116,29 +115,51 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.close()
 
     def on_message_begin(self) -> None:
-        self._is_in_head, self._head_bytes = True, 0
+        self._is_in_head = self._is_in_message = True
+        self._head_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
-        self._heads += 1
+        self._said += 1
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        self._is_in_message = False
         super().on_message_complete()
         cycle = self._held_back
-        if cycle is None:
+        if cycle is None or self.flow.write_paused:
             return
-        taken = None if self.flow.write_paused else self._begin(cycle.scope, bytes(cycle.body))
-        if taken is None:
-            self._start(cycle)
+        take, body = self._heads.prepare(cycle.scope), bytes(cycle.body)
+        taken = None if take is None else take(body)
+        if take is None or taken is None:
+            return
+        self._held_back = None
+        if self._is_whole and self._data is not None and cycle.keep_alive:
+            self._heads.remember(self._data, body, take)
+        taken.done.add_done_callback(lambda _: self._answer(cycle, taken))
+
+    def shutdown(self) -> None:
+        if self._taken is not None:
+            self._is_last = True
         else:
-            self._held_back = None
-            taken.done.add_done_callback(lambda _: self._answer(cycle, taken))
+            super().shutdown()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close what has idled for long enough; requests with a known head do not set the timer anew, each."""
+        left_s = self._answered_at + self.timeout_keep_alive - self.loop.time()
+        if self._taken is None and left_s <= 0:
+            super().timeout_keep_alive_handler()
+        else:
+            delay_s = max(left_s, KEEP_ALIVE_POLL_S)
+            self.timeout_keep_alive_task = self.loop.call_later(delay_s, self.timeout_keep_alive_handler)
+
+    def _is_answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Begin a request, one that may turn out to be here at once only when we know."""
-        if self._is_reading and cycle.more_body and not cycle.waiting_for_100_continue:
+        if self._data is not None and cycle.more_body and not cycle.waiting_for_100_continue:
             self._held_back = cycle
         else:
             super()._start_asgi_task(cycle, app)
@@ -147,22 +168,55 @@ class BoundedProtocol(HttpToolsProtocol):
         self._held_back = None
         super()._start_asgi_task(cycle, self.app)
 
+    def _take_known(self, data: bytes) -> bool:
+        """Take a request whose head is known, and say whether it was."""
+        known = self._heads.find(data)
+        if known is None or self.flow.write_paused:
+            return False
+        head, body = known
+        self._taken = head.take(body)
+        if self._taken is None:
+            return False
+        self._said += 1
+        self._taken.done.add_done_callback(self._answer_known)
+        return True
+
+    def _answer_known(self, _: Any) -> None:
+        taken, self._taken = self._taken, None
+        assert taken is not None
+        answer = taken.answer()
+        if self.transport.is_closing():
+            return
+        self._write(answer, is_last=self._is_last)
+        self.server_state.total_requests += 1
+        self._answered_at = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_handler()
+        if self._behind and not self._is_last:
+            data, self._behind = self._behind, b""
+            self.flow.resume_reading()
+            self.data_received(data)
+
     def _answer(self, cycle: RequestResponseCycle, taken: Quick) -> None:
-        """Answer as uvicorn does, with one write; to one that hung up, nothing."""
-        status, headers, body = taken.answer()
+        """Answer as uvicorn does; to one that hung up, nothing."""
+        answer = taken.answer()
         cycle.response_complete = True
         cycle.on_response = _say_nothing
-        if cycle.disconnected:
-            return
+        if not cycle.disconnected:
+            self._write(answer, is_last=not cycle.keep_alive)
+            self.on_response_complete()
+
+    def _write(self, answer: Answer, *, is_last: bool) -> None:
+        """Answer with one write."""
+        status, headers, body = answer
         parts = [STATUS_LINE[status]]
-        for name, value in (*cycle.default_headers, *headers):
+        for name, value in (*self.server_state.default_headers, *headers):
             parts += (name, b": ", value, b"\r\n")
         parts.append(b"content-length: %d\r\n" % len(body))
-        parts += (b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body)
+        parts += (b"connection: close\r\n\r\n" if is_last else b"\r\n", body)
         self.transport.write_now(b"".join(parts))  # type: ignore[attr-defined]
-        if not cycle.keep_alive:
+        if is_last:
             self.transport.close()
-        self.on_response_complete()
 
     def handle_websocket_upgrade(self) -> None:
         if self._head_timer is not None:
@@ -172,10 +226,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport = self.transport._transport
         super().handle_websocket_upgrade()
 
-    def _look_at_head(self, heads: int) -> None:
+    def _look_at_head(self, said: int) -> None:
         """Close a connection that has said no head since the last look and has nothing to be answered."""
-        is_idle = self.cycle is None or self.cycle.response_complete
-        if is_idle and heads == self._heads:
+        if said == self._said and self._taken is None and self._is_answered():
             self.transport.close()
         else:
-            self._head_timer = self.loop.call_later(HEAD_S, self._look_at_head, self._heads)
+            self._head_timer = self.loop.call_later(HEAD_S, self._look_at_head, self._said)

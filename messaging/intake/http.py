@@ -8,6 +8,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -96,19 +97,27 @@ class HttpIntake:
             cloudevents.BATCH: self._events,
         }
 
-    def begin(self, scope: Scope, body: bytes) -> "Begun | None":
-        """Take a request that is here at once, if nothing about it has to be waited for or refused; else None.
+    def prepare(self, scope: Scope) -> "Callable[[bytes], Begun | None] | None":
+        """Return what takes the body of such a request when it is here at once, or None; only its head is looked at."""
+        if scope["path"] != MESSAGES_PATH or scope["method"] != "POST" or scope["query_string"]:
+            return None
+        headers: Headers = dict(scope["headers"])
+        if headers.get(b"content-type") not in PLAIN_JSON or not SPECIAL.isdisjoint(headers):
+            return None
+        try:
+            return partial(self._begin, token_of(headers))
+        except Unauthenticated:
+            return None
+
+    def _begin(self, token: str, body: bytes) -> "Begun | None":
+        """Take a message if nothing about it has to be waited for or refused; else None.
 
         What is not taken has left no trace: `__call__` answers it, and says what is wrong.
         """
-        if scope["path"] != MESSAGES_PATH or scope["method"] != "POST" or scope["query_string"] or body[:1] != b"{":
-            return None
-        headers: Headers = dict(scope["headers"])
-        is_plain = headers.get(b"content-type") in PLAIN_JSON and SPECIAL.isdisjoint(headers)
-        if not is_plain or len(body) > MAX_BODY_BYTES:
+        if body[:1] != b"{" or len(body) > MAX_BODY_BYTES:
             return None
         try:
-            principal = remembered(token_of(headers))
+            principal = remembered(token)
             if principal is None:
                 return None
             roles.require(principal, "messages", "create")
