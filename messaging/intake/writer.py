@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from django.db import DataError, IntegrityError, connection
@@ -42,6 +42,24 @@ class Submission:
     answers: "asyncio.Future[list[Answer]]"
 
 
+@dataclass(slots=True)
+class Lot:
+    """What came in one turn of a loop, handed over at once: else the first of it would be stored alone."""
+
+    submissions: list[Submission] = field(default_factory=list)
+    messages: int = 0
+    size: int = 0
+
+    def add(self, submission: Submission) -> None:
+        self.submissions.append(submission)
+        self.messages += len(submission.planned)
+        self.size += submission.size
+
+    @property
+    def is_full(self) -> bool:
+        return self.messages >= MAX_COMMIT_MESSAGES or self.size >= MAX_COMMIT_BYTES
+
+
 class Writer:
     """The one thread that inserts messages in this process, on Django's own connection.
 
@@ -52,10 +70,11 @@ class Writer:
 
     def __init__(self, on_commit: Callable[[], None]) -> None:
         self._on_commit = on_commit
-        self._queue: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Lot | None] = queue.SimpleQueue()
         self._waiting_messages = 0  # touched by the loop's thread alone
         self._waiting_bytes = 0
         self._waiting_of: dict[str, int] = {}
+        self._next = Lot()  # likewise
         self._last_batch = 0  # how many messages; touched by the writer's thread alone
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
 
@@ -64,6 +83,7 @@ class Writer:
 
     def stop(self) -> None:
         """Store what is waiting, then end; blocks until that is done."""
+        self._hand_over()
         self._queue.put(None)
         self._thread.join()
 
@@ -83,7 +103,11 @@ class Writer:
         self._waiting_of[caller] = own
         self._waiting_messages += len(planned)
         self._waiting_bytes += size
-        self._queue.put(submission)
+        if not self._next.submissions or self._next.submissions[0].loop is not loop:
+            loop.call_soon(self._hand_over)
+        self._next.add(submission)
+        if self._next.is_full:
+            self._hand_over()
         return submission.answers
 
     async def submit_when_room(
@@ -99,6 +123,11 @@ class Writer:
                 if loop.time() >= deadline:
                     raise
             await asyncio.sleep(ROOM_POLL_S)
+
+    def _hand_over(self) -> None:
+        if self._next.submissions:
+            self._queue.put(self._next)
+            self._next = Lot()
 
     def _has_room(self, messages: int, size: int) -> bool:
         return (
@@ -125,22 +154,23 @@ class Writer:
 
     def _gather(self) -> tuple[list[Submission], bool]:
         """Wait for work, then take what else is there, up to one commit's worth."""
-        batch: list[Submission] = []
-        messages = size = 0
-        while messages < MAX_COMMIT_MESSAGES and size < MAX_COMMIT_BYTES:
+        batch = Lot()
+        is_open = True
+        while not batch.is_full:
             try:
-                submission = self._queue.get(block=not batch)
+                lot = self._queue.get(block=not batch.submissions)
             except queue.Empty:
                 break
-            if submission is None:
-                return batch, False
-            if not batch and self._last_batch >= MANY:
+            if lot is None:
+                is_open = False
+                break
+            if not batch.submissions and self._last_batch >= MANY:
                 time.sleep(GATHER_S)
-            batch.append(submission)
-            messages += len(submission.planned)
-            size += submission.size
-        self._last_batch = messages
-        return batch, True
+            batch.submissions += lot.submissions
+            batch.messages += lot.messages
+            batch.size += lot.size
+        self._last_batch = batch.messages
+        return batch.submissions, is_open
 
     def _store(self, batch: list[Submission]) -> list[list[Answer]]:
         """Return the answers of every submission; a database that fails is an answer too."""

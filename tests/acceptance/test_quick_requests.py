@@ -1,11 +1,14 @@
 """However a request is cut into packets, it gets the same answer: one that comes whole is answered on a short way."""
 
 import json
+import signal
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.acceptance.holding import nothing_is_stored
 from tests.acceptance.link import Link
 from tests.servers.http import HttpReceiver
 from tests.stack import Stack
@@ -77,6 +80,78 @@ def test_a_request_is_answered_alike_whole_or_in_pieces(wire: Wire) -> None:
     assert {frozenset(headers) - {"date"} for _, headers, _ in told} == {frozenset({"content-type", "content-length"})}
     assert {body["status"] for _, _, body in told} == {"accepted"}
     assert len({body["message_id"] for _, _, body in told}) == 4
+
+
+def test_a_head_that_is_known_takes_each_body_anew(wire: Wire, link: Link) -> None:
+    """The same head, byte for byte: whole, in pieces, with others behind it, and in front of what is refused."""
+    names = [f"same-{number}" for number in range(8)]
+    good = [json.dumps(link.message() | {"message_id": name}).encode() + b"  " for name in names]
+    unknown = good[0].replace(link.target.encode(), b"x" * len(link.target))
+    sent = [wire.request(body) for body in (*good[:3], unknown, good[3], b"{" * len(good[0]), *good[4:])]
+    head = len(sent[0]) - len(good[0])
+    assert len({request[:head] for request in sent}) == 1
+    wire.send(sent[0])
+    told = [wire.answer()]
+    for parts in ([sent[1]], [sent[2][:head], sent[2][head:]], [sent[3]], [sent[4][:-2], sent[4][-2:]], [sent[5]]):
+        wire.send(*parts)
+        told.append(wire.answer())
+    wire.send(sent[6])  # before it is answered, one more, and two in a packet
+    wire.send(sent[7])
+    wire.send(sent[8] + sent[9])
+    told += [wire.answer() for _ in sent[6:]]
+
+    assert [status for status, _, _ in told] == [202, 202, 202, 422, 202, 400, 202, 202, 202, 202]
+    assert [body["message_id"] for status, _, body in told if status == 202] == names
+
+
+def test_a_known_head_is_worth_nothing_without_its_key(wire: Wire, link: Link) -> None:
+    key = link.stack.api("POST", "keys/", json={"name": f"k-{link.source}", "role": "operator"}).json()
+    given = {"Authorization": f"Bearer {key['key']}"}
+    for _ in range(2):
+        wire.send(wire.request(**given))
+        assert wire.answer()[0] == 202
+    assert link.stack.api("POST", f"keys/{key['id']}/revoke/").ok
+    time.sleep(1)  # so long a caller may be remembered
+    wire.send(wire.request(**given))
+
+    assert wire.answer()[0] == 401
+
+
+def test_a_connection_that_idles_is_closed(wire: Wire, link: Link) -> None:
+    wire.send(wire.request())
+    wire.answer()
+    other = Wire(link)
+    other.send(other.request())  # its head is known from its first request on
+    assert other.answer()[0] == 202
+    since = time.monotonic()
+
+    assert other.is_over()
+    other.close()
+    assert 4 < time.monotonic() - since < 10
+
+
+def test_what_was_taken_before_a_clean_stop_is_answered(
+    make_stack: Callable[..., Stack], http_receiver: HttpReceiver
+) -> None:
+    """SIGTERM while the database stands still: a request on its short way is answered, then the line ends."""
+    stack = make_stack()
+    stack.start("web")
+    link = Link(stack, http_receiver.url)
+    link.post()
+    wire = Wire(link)
+    for _ in range(2):
+        wire.send(wire.request())
+        assert wire.answer()[0] == 202
+    with nothing_is_stored(stack):
+        wire.send(wire.request())
+        time.sleep(0.2)
+        stack.signal("web", signal.SIGTERM)
+        time.sleep(1)
+    status, headers, body = wire.answer()
+
+    assert (status, headers["connection"], body["status"]) == (202, "close", "accepted")
+    assert wire.is_over()
+    assert stack.processes.pop("web").wait(20) == 0
 
 
 def test_requests_in_one_packet_are_answered_in_their_order(wire: Wire, link: Link) -> None:
