@@ -182,6 +182,7 @@ def sqlite_options(synchronous: str) -> dict[str, Any]:
     return {
         "transaction_mode": "IMMEDIATE",  # DEFERRED fails at once when a reader turns writer
         "timeout": 20,
+        "cached_statements": 256,  # those that insert are many: one for each number of rows, up to a few
         "init_command": " ".join(f"PRAGMA {name}={value};" for name, value in pragmas.items()),
     }
 

@@ -152,6 +152,7 @@ def _as_hex(value: Any) -> str | None:
 
 # How SQLite keeps what it has no type for: as Django does.
 SQLITE_FORM: dict[str, Callable[[Any], Any]] = {"uuid": _as_hex, "timestamptz": _as_text}
+FEW = 32  # rows: up to so many have a statement of their own size, which takes some 3 KiB a row while it is kept
 MOST_IN_STEP = 256  # rows: with the widest table some 6,000 parameters, of the 32,766 that SQLite takes
 
 
@@ -201,7 +202,7 @@ def _insert(table: str, columns: dict[str, str], rows: Sequence[Row], *, conflic
 
 
 def _insert_sqlite(cursor: Any, table: str, columns: dict[str, str], rows: Sequence[Row], conflict: str) -> None:
-    """Insert many rows in few steps, of sizes whose statements the driver keeps prepared.
+    """Insert many rows in few steps, of sizes whose statements the driver keeps prepared: a few in one.
 
     The driver gives the interpreter up at every step, and beside a busy event loop
     it waits for it each time: a step for each row would cost more than the insert.
@@ -210,7 +211,8 @@ def _insert_sqlite(cursor: Any, table: str, columns: dict[str, str], rows: Seque
     head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
     start = 0
     while start < len(rows):
-        size = min(MOST_IN_STEP, 1 << (len(rows) - start).bit_length() - 1)
+        left = len(rows) - start
+        size = left if left <= FEW else min(MOST_IN_STEP, 1 << left.bit_length() - 1)
         values = _as_stored(columns, rows[start : start + size])
         cursor.execute(f"{head}{', '.join([row_marks] * size)} {conflict}", values)
         start += size
