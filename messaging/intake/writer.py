@@ -24,9 +24,10 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 MAX_SHARE = 0.5  # of the waiting messages may be one caller's: a flood of one key leaves room for the others
 ROOM_POLL_S = 0.02
 # What one commit costs is shared by what it stores: where many came together last time, the next are about to come.
-# Fewer commits take a tenth less of the processor a message; below so many, callers that wait only wait longer.
-MANY = 40
-GATHER_S = 0.001
+# Fewer commits take up to a tenth less of the processor a message; longer, and callers that wait only wait longer.
+MANY = 12
+GATHER_S = 0.0002
+ENOUGH = 64  # messages to begin with, though the loop's turn is not over
 # What is wrong with a message; whatever else the database says is no fault of a sender's.
 UNSTORABLE = (DataError, IntegrityError, ArithmeticError, TypeError, ValueError)
 
@@ -106,7 +107,7 @@ class Writer:
         if not self._next.submissions or self._next.submissions[0].loop is not loop:
             loop.call_soon(self._hand_over)
         self._next.add(submission)
-        if self._next.is_full:
+        if self._next.messages >= ENOUGH or self._next.is_full:
             self._hand_over()
         return submission.answers
 
