@@ -5,13 +5,13 @@ task of its own (`controlplane.heads`), and without parsing where its head is kn
 """
 
 import asyncio
+import sys
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from controlplane.heads import NOTHING, QUICK, Answer, Heads, Quick
 
-MAX_CONNECTIONS = 12_000  # of one process: what one address may keep open, sockets and waiting calls, is not all of it
 HEAD_S = 20.0  # how long the head of a request may take
 MAX_HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_POLL_S = 0.1
@@ -65,7 +65,7 @@ class Corked:
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. What is too much, or never gets its request said, is closed before it costs anything."""
 
-    max_connections = MAX_CONNECTIONS
+    max_connections = sys.maxsize  # of this process; who serves says how many
     _heads: Heads = NOTHING
     _said = 0  # how many heads
     _head_bytes = 0

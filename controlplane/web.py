@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import uvicorn
 
 BACKLOG = 2048
+CONNECTIONS = 12_000  # more than one address may keep open, sockets and waiting calls together
 FILES = 1024  # beside the connections: database, static files, sockets of our own
 STOP_S = 8  # the supervisor promises to be gone 10 s after it was asked to
 PING_EVERY_S, PONG_S = 5.0, 7.0  # a silent dead peer is noticed within their sum
@@ -24,7 +25,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="controlplane.web", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--connections", type=int, default=12_000, help="how many to serve at once, as far as files go")
+    parser.add_argument(
+        "--connections", type=int, default=CONNECTIONS, help="how many to serve at once, as far as files go"
+    )
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
     import django

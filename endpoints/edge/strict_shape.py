@@ -12,6 +12,15 @@ from endpoints.access.principal import Principal
 class Strict(serializers.Serializer):
     """Refuses fields it does not read, instead of passing over them: a typo must not look like success."""
 
+    def get_fields(self) -> Any:
+        """Return the fields; those of a choice say what there is to choose from."""
+        fields = super().get_fields()
+        for field in fields.values():
+            if isinstance(field, serializers.ChoiceField):
+                known = ", ".join(str(choice) for choice in field.choices if choice != "")
+                field.error_messages["invalid_choice"] = f"'{{input}}' is none of {known}."
+        return fields
+
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
             errors = {

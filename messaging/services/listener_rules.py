@@ -183,10 +183,13 @@ def _sender(listener: Listener, by: Principal) -> Iterator[Fault]:
         yield "addresses", "name the networks that the sender is known by, such as 10.1.0.0/16"
     for text in listener.addresses:
         try:
-            ipaddress.ip_network(text)
+            network = ipaddress.ip_network(text)
         except ValueError:
             yield "addresses", f"'{text[:50]}' is not a network such as 10.1.0.0/16"
             return
+        if network.version == 6 and (plain := network.network_address.ipv4_mapped):
+            size = max(network.prefixlen - 96, 0)
+            yield "addresses", f"'{text[:50]}' matches nobody: senders over IPv4 are known as such; say {plain}/{size}"
     if _overlap(listener.addresses, None):
         yield "addresses", "overlap each other"
 

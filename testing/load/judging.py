@@ -92,7 +92,12 @@ def measured(tally: Tally, seconds: float, metric: str, stat: str, p: float = 0.
         part, of = COUNTS[metric](tally)
     if stat == "value":
         return part
-    return round(part / of, 6) if of else None
+    return _share(part, of)
+
+
+def _share(part: int, of: int) -> float | None:
+    """Return a share to six digits, of however many: one of two million is not none."""
+    return float(f"{part / of:.6g}") if of else None
 
 
 def judge_threshold(threshold: Threshold, tally: Tally, seconds: float) -> Judged:
@@ -140,7 +145,7 @@ def _no_errors(load: Load, facts: Facts) -> Judged:
     """Return what is asked where nothing else is said of errors: that there are none, but of classes that are named."""
     named = {threshold.metric.partition(".")[2] for threshold in load.thresholds} & facts.whole.errors.keys()
     others = facts.whole.failed - sum(facts.whole.errors[error] for error in named)
-    rate = round(others / facts.whole.done, 6) if facts.whole.done else None
+    rate = _share(others, facts.whole.done)
     name = "errors rate of the other classes" if named else "errors rate"
     return Judged(name, "errors", "rate", None, {"eq": 0}, "share", rate, not others, is_implied=True)
 

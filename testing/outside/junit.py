@@ -43,6 +43,9 @@ EARLIER = {
 }
 EARLIER_TAGS = [f"<{tag}".encode() for tag in EARLIER]
 OUTPUT = ("system-out", "system-err")
+SUITES = ("testsuites", "testsuite")
+COUNTS = ("failures", "errors")
+WRONG = frozenset({"failure", "error", *EARLIER})
 # Verdicts of ours that JUnit has no word for stand as the type of an element it has.
 OURS = frozenset({Verdict.BLOCKED, Verdict.CANCELLED, Verdict.INCONCLUSIVE})
 WORST = (Verdict.ERRORED, Verdict.FAILED, Verdict.SKIPPED)
@@ -103,6 +106,8 @@ class _Reader:
         self._elements = self._events = self._heard = self._silent = 0
         self._root: dict[str, str] = {}
         self._suites: list[dict[str, str]] = []
+        self._told: list[tuple[dict[str, str], int]] = []  # those open, and how much was wrong before each
+        self._wrong = 0
         self._names: list[str] = []
         self._times: list[datetime] = []
         self._seconds = 0.0
@@ -133,6 +138,8 @@ class _Reader:
         if not self._open:
             self._begin(tag, attributes)
         self._open.append(tag)
+        if tag in SUITES:
+            self._told.append((dict(attributes), self._wrong))
         if tag == "testsuite":
             self._begin_suite(attributes)
         elif tag == "testcase":
@@ -149,13 +156,13 @@ class _Reader:
     def end(self, tag: str) -> None:
         tag = self._open.pop()
         if tag == "testcase":
-            if len(self.cases) >= MAX_CASES:
-                raise too_many()
-            self.cases.append(self._result(self._cases.pop()))
-        elif tag == "testsuite":
-            self._suites.pop()
-        elif self._cases:
+            self._add(self._result(self._cases.pop()))
+        elif self._cases and tag not in SUITES:
             self._note(tag, self._cases[-1])
+        if tag in SUITES:
+            self._hold_to_count(*self._told.pop())
+        if tag == "testsuite":
+            self._suites.pop()
 
     def close(self) -> None:
         """Nothing is left to hand over."""
@@ -167,7 +174,7 @@ class _Reader:
         return Results(title, self.cases, min(self._times, default=None), duration_ms(self._seconds * 1000))
 
     def _begin(self, tag: str, attributes: dict[str, str]) -> None:
-        if tag not in ("testsuites", "testsuite"):
+        if tag not in SUITES:
             raise NotResults(f"the report begins with <{tag[:40]}>, not with <testsuites> or <testsuite>")
         self._root = dict(attributes)
         self._seconds = _seconds(attributes)
@@ -178,8 +185,24 @@ class _Reader:
         if at := moment(attributes.get("timestamp", "")):
             self._times.append(at)
 
+    def _add(self, result: Result) -> None:
+        if len(self.cases) >= MAX_CASES:
+            raise too_many()
+        self.cases.append(result)
+
+    def _hold_to_count(self, suite: dict[str, str], wrong_before: int) -> None:
+        """Add what a suite counts as wrong and none of its cases shows: such a report is not one that passed."""
+        told = {name: suite[name] for name in COUNTS if suite.get(name, "").strip("0. ")}
+        if not told or self._wrong > wrong_before:
+            return
+        self._wrong += 1
+        counted = " and ".join(f'{name}="{count[:20]}"' for name, count in told.items())
+        why = f"the report counts {counted} here and shows no such case"
+        self._add(Result(f"{suite.get('name') or 'the report'}: counts", Verdict.ERRORED, [Try(Verdict.ERRORED, why)]))
+
     def _note(self, tag: str, case: _Case) -> None:
         text = "".join(self._text)[:KEPT_TEXT]
+        self._wrong += tag in WRONG
         if tag in ENDS:
             kind = self._said.get("type", "")
             verdict = Verdict(kind) if kind in OURS else ENDS[tag]

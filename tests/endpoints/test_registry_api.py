@@ -124,6 +124,9 @@ def test_a_misspelt_field_and_a_missing_key_are_told_what_was_meant(admin: Calle
     misspelt = admin("POST", "systems/", {"slug": "erp", "name": "ERP", "runbok_url": "https://runbooks.example.com"})
     assert (misspelt.status, "did you mean runbook_url?" in misspelt.json["detail"]) == (400, True)
 
+    mistaken = admin("POST", "keys/", {"name": "nightly", "role": "admn"})
+    assert (mistaken.status, "'admn' is none of viewer, operator" in mistaken.json["detail"]) == (400, True)
+
     keyless = Caller()("GET", "systems/")
     assert (keyless.status, "Authorization: Bearer" in keyless.json["detail"]) == (401, True)
 

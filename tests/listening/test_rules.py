@@ -43,6 +43,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "from nowhere": ({**RAW, "addresses": []}, "addresses"),
     "no network": ({**RAW, "addresses": ["10.0.0.1/8"]}, "addresses"),
     "no list": ({**RAW, "addresses": "10.0.0.0/8"}, "addresses"),
+    "IPv4 written as IPv6": ({**RAW, "addresses": ["::ffff:10.0.0.0/104"]}, "addresses"),
     "networks that overlap": ({**RAW, "addresses": ["10.0.0.0/8", "10.1.0.0/16"]}, "addresses"),
     "a system for our envelope": ({"kind": "tcp", "port": 9201, "system": "dev"}, "system"),
     "an unknown target": ({**RAW, "target": "nobody"}, "target"),

@@ -166,6 +166,33 @@ def test_nothing_judged_is_nothing_passed(admin: Caller, body: str) -> None:
     assert brought(admin, body).json["verdict"] == "inconclusive"
 
 
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ('<testsuite name="s" failures="7"><testcase name="a"/></testsuite>', 'failures="7"'),
+        (
+            '<testsuites errors="1"><testsuite name="s" errors="1"><testcase name="a"/></testsuite></testsuites>',
+            "errors=",
+        ),
+        ('<testsuites failures="2"><testsuite name="s"><testcase name="a"/></testsuite></testsuites>', 'failures="2"'),
+    ],
+)
+def test_what_a_report_only_counts_as_wrong_is_not_passed(admin: Caller, body: str, why: str) -> None:
+    made = brought(admin, body)
+    cases = {row["case"]: row for row in admin("GET", f"runs/{made.json['id']}/cases/").json["results"]}
+    [name] = cases.keys() - {"a"}
+
+    assert (made.json["verdict"], cases["a"]["verdict"], cases[name]["verdict"]) == ("errored", "passed", "errored")
+    assert why in cases[name]["reason"]
+
+
+def test_what_a_case_shows_is_not_counted_again(admin: Caller) -> None:
+    shown = '<testsuite name="s" failures="1" errors="0"><testcase name="a"><failure/></testcase></testsuite>'
+    flaky = '<testsuite name="t" failures="1"><testcase name="b"><flakyFailure/></testcase></testsuite>'
+
+    assert brought(admin, shown).json["total"] == brought(admin, flaky).json["total"] == 1
+
+
 def test_a_failure_around_another_case_is_not_lost(admin: Caller) -> None:
     """A case that holds another is a case as well: what failed in it is no pass."""
     made = brought(

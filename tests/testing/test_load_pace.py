@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from testing.document.load import Stage
+from testing.load.judging import measured
 from testing.load.pace import arrivals, level_at
 from testing.load.tally import Latencies, Tally
 
@@ -68,6 +69,14 @@ def test_four_shards_have_the_percentiles_of_the_whole() -> None:
         assert merged.response.p_ms(p) == pytest.approx(exact, rel=0.01)
     assert merged.response.min_ms() == pytest.approx(ordered[0] / 1000, rel=0.01)
     assert merged.response.mean_ms() == pytest.approx(sum(ordered) / len(ordered) / 1000, rel=0.01)
+
+
+@pytest.mark.parametrize("metric", ["errors", "errors.timeout"])
+def test_one_error_of_very_many_is_not_none(metric: str) -> None:
+    tally = Tally()
+    tally.done, tally.errors["timeout"] = 2_000_000, 1
+
+    assert measured(tally, 60, metric, "rate") == 5e-07
 
 
 def test_an_empty_shard_changes_nothing() -> None:
