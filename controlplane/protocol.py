@@ -128,11 +128,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_message = False
         super().on_message_complete()
         cycle = self._held_back
-        if cycle is None or self.flow.write_paused:
+        if cycle is None:
             return
-        take, body = self._heads.prepare(cycle.scope), bytes(cycle.body)
+        body = bytes(cycle.body)
+        take = None if self.flow.write_paused else self._heads.prepare(cycle.scope)
         taken = None if take is None else take(body)
         if take is None or taken is None:
+            self._start(cycle)
             return
         self._held_back = None
         if self._is_whole and self._data is not None and cycle.keep_alive:

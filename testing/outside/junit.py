@@ -177,7 +177,7 @@ class _Reader:
         if tag not in SUITES:
             raise NotResults(f"the report begins with <{tag[:40]}>, not with <testsuites> or <testsuite>")
         self._root = dict(attributes)
-        self._seconds = _seconds(attributes)
+        self._seconds = _number(attributes)
 
     def _begin_suite(self, attributes: dict[str, str]) -> None:
         self._suites.append(dict(attributes))
@@ -192,7 +192,7 @@ class _Reader:
 
     def _hold_to_count(self, suite: dict[str, str], wrong_before: int) -> None:
         """Add what a suite counts as wrong and none of its cases shows: such a report is not one that passed."""
-        told = {name: suite[name] for name in COUNTS if suite.get(name, "").strip("0. ")}
+        told = {name: suite[name] for name in COUNTS if _number(suite, name) > 0}
         if not told or self._wrong > wrong_before:
             return
         self._wrong += 1
@@ -218,7 +218,7 @@ class _Reader:
         self._text, self._kept = [], 0
 
     def _result(self, case: _Case) -> Result:
-        took = duration_ms(_seconds(case.attributes) * 1000)
+        took = duration_ms(_number(case.attributes) * 1000)
         ends = sorted(case.ends, key=lambda end: WORST.index(end[0]) if end[0] in WORST else -1)
         verdict, last = ends[0] if ends else (Verdict.PASSED, Try(Verdict.PASSED))
         output = "\n".join(case.output)[:KEPT_TEXT]
@@ -249,8 +249,9 @@ def _message(said: dict[str, str], text: str) -> str:
     return said.get("message") or first or said.get("type", "")
 
 
-def _seconds(attributes: dict[str, str]) -> float:
+def _number(attributes: dict[str, str], name: str = "time") -> float:
+    """Return a number that an attribute says; what says none is 0."""
     try:
-        return float(attributes.get("time", "").replace(",", ""))
+        return float(attributes.get(name, "").replace(",", ""))
     except ValueError:
         return 0.0
