@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -84,6 +85,10 @@ def private_files(profile: str) -> Iterator[Finding]:
         path = settings.VAR_DIR / name
         if path.exists() and path.stat().st_mode & 0o077:
             yield Finding(BAD, str(path), "can be read by others", f"Run: chmod 600 {path}")
+    if connection.vendor == "sqlite":  # one of before payloads were kept from others
+        path = Path(str(connection.settings_dict["NAME"]))
+        if path.exists() and path.stat().st_mode & 0o077:
+            yield Finding(WARNING, str(path), "can be read by others, payloads and all", f"Run: chmod 600 {path}*")
 
 
 def first_password(profile: str) -> Iterator[Finding]:

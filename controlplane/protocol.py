@@ -104,12 +104,12 @@ class BoundedProtocol(HttpToolsProtocol):
         is_idle = not self._is_in_message and self._is_answered()
         if is_idle and self._take_known(data):
             return
-        self._data, self._is_whole = data, is_idle
+        self._data, self._is_whole, said = data, is_idle, self._said
         super().data_received(data)
         self._data = None
         if self._held_back is not None:
             self._start(self._held_back)
-        if self._is_in_head:
+        if self._is_in_head and said == self._said:  # else most of it may be other requests
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.transport.close()

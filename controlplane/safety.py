@@ -71,7 +71,8 @@ def public_url(env: Environment) -> str | None:
 
 def plain_http(env: Environment) -> str | None:
     """Passwords and keys must not travel in the clear."""
-    if env.public_url.startswith("https://") or env.allow_http:
+    is_missing = public_url(env) is not None  # which is told already
+    if is_missing or env.public_url.startswith("https://") or env.allow_http:
         return None
     return "is http://: passwords and keys would travel in the clear."
 

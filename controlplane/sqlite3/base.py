@@ -1,5 +1,7 @@
 """Django's SQLite backend, except that transactions queue for the write lock."""
 
+import os
+from contextlib import suppress
 from typing import Any
 
 from django.db import OperationalError
@@ -18,9 +20,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         self._close_queue()
+        if self.is_in_memory_db():
+            return super().get_new_connection(conn_params)
+        name = str(self.settings_dict["NAME"])
+        _make_private(name)
         connection = super().get_new_connection(conn_params)
-        if not self.is_in_memory_db():
-            self._queue = WriteQueue(str(self.settings_dict["NAME"]))
+        self._queue = WriteQueue(name)
         return connection
 
     def _start_transaction_under_autocommit(self) -> None:
@@ -60,3 +65,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self._queue is not None:
             self._queue.close()
             self._queue = None
+
+
+def _make_private(name: str) -> None:
+    """Let a new file, and with it those SQLite puts beside it, be read by its owner alone: payloads lie in it."""
+    with suppress(OSError):  # SQLite says what is wrong with the place
+        os.close(os.open(name, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))

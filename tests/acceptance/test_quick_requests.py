@@ -151,6 +151,7 @@ def test_what_was_taken_before_a_clean_stop_is_answered(
 
     assert (status, headers["connection"], body["status"]) == (202, "close", "accepted")
     assert wire.is_over()
+    wire.close()
     assert stack.processes.pop("web").wait(20) == 0
 
 
@@ -163,6 +164,21 @@ def test_requests_in_one_packet_are_answered_in_their_order(wire: Wire, link: Li
 
     assert [status for status, _, _ in told] == [400 if number == 7 else 202 for number in range(20)]
     assert [body.get("message_id") for _, _, body in told] == [n if n != "p-7" else None for n in names]
+
+
+def test_many_requests_in_one_packet_may_end_in_the_middle_of_a_head(wire: Wire) -> None:
+    """What is behind whole requests is no head of 100 KiB; a head that is one ends the line."""
+    one = wire.request()
+    many = 150 * 1024 // len(one)
+    flood = one * many + one[:40]
+    wire.send(flood)
+    told = [wire.answer()[0] for _ in range(many)]
+    wire.send(one[40:])
+    told.append(wire.answer()[0])
+    wire.send(b"POST /api/v1/messages/ HTTP/1.1\r\n", b"X-Long: " + b"x" * 100 * 1024)
+
+    assert told == [202] * (many + 1)
+    assert wire.is_over()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cryptography.fernet import Fernet
@@ -48,6 +49,17 @@ def test_doctor_finds_secrets_that_others_can_read(make_stack: Callable[..., Sta
 
     assert done.returncode == 1
     assert f"chmod 600 {stack.var / 'secret-key'}" in done.stdout
+
+
+def test_nobody_else_reads_what_is_stored_in_a_file(tmp_path: Path) -> None:
+    """A database file that we make is its owner's alone; doctor names one that is not."""
+    path = tmp_path / "new.sqlite3"
+    stack = Stack(tmp_path / "var", f"sqlite:///{path}")
+    findings(stack)
+
+    assert {file.stat().st_mode & 0o077 for file in tmp_path.glob("new.sqlite3*")} == {0}
+    path.chmod(0o644)
+    assert [found["level"] for found in findings(stack) if found["subject"] == str(path)] == ["warning"]
 
 
 def test_doctor_names_the_encryption_key_that_is_missing(make_stack: Callable[..., Stack]) -> None:
