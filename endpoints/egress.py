@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address
@@ -183,9 +184,16 @@ class Egress:
     async def datagram(self, host: str, port: int, *, broadcast: bool = False) -> socket.socket:
         """Return a non-blocking UDP socket that speaks to one checked address of `host`, and hears nobody else.
 
-        Raises what `resolve` raises, or OSError where there is no way to it. Whoever asks closes it.
+        It is the first of them that there is a way to. Raises what `resolve` raises, or OSError where there is none.
+        Whoever asks closes it.
         """
-        target = (await self.resolve(host, port))[0]
+        *others, last = await self.resolve(host, port)
+        for target in others:
+            with suppress(OSError):
+                return self._connected(target, broadcast=broadcast)
+        return self._connected(last, broadcast=broadcast)
+
+    def _connected(self, target: Target, *, broadcast: bool) -> socket.socket:
         self.check(target.address, target.port)
         made = socket.socket(target.family, socket.SOCK_DGRAM)
         try:

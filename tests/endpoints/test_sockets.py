@@ -290,6 +290,23 @@ def test_a_datagram_without_a_reply_claims_no_more_than_written(run: Run) -> Non
         assert [len(body) for body in receiver.received] == [65_507] * 3
 
 
+def test_of_a_name_s_addresses_one_with_a_way_to_it_is_taken(run: Run) -> None:
+    """The first says no at once, as an IPv6 address does on a host that has none."""
+
+    async def both(host: str) -> list[str]:
+        return ["255.255.255.255", "127.0.0.1"]
+
+    egress = Egress(parse_zones(["127.0.0.0/8", "255.255.255.255/32"]), lookup=both)
+    with UdpReceiver() as receiver:
+
+        async def scenario() -> None:
+            async with udp(receiver.port, {}, egress, host="both.example") as transport:
+                await transport.send(outgoing(payload=b"there"))
+
+        run(scenario())
+        receiver.wait_for(1)
+
+
 def test_a_late_reply_is_never_taken_for_another(run: Run) -> None:
     """Each message has a socket of its own; what comes after its time comes to nobody."""
     with UdpReceiver() as receiver:
