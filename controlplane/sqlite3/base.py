@@ -68,6 +68,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 
 def _make_private(name: str) -> None:
-    """Let a new file, and with it those SQLite puts beside it, be read by its owner alone: payloads lie in it."""
-    with suppress(OSError):  # SQLite says what is wrong with the place
-        os.close(os.open(name, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    """Let a new file, and with it those SQLite puts beside it, be read by its owner alone: payloads lie in it.
+
+    One that is there is not opened: to close it would end the locks that other connections of this process have on it.
+    """
+    with suppress(OSError):  # it is there; or SQLite says what is wrong with the place
+        os.close(os.open(name, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
