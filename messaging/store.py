@@ -202,19 +202,22 @@ def _insert(table: str, columns: dict[str, str], rows: Sequence[Row], *, conflic
 
 
 def _insert_sqlite(cursor: Any, table: str, columns: dict[str, str], rows: Sequence[Row], conflict: str) -> None:
-    """Insert many rows in few steps, of sizes whose statements the driver keeps prepared: a few in one.
+    for marks, values in _steps(columns, rows):
+        cursor.execute(f"INSERT INTO {table} ({', '.join(columns)}) VALUES {marks} {conflict}", values)
+
+
+def _steps(columns: dict[str, str], rows: Sequence[Row]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield (marks for VALUES, values) of many rows in few steps, of sizes whose statements SQLite's driver keeps.
 
     The driver gives the interpreter up at every step, and beside a busy event loop
-    it waits for it each time: a step for each row would cost more than the insert.
+    it waits for it each time: a step for each row would cost more than the rows.
     """
     row_marks = f"({', '.join(['%s'] * len(columns))})"
-    head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
     start = 0
     while start < len(rows):
         left = len(rows) - start
         size = left if left <= FEW else min(MOST_IN_STEP, 1 << left.bit_length() - 1)
-        values = _as_stored(columns, rows[start : start + size])
-        cursor.execute(f"{head}{', '.join([row_marks] * size)} {conflict}", values)
+        yield ", ".join([row_marks] * size), _as_stored(columns, rows[start : start + size])
         start += size
 
 
@@ -1133,7 +1136,8 @@ FINISH_COLUMNS = {
 
 FINISH_SQLITE = (
     FINISH.format(**{name: f"t.{name}" for name in FINISH_COLUMNS})
-    + f" FROM (SELECT {', '.join(f'value ->> {name!r} AS {name}' for name in FINISH_COLUMNS)} FROM json_each(%s)) AS t"
+    + f" FROM (SELECT {', '.join(f'column{place} AS {name}' for place, name in enumerate(FINISH_COLUMNS, 1))}"
+    " FROM (VALUES {0})) AS t"
     " WHERE d.id = t.id AND d.state = 'sending' AND d.lease_token = t.token"
     " RETURNING id, holds, system_id, interface, ordering_key"
 )
@@ -1172,12 +1176,11 @@ def _finish_at_once(finishes: Sequence[Finish], now: datetime) -> list[Row]:
 
 
 def _finish_in_steps(finishes: Sequence[Finish], now: datetime) -> list[Row]:
-    values = _as_stored(FINISH_COLUMNS, [_finish_row(finish, now) for finish in finishes])
-    rows = zip(*[iter(values)] * len(FINISH_COLUMNS), strict=True)
+    found: list[Row] = []
     with _cursor() as cursor:
-        ends = orjson.dumps([dict(zip(FINISH_COLUMNS, row, strict=True)) for row in rows])
-        cursor.execute(FINISH_SQLITE, [ends.decode()])
-        found: list[Row] = cursor.fetchall()
+        for marks, values in _steps(FINISH_COLUMNS, [_finish_row(finish, now) for finish in finishes]):
+            cursor.execute(FINISH_SQLITE.format(marks), values)
+            found += cursor.fetchall()
     ours = {_uuid(row[0]) for row in found}
     insert_attempts(finish.attempt for finish in finishes if finish.attempt and finish.id in ours)
     return found
