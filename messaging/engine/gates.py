@@ -46,6 +46,12 @@ class Gate:
         self.next_at = at + 1 / self.rate
         return max(0.0, at - now)
 
+    def use_rate(self, rate: float | None) -> None:
+        """Let so many begin a second from now on; what a slower rate kept waiting waits no longer than this one asks."""
+        if rate != self.rate:
+            self.rate = rate
+            self.next_at = min(self.next_at, time.monotonic() + 1 / rate) if rate else self.next_at
+
     def allowance(self, now: float) -> float:
         """Return how many more sends the rate lets begin within a second."""
         if not self.rate:
@@ -62,7 +68,7 @@ class Gate:
     def is_due(self, at: datetime, now: float) -> bool:
         """Say whether we may try one delivery behind the open breaker; once in a while, as there may be none."""
         is_time = self.try_at is not None and self.try_at <= at and now - self.asked_at >= ASK_EVERY_S
-        return self.is_open and is_time and self.in_flight < self.part
+        return self.is_open and is_time and self.in_flight < self.part and self.allowance(now) > 0
 
     def note(self, *, failed: bool) -> None:
         """Hold back at once when enough failed to open the breaker; the judgement follows with the next batch."""
@@ -167,7 +173,7 @@ class Gates:
             since_s = (datetime.now(UTC) + self.ahead - gate.healed_at).total_seconds()
         gate.part = self.shares.part(gate.cap, gate.id)
         rates = [rate for rate in (gate.rate_per_s, gate.pace_per_s) if rate is not None]
-        gate.rate = min(rates) * self.shares.rate_share(gate.cap, gate.id) if rates else None
+        gate.use_rate(min(rates) * self.shares.rate_share(gate.cap, gate.id) if rates else None)
         is_held = gate.is_open or gate.failed_in_a_row >= IN_A_ROW
         gate.limit = 0 if is_held else min(gate.part, self.shares.part(allowed(gate.cap, since_s), gate.id))
         if since_s is None or since_s > LONGEST_RAMP:

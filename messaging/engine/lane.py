@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -58,6 +58,10 @@ class Lane:
     def use(self, doors: Sequence[Door]) -> None:
         """Send through `doors` from now on; none of them means that what is not on its way must wait."""
         self._doors = doors
+
+    def keep(self, usable: Mapping[UUID, Door]) -> None:
+        """Send through what is still usable of the endpoints in use, with the settings they have now."""
+        self._doors = [usable[door.id] for door in self._doors if door.id in usable]
 
     def room(self) -> int:
         """Return how many more to claim: none until half is used up or a place is idle, so that claims are worth it."""
@@ -117,7 +121,11 @@ class Lane:
         self._finished, self._measured_at = 0, time.monotonic()
 
     async def drain(self, timeout_s: float) -> None:
-        """Let what is on its way end within `timeout_s`, then break it off; queue nothing meanwhile."""
+        """Let what is on its way end within `timeout_s`, then break it off; queue nothing meanwhile.
+
+        What waits for a rate is not on its way: it is left to `take_unsent`.
+        """
+        self.use(())
         if not self._workers:
             return
         _, late = await asyncio.wait(self._workers, timeout=timeout_s)
@@ -134,11 +142,32 @@ class Lane:
                 return
             claim = self._queue.popleft()
             self._sending[id(claim)] = claim
+            door.begin()
             try:
-                self._report(await self._send(claim, door))
+                if await self._is_its_turn(door):
+                    self._report(await self._send(claim, door))
+                    self._finished += 1
+                else:
+                    self._queue.appendleft(claim)
+            except asyncio.CancelledError:  # by `drain`, and nothing was begun
+                self._queue.appendleft(claim)
+                raise
             finally:
+                door.end()
                 del self._sending[id(claim)]
-                self._finished += 1
+
+    async def _is_its_turn(self, door: Door) -> bool:
+        """Wait for the place that the endpoint's rate allows; say whether it may still be sent to then."""
+        wait_s = door.gate.wait_s(time.monotonic())
+        if not wait_s:
+            return True
+        await asyncio.sleep(wait_s)
+        is_used = any(door is one for one in self._doors) and time.monotonic() < door.closes_at
+        return is_used and not self.is_lapsed and self._may_pass(door)
+
+    def _may_pass(self, door: Door) -> bool:
+        """Say whether what its endpoint did meanwhile lets a send through."""
+        return door.gate.limit > 0 and not door.gate.is_open
 
     def _door(self) -> Door | None:
         return pick(self._doors, self._doors[0].balancing) if self._doors else None
@@ -149,19 +178,14 @@ class Lane:
             return Ended(expired(claim), trial=claim.trial)
         if claim.payload is None:
             return Ended(emptied(claim), trial=claim.trial)
-        door.begin()
         started = time.perf_counter()
         try:
-            if wait_s := door.gate.wait_s(time.monotonic()):
-                await asyncio.sleep(wait_s)
             finish, reply, is_gone = await make_attempt(claim, door, self.clock_ahead)
         except asyncio.CancelledError:
             # Only `drain` cancels: report what is known, which is that nothing is, and end.
             return Ended(
                 cut_attempt(claim, door, started_at, (time.perf_counter() - started) * 1000), trial=claim.trial
             )
-        finally:
-            door.end()
         response = answer_of(claim, reply) if reply else None
         return Ended(finish, response, door.id if is_gone else None, claim.trial)
 
@@ -171,7 +195,10 @@ class TrialLane(Lane):
 
     @property
     def capacity(self) -> int:
-        return len(self._doors)
+        return int(self._door() is not None)
 
     def _door(self) -> Door | None:
-        return self._doors[0] if self._doors else None
+        return next((door for door in self._doors if time.monotonic() < door.closes_at), None)
+
+    def _may_pass(self, door: Door) -> bool:
+        return True

@@ -43,6 +43,9 @@ class Lanes:
         for interface, usable in doors.items():
             lane = self._lanes.setdefault(interface, Lane(self._report))
             lane.use([door for door in usable if not door.gate.is_open])
+        known = {door.id: door for usable in doors.values() for door in usable}
+        for lane in (*self._suspects, *self._trials):
+            lane.keep(known)
 
     def rooms(self) -> dict[Interface, int]:
         """Return how much to claim for which interface."""

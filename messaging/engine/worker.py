@@ -285,6 +285,7 @@ class Worker:
         lanes = self._lanes.all()
         unsent = [claim for lane in lanes for claim in lane.take_unsent()]  # at once: each call may be in vain
         await asyncio.gather(self._try(record.release, unsent), *(lane.drain(SEND_CUT_S) for lane in lanes))
+        await asyncio.gather(*map(self._give_back, lanes))  # what waited for a rate
 
     async def _close(self) -> None:
         self._wake.close()

@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 Box = tuple[int, str]  # system id, interface
 MOST_BYTES = 8 * 1024 * 1024  # of payloads in one answer; one message alone may be larger
 BURST_S = 0.25  # so much of a rate that was not used is made up for
+CLOCK_STEP_S = 0.001  # of SQLite's clock
 SHARING = Sharing()
 REMEMBER_S = 0.75
 MOST_DOORS = 10_000
@@ -192,8 +193,7 @@ def lease(wishes: Sequence[Wish], *, suspects_first: bool) -> list[Parcel]:
         giving = Round(box, door, now, room, targets)
         parcels = [_parcel(giving, wish, suspects_first=suspects_first) for wish in wishes]
         if door.id and door.rate_per_s and giving.given:
-            begin = max(door.next_at or now, now - timedelta(seconds=BURST_S))
-            next_at = begin + timedelta(seconds=giving.given / door.rate_per_s)
+            next_at = _next_place(door, now) + timedelta(seconds=giving.given / door.rate_per_s)
             fields = {"asked_at": now, "asked_by": wishes[0].by.label[:200], "next_at": next_at}
             Inbox.objects.update_or_create(endpoint_id=door.id, defaults=fields)
     if giving.emptied:
@@ -217,8 +217,16 @@ def _allowance(door: Door, now: datetime) -> int:
     """Return how many the rate lets go now."""
     if not door.rate_per_s:
         return FOREVER
-    begin = max(door.next_at or now, now - timedelta(seconds=BURST_S))
+    begin = _next_place(door, now)
     return int((now - begin).total_seconds() * door.rate_per_s) + 1 if begin <= now else 0
+
+
+def _next_place(door: Door, now: datetime) -> datetime:
+    """Return when the rate lets the next one go; a place that is further away than one step is of a slower rate."""
+    next_at = door.next_at or now
+    if door.rate_per_s and (next_at - now).total_seconds() > 1 / door.rate_per_s + CLOCK_STEP_S:
+        return now
+    return max(next_at, now - timedelta(seconds=BURST_S))
 
 
 def give_back(claims: Sequence[Claim]) -> None:

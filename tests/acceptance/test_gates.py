@@ -180,6 +180,16 @@ def test_a_rate_holds_over_processes_and_says_so(make_stack: MakeStack, http_rec
     assert most <= 30, f"{most} within a second"
 
 
+def test_a_raised_rate_counts_at_once(shared_stack: Stack, http_receiver: HttpReceiver) -> None:
+    """A place that the old rate gave, minutes away, holds nothing up any more."""
+    link = Link(shared_stack, http_receiver.url, rate_per_s=0.01)
+    batch(link, 5)
+    http_receiver.wait_for(1)
+    changed = shared_stack.api("PATCH", f"endpoints/{link.endpoint}/", json={"rate_per_s": 100})
+    assert changed.ok, changed.text
+    http_receiver.wait_for(5)
+
+
 def test_a_frozen_process_that_comes_back_takes_nothing_until_it_has_a_part(
     make_stack: MakeStack, http_receiver: HttpReceiver
 ) -> None:

@@ -78,6 +78,22 @@ def test_nothing_slips_out_when_a_window_begins_under_load(make_stack: MakeStack
     assert (len(times), counts(stack, link)) == (1501, {("delivered", "sent"): 1501})
 
 
+def test_what_waits_for_a_rate_when_a_window_begins_waits_on(shared_stack: Stack, http_receiver: HttpReceiver) -> None:
+    """The place it got in the rate is in the window: it is given back, unspent."""
+    link = Link(shared_stack, http_receiver.url, max_in_flight=64, rate_per_s=20)
+    batch(link, 120)
+    window = plan(link, 7, from_s=3)
+    link.until(link.send(), "pending", reason="maintenance", timeout=20)
+    drain_link(shared_stack, link, 60)
+    begins, ends = at(str(window["from"])), at(str(window["until"]))
+    times = [request.at for request in http_receiver.received]
+    slipped = [round(moment - begins, 3) for moment in times if begins + 0.05 < moment < ends]
+
+    assert any(moment < begins for moment in times)
+    assert not slipped, slipped
+    assert (len(times), counts(shared_stack, link)) == (121, {("delivered", "sent"): 121})
+
+
 def test_overlapping_windows_count_as_one_and_afterwards_it_begins_slowly(
     shared_stack: Stack, http_receiver: HttpReceiver
 ) -> None:

@@ -327,6 +327,16 @@ def test_a_rate_holds_over_all_who_fetch(shared_stack: Stack) -> None:
     assert 2.2 <= took_s < 12
 
 
+def test_a_raised_rate_counts_at_once(shared_stack: Stack) -> None:
+    link = PullLink(shared_stack, rate_per_s=0.01)
+    link.send_many(20)
+    assert len(link.inbox.fetch(max=100)) == 1
+    shared_stack.api("PATCH", f"endpoints/{link.endpoint}/", json={"rate_per_s": 1000}).raise_for_status()
+    count = sum(len(link.inbox.fetch(max=100, wait=5)) for _ in range(3))
+
+    assert count == 19
+
+
 HOLDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "the system is paused": ("systems/{target}/pause/", "systems/{target}/resume/", {}),
     "the endpoint is paused": ("endpoints/{endpoint}/pause/", "endpoints/{endpoint}/resume/", {}),
