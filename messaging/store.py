@@ -838,10 +838,11 @@ def claim_trial(
     now: datetime,
     lease_s: float,
     recipients: Collection[str] | None = None,
+    suspect: bool = False,
 ) -> list[Claim]:
     """Lease one delivery of (system id, interface) to see whether its endpoint is back; not the `barred` one.
 
-    With `recipients` only one for them.
+    With `recipients` only one for them; with `suspect` only one whose worker was lost before, else none of these.
     What waits for its next try need not wait that out: nobody knew when the endpoint would be back.
     """
     theirs, values = _in(list(recipients or ()))
@@ -851,7 +852,8 @@ def claim_trial(
     )
     return _claim(
         "d.system_id = %s AND d.interface = %s AND (d.due_at <= %s OR d.reason IN ('retrying', 'breaker'))"
-        " AND d.id <> %s AND (d.expires_at IS NULL OR d.expires_at > %s)" + ("" if recipients is None else to_them),
+        f" AND d.id <> %s AND (d.expires_at IS NULL OR d.expires_at > %s) AND d.losses {'>' if suspect else '='} 0"
+        + ("" if recipients is None else to_them),
         [*target, now, barred or uuid.UUID(int=0), now, *(() if recipients is None else (*values, *values))],
         token,
         now + timedelta(seconds=lease_s),

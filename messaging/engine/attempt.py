@@ -193,7 +193,7 @@ def _record(
         "error_class": verdict.error_class,
         "error": _clean(verdict.error),
         "status_code": reply.status_code if reply else None,
-        "request": _json(result.request) if claim.headers else orjson.dumps(result.request).decode(),
+        "request": _json(result.request),
         "response_headers": _json(reply.headers) if reply else "{}",
         "response_body": reply.body[:KEPT_BYTES] or None if reply else None,
         "response_truncated": bool(reply and (reply.truncated or len(reply.body) > KEPT_BYTES)),

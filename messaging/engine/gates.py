@@ -47,7 +47,7 @@ class Gate:
         return max(0.0, at - now)
 
     def use_rate(self, rate: float | None) -> None:
-        """Let so many begin a second from now on; what a slower rate kept waiting waits no longer than this one asks."""
+        """Let so many begin a second from now on; what a slower rate put off is not put off for longer than this."""
         if rate != self.rate:
             self.rate = rate
             self.next_at = min(self.next_at, time.monotonic() + 1 / rate) if rate else self.next_at

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -164,7 +165,8 @@ def take_trials(
     for row in rows.exclude(state=BreakerState.CLOSED).order_by("pk"):
         (system_id, interface), timeout_s = wanted[row.pk]
         token = new_id()
-        for barred in (row.last_failed, None)[: 2 if breaker.may_repeat(row, now) else 1]:
+        others = (row.last_failed, None)[: 2 if breaker.may_repeat(row, now) else 1]
+        for suspect, barred in product((False, True), others):  # one that may take us down only where there is no other
             found = store.claim_trial(
                 (system_id, interface),
                 barred=barred,
@@ -172,6 +174,7 @@ def take_trials(
                 now=now,
                 lease_s=lease_s,
                 recipients=None if credits is None else credits[system_id, interface].keys(),
+                suspect=suspect,
             )
             if found:
                 break

@@ -2,13 +2,14 @@
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
-from django.db import DataError, IntegrityError, transaction
+from django.db import DatabaseError, DataError, IntegrityError, transaction
 
 from endpoints import services as registry
 from endpoints.errors import ControlPlaneError
@@ -29,6 +30,7 @@ log = structlog.get_logger(__name__)
 # What the database, or the way there, will not take of what a receiver said.
 UNSTORABLE = (DataError, IntegrityError, UnicodeError, TypeError)
 SHARING = Sharing()
+Found = TypeVar("Found")
 
 
 @dataclass(slots=True)
@@ -98,7 +100,7 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
         turned = Turned([*tried, *claims], [*breakers, *trying], ahead, left)
     except UNSTORABLE:
         log.exception("turn_refused", ended=len(ended))
-        kept, turned = [item for item in ended if _finish_alone(item)], Turned([])
+        kept, turned = _turn_alone(ended, tally, dirty)
     for endpoint_id in {item.gone for item in kept if item.gone}:
         _pause_gone(endpoint_id)
     return turned
@@ -111,19 +113,41 @@ def write(ended: Sequence[Ended]) -> set[UUID]:
             kept, _ = _finish(ended, store.now())
     except UNSTORABLE:
         log.exception("ends_refused", ended=len(ended))
-        kept = [item for item in ended if _finish_alone(item)]
+        kept = [item for item in ended if _alone(item, lambda said: _finish([said], store.now())[0])]
     return {item.finish.id for item in kept}
 
 
-def _finish_alone(item: Ended) -> bool:
+def _turn_alone(ended: Sequence[Ended], tally: Tally, dirty: Collection[UUID]) -> tuple[list[Ended], Turned]:
+    """Write down one after the other what the database would not take together; each is judged as in the batch."""
+    kept, turned = [], Turned([])
+    for item in ended:
+        found = _alone(item, lambda said: _judged(said, tally, dirty))
+        if found is not None:
+            judged, mine, breakers, now = found
+            judging.settle(judged, breakers, tally, now)
+            kept += mine
+            turned.breakers += breakers
+    return kept, turned
+
+
+def _judged(
+    item: Ended, tally: Tally, dirty: Collection[UUID]
+) -> tuple[list[Ended], list[Ended], list[Breaker], datetime]:
+    """Finish one; return it judged, and again if it was ours, the breakers as they are now, and when that was."""
+    now = store.now()
+    judged, breakers = judging.judge([item], dirty, tally, now)
+    return judged, _finish(judged, now)[0], breakers, now
+
+
+def _alone(item: Ended, finish: Callable[[Ended], Found]) -> Found | None:
     """Finish one of a batch the database would not take; at worst without what the receiver said."""
     for said in (item, _unsaid(item)):
         try:
             with transaction.atomic():
-                return bool(_finish([said], store.now())[0])
+                return finish(said)
         except UNSTORABLE:
             log.exception("finish_refused", delivery=str(item.finish.id))
-    return False
+    return None
 
 
 def _unsaid(item: Ended) -> Ended:
@@ -233,13 +257,12 @@ def _bucket(took_s: float) -> str:
 
 def _pause_gone(endpoint_id: UUID) -> None:
     """Pause an endpoint that answered 410: the others wait or go to its siblings, instead of dying one by one."""
-    endpoint = Endpoint.objects.filter(pk=endpoint_id).select_related("system").first()
-    if endpoint is None:
-        return
     try:
-        registry.pause(endpoint, by=ENGINE, reason=GONE)
-    except ControlPlaneError as exc:
-        log.warning("pause_failed", endpoint=str(endpoint), error=exc.detail)
+        endpoint = Endpoint.objects.filter(pk=endpoint_id).select_related("system").first()
+        if endpoint is not None:
+            registry.pause(endpoint, by=ENGINE, reason=GONE)
+    except (ControlPlaneError, DatabaseError) as exc:  # what this turn claimed must go its way; the next 410 pauses it
+        log.warning("pause_failed", endpoint=str(endpoint_id), error=str(exc))
 
 
 def renew(tokens: Sequence[UUID], lease_s: float) -> int:

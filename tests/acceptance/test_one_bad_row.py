@@ -35,3 +35,16 @@ def test_an_answer_that_is_no_text_is_judged_by_the_rules(shared_stack: Stack, h
 
     assert (found["state"], found["reason"], found["attempts"]) == ("dead", "refused", 1)
     assert len(http_receiver.received) == 1
+
+
+def test_a_request_with_nul_in_it_is_kept_as_far_as_it_can_be(shared_stack: Stack, http_receiver: HttpReceiver) -> None:
+    """A body made by a template of a payload that holds NUL, which no column of JSON takes."""
+    config = {"body": "template", "template": "${{ message.payload }}"}
+    link = Link(shared_stack, http_receiver.url, config=config)
+
+    found = link.ended(link.send(payload=None, payload_base64="YQBi", content_type="text/plain"))
+
+    assert found["state"] == "delivered"
+    (attempt,) = shared_stack.api("GET", f"deliveries/{found['id']}/").json()["attempt_list"]
+    assert (attempt["error"], http_receiver.received[0].body) == (None, b"a\0b")
+    assert attempt["request"]["body"] == "a\ufffdb"
