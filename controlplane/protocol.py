@@ -10,7 +10,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from controlplane.heads import NOTHING, QUICK, Answer, Heads, Quick
+from controlplane.heads import NOTHING, QUICK, Answer, Head, Heads, Quick
 
 HEAD_S = 20.0  # how long the head of a request may take
 MAX_HEAD_BYTES = 64 * 1024
@@ -74,6 +74,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _held_back: RequestResponseCycle | None = None  # a request that is not begun before we saw whether it is all here
     _data: bytes | None = None  # what is being read
     _is_whole = False  # it begins with a request
+    _is_refused = False  # it is one that was not taken
     # A request whose head was known: uvicorn has not seen it, and nothing else is read before it is answered.
     _taken: Quick | None = None
     _behind = b""
@@ -102,11 +103,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             return
         is_idle = not self._is_in_message and self._is_answered()
-        if is_idle and self._take_known(data):
+        known = self._heads.find(data) if is_idle and not self.flow.write_paused else None
+        if known is not None and self._take_known(*known):
             return
+        # A whole request with a known head was refused on its short way, and would be again.
         self._data, self._is_whole, said = data, is_idle, self._said
+        self._is_refused = known is not None
         super().data_received(data)
-        self._data = None
+        self._data, self._is_refused = None, False
         if self._held_back is not None:
             self._start(self._held_back)
         if self._is_in_head and said == self._said:  # else most of it may be other requests
@@ -118,6 +122,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = self._is_in_message = True
         self._head_bytes = 0
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_in_head:  # what is said behind a body tells of nothing: whoever checks heads did not see it
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
@@ -131,7 +139,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if cycle is None:
             return
         body = bytes(cycle.body)
-        take = None if self.flow.write_paused else self._heads.prepare(cycle.scope)
+        take = None if self.flow.write_paused or self._is_refused else self._heads.prepare(cycle.scope)
         taken = None if take is None else take(body)
         if take is None or taken is None:
             self._start(cycle)
@@ -170,12 +178,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._held_back = None
         super()._start_asgi_task(cycle, self.app)
 
-    def _take_known(self, data: bytes) -> bool:
+    def _take_known(self, head: Head, body: bytes) -> bool:
         """Take a request whose head is known, and say whether it was."""
-        known = self._heads.find(data)
-        if known is None or self.flow.write_paused:
-            return False
-        head, body = known
         self._taken = head.take(body)
         if self._taken is None:
             return False

@@ -23,6 +23,10 @@ DEFLATE = ServerPerMessageDeflateFactory(
 )
 
 
+# To a handshake that is none: one with a body, for example.
+REFUSED = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
 class SocketProtocol(WebSocketsSansIOProtocol):
     """One connection; `controlplane.line` among the extensions of its scope lets the application `cut` and `allow`."""
 
@@ -33,6 +37,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.conn.available_extensions = [DEFLATE]
         if found := transport.get_extra_info("socket"):
             found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated and self.conn.handshake_exc is not None:  # nobody else would ever end it
+            self.transport.write(REFUSED)
+            self.transport.close()
 
     async def run_asgi(self) -> None:
         self.scope["extensions"]["controlplane.line"] = {"cut": self.cut, "allow": self.allow}

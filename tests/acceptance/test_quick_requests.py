@@ -212,6 +212,33 @@ def test_a_conflict_that_only_the_database_knows_is_told(wire: Wire, link: Link)
     assert (second[0], second[1]["content-type"], second[2]["code"]) == (422, "application/problem+json", "id_conflict")
 
 
+def test_a_trailer_is_no_header(wire: Wire, link: Link) -> None:
+    """What a proxy looks at is the head: nothing behind the body may say who calls."""
+    body = json.dumps(link.message()).encode()
+    head = b"POST /api/v1/messages/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    key = f"Authorization: Bearer {link.stack.key()}\r\n".encode()
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n" % (len(body), body)
+    for _ in range(2):  # the second is what the first was, if its trailer counted
+        wire.send(head + key + chunked + b"Idempotency-Key: same\r\n\r\n")
+    known = [wire.answer()[2]["status"] for _ in range(2)]
+    wire.send(head + chunked + key + b"\r\n")
+    stranger = wire.socket.recv(4096).split()[1]
+
+    assert (stranger, known) == (b"401", ["accepted", "accepted"])
+
+
+@pytest.mark.parametrize("path", ["/ws/v1/gateway/", "/in/somewhere/"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("body", ["Content-Length: 2\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"])
+def test_a_handshake_with_a_body_is_refused_and_closed(wire: Wire, path: str, method: str, body: str) -> None:
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    wire.send(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{upgrade}{key}{body}".encode())
+
+    assert b" 400 " in wire.socket.recv(4096)
+    assert wire.is_over()
+
+
 def test_who_asks_to_close_is_answered_and_closed(wire: Wire) -> None:
     wire.send(wire.request(Connection="close"))
     status, headers, _ = wire.answer()
