@@ -1,8 +1,10 @@
 """How we log: an event with fields; JSON lines in production, readable lines elsewhere, never a secret."""
 
+import logging
 import os
 import re
 import sys
+import time
 from typing import Any
 
 import structlog
@@ -11,6 +13,9 @@ from structlog.typing import EventDict, WrappedLogger
 SECRET_FIELD = re.compile(r"password|secret|token|authorization|cookie|api_?key|credential_data|payload", re.IGNORECASE)
 # Keys of ours and bearer tokens are masked wherever a sentence of a library quotes one.
 SECRET_TEXT = re.compile(r"cp_[0-9a-f]{32}_[\w-]+|(?i:bearer )[\w.~+/=-]+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+
+POOL = "psycopg.pool"
+SELDOM_S, MOST_WORDS = 60.0, 100
 
 
 def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -70,8 +75,29 @@ def configure(log_format: str, level: str, environment: str) -> dict[str, Any]:
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "event"}},
         "root": {"handlers": ["stderr"], "level": level.upper()},
-        "loggers": {name: {"handlers": [], "level": at, "propagate": True} for name, at in _levels(level).items()},
+        "filters": {"seldom": {"()": Seldom}},
+        "loggers": {
+            name: {"handlers": [], "level": at, "propagate": True, "filters": ["seldom"] if name == POOL else []}
+            for name, at in _levels(level).items()
+        },
     }
+
+
+class Seldom(logging.Filter):
+    """Lets the same words through once a minute: a pool says at each try that it cannot connect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        words, now = record.getMessage(), time.monotonic()
+        is_new = now - self._said_at.get(words, float("-inf")) >= SELDOM_S
+        if is_new:
+            if len(self._said_at) >= MOST_WORDS:
+                self._said_at.clear()
+            self._said_at[words] = now
+        return is_new
 
 
 def _levels(level: str) -> dict[str, str]:
@@ -85,7 +111,7 @@ def _levels(level: str) -> dict[str, str]:
         "django.db.backends": "INFO",
         "django.server": quiet,
         "kombu": "WARNING",
-        "psycopg.pool": "WARNING",
+        POOL: "WARNING",
         "uvicorn": quiet,
         "uvicorn.access": "WARNING",
         "uvicorn.error": quiet,
