@@ -40,21 +40,23 @@ def store_planned(planned: Sequence[Planned]) -> list[Answer]:
         return []
     with transaction.atomic():
         now, positions = store.begin_intake(len(planned))
-        answers, fresh = _sort_out(planned, now)
+        answers, fresh, keys = _sort_out(planned, now)
         if fresh:
             _insert([planned[index] for index in fresh], [answers[index] for index in fresh], positions, now)
+        store.put_idempotency_keys(keys)
     LAST_SEEN.note(planned)
     return answers
 
 
-def _sort_out(planned: Sequence[Planned], now: datetime) -> tuple[list[Answer], list[int]]:
-    """Return the answers, and the places of what is neither a duplicate nor a conflict."""
+def _sort_out(planned: Sequence[Planned], now: datetime) -> tuple[list[Answer], list[int], list[store.Row]]:
+    """Return the answers, the places of what is neither a duplicate nor a conflict, and the rows of keys to keep."""
     named = [(item.source.id, item.draft.message_id) for item in planned if item.draft.message_id]
     keyed = [item.draft.idempotency_key for item in planned if item.draft.idempotency_key]
     stored = store.find_messages(named)
     answered = store.find_idempotency_keys(keyed, now - IDEMPOTENCY_KEPT)
     answers: list[Answer] = []
     fresh: list[int] = []
+    keys: list[store.Row] = []
     for index, item in enumerate(planned):
         draft, source_id = item.draft, item.source.id
         answer = _seen_before(item, stored, answered)
@@ -63,10 +65,13 @@ def _sort_out(planned: Sequence[Planned], now: datetime) -> tuple[list[Answer], 
             fresh.append(index)
             # The rest of the batch compares with this one as with a stored one.
             stored[source_id, answer.message_id] = (item.fingerprint, answer.deliveries)
-            if draft.idempotency_key:
-                answered[source_id, draft.idempotency_key] = (item.fingerprint, answer.message_id, answer.deliveries)
+        key = draft.idempotency_key
+        # A duplicate that its id told may bring a key of its own: that answers from now on, too.
+        if key and isinstance(answer, Accepted) and (source_id, key) not in answered:
+            first = answered[source_id, key] = (item.fingerprint, answer.message_id, answer.deliveries)
+            keys.append((source_id, key, *first, now))
         answers.append(answer)
-    return answers, fresh
+    return answers, fresh, keys
 
 
 def _seen_before(
@@ -91,7 +96,6 @@ def _insert(planned: Sequence[Planned], answers: Sequence[Answer], positions: Se
     messages: list[store.Row] = []
     deliveries: list[store.Row] = []
     keys: list[store.Row] = []
-    idempotency: list[store.Row] = []
     counts: dict[tuple[int, str], int] = defaultdict(int)
     held = _held(planned)
     for position, item, answer in zip(positions, planned, answers, strict=False):
@@ -99,10 +103,6 @@ def _insert(planned: Sequence[Planned], answers: Sequence[Answer], positions: Se
         messages.append(_message_row(position, item, answer.message_id, now))
         deliveries.extend(_delivery_row(position, item, owed, held, now) for owed in item.owed)
         keys.extend((position, name, value) for name, value in item.draft.search_keys.items())
-        if item.draft.idempotency_key:
-            idempotency.append(
-                (item.source.id, item.draft.idempotency_key, item.fingerprint, answer.message_id, len(item.owed), now)
-            )
         counts[item.source.id, "accepted"] += 1
         for owed in item.owed:
             counts[owed.system_id, "owed"] += 1
@@ -112,7 +112,6 @@ def _insert(planned: Sequence[Planned], answers: Sequence[Answer], positions: Se
     rollups = {(minute, system, event, ""): (count, 0.0) for (system, event), count in counts.items()}
     store.insert_accepted(messages, deliveries, rollups)
     store.insert_search_keys(keys)
-    store.put_idempotency_keys(idempotency)
 
 
 def _held(planned: Sequence[Planned]) -> set[store.Line]:

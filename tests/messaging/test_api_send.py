@@ -66,6 +66,29 @@ def test_an_idempotency_key_answers_the_same_again(session: Client) -> None:
     assert send(session, message(payload=2), **{"Idempotency-Key": "k"})[0] == 422
 
 
+def test_a_key_that_came_with_a_duplicate_answers_from_then_on(session: Client) -> None:
+    """A sender told by its id that it has sent this before may know it by its key alone the next time."""
+    send(session, message(message_id="m-1"))
+    send(session, message(message_id="m-1"), **{"Idempotency-Key": "k"})
+    again = send(session, message(), **{"Idempotency-Key": "k"})[1]
+    other = send(session, message(payload=2), **{"Idempotency-Key": "k"})[1]
+
+    assert (again["status"], again["message_id"], again["deliveries"]) == ("duplicate", "m-1", 1)
+    assert (other["code"], Message.objects.count()) == ("idempotency_conflict", 1)
+
+
+def test_a_key_of_a_duplicate_counts_within_its_batch(session: Client) -> None:
+    """What comes later in the same batch is compared with it as with a stored one."""
+    keyed = [message(message_id="m-1", idempotency_key="k"), message(idempotency_key="k")]
+    results = send(session, [message(message_id="m-1"), *keyed])[1]["results"]
+
+    assert [(row["status"], row["message_id"]) for row in results] == [
+        ("accepted", "m-1"),
+        ("duplicate", "m-1"),
+        ("duplicate", "m-1"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
