@@ -17,6 +17,7 @@ from messaging.wakeups import DONE, Listener
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.25
+NOTHING: dict[str, Any] = {"deliveries": [], "response": None}  # of what cannot be read, or is there no more
 Wanted = tuple[int, str]  # source id, message id
 
 
@@ -62,7 +63,7 @@ class Waiter:
             outcome = await self._threads.run(self._outcome, wanted)
         except DatabaseError as exc:  # the message is stored, so this is no reason to send it again
             log.warning("outcome_not_read", error=str(exc))
-            ended, outcome = False, {"deliveries": [], "response": None}
+            ended, outcome = False, dict(NOTHING)
         return ended, {"message_id": accepted.message_id, "status": accepted.status, **outcome}
 
     def _leave(self, wanted: Wanted, future: "asyncio.Future[None]") -> None:
@@ -87,11 +88,13 @@ class Waiter:
             await self._listener.wait(POLL_S)
 
     def _outcome(self, wanted: Wanted) -> dict[str, Any]:
-        return self._describe(Message.objects.get(source_id=wanted[0], message_id=wanted[1]))
+        message = Message.objects.filter(source_id=wanted[0], message_id=wanted[1]).first()
+        return dict(NOTHING) if message is None else self._describe(message)
 
 
 def _ended(wanted: list[Wanted]) -> list[Wanted]:
-    """Return those whose deliveries have all ended."""
+    """Return those whose deliveries have all ended; who waits for a stored message that is gone, waits for nothing."""
     still_open = Delivery.objects.filter(message=OuterRef("pk"), state__in=OPEN_STATES)
-    found = Message.objects.filter(message_id__in=[name for _, name in wanted]).exclude(Exists(still_open))
-    return list(found.values_list("source_id", "message_id"))
+    waits = Message.objects.filter(Exists(still_open), message_id__in=[name for _, name in wanted])
+    left = set(waits.values_list("source_id", "message_id"))
+    return [each for each in wanted if each not in left]

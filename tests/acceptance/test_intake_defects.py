@@ -111,6 +111,26 @@ def test_each_of_two_who_wait_for_one_message_is_told(shared_stack: Stack, http_
     assert told[0].elapsed.total_seconds() < 30
 
 
+def test_who_waits_for_a_purged_message_is_answered(
+    make_stack: Callable[..., Stack], http_receiver: HttpReceiver
+) -> None:
+    """Its key outlives it: the sender is told, at once, that nothing is open any more."""
+    stack = make_stack()
+    for role in ("web", "deliver", "worker"):
+        stack.start(role)
+    link = Link(stack, http_receiver.url)
+    name = link.send(idempotency_key="k")
+    link.ended(name)
+    job = link.act("jobs/", {"action": "purge", "filter": {"message_id": name}})
+    stack.wait_for(lambda: stack.api("GET", f"jobs/{job['id']}/").json()["state"] == "done", what="the purge")
+
+    answer = stack.api("POST", "messages/?wait=30", json=link.message(idempotency_key="k"))
+
+    told = {"message_id": name, "status": "duplicate", "deliveries": [], "response": None}
+    assert (answer.status_code, answer.json()) == (200, told)
+    assert answer.elapsed.total_seconds() < 20
+
+
 def test_a_stray_file_among_the_listeners_stops_no_intake(shared_stack: Stack, http_receiver: HttpReceiver) -> None:
     """What lies in the folder of wake-ups and is not ours is passed over."""
     (shared_stack.var / "run" / "wake" / "due-stray").touch()
