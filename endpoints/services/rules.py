@@ -206,7 +206,8 @@ def _protocol_errors(endpoint: Endpoint) -> Iterator[dict[str, str]]:
         yield {"field": "host", "code": "required", "detail": f"protocol '{endpoint.protocol}' needs one to connect to"}
     if transport.NEEDS_PORT and endpoint.port is None:
         yield {"field": "port", "code": "required", "detail": f"protocol '{endpoint.protocol}' has no port of its own"}
-    if lacking := [use for use in endpoint.use if use not in transport.USES]:
+    uses = [] if _faults("use", use, endpoint.use) else endpoint.use  # what is no list of uses was told already
+    if lacking := [one for one in uses if one not in transport.USES]:
         can = ", ".join(transport.USES)
         detail = f"protocol '{endpoint.protocol}' cannot {', '.join(lacking)}; use one or more of {can}"
         yield {"field": "use", "code": "invalid", "detail": detail}
