@@ -123,6 +123,7 @@ RARE = ~Q(state="delivered") & ~Q(state="sending") & ~Q(state="pending")
 UNSETTLED = ~Q(state="delivered") & ~Q(state="sending")
 TELLING_REASON = ~Q(reason="new") & ~Q(reason="sent")
 UNGROUPED = Q(state="dead", group__isnull=True, resolved_at__isnull=True)
+MOST_COUNTED = 100_000  # more says nothing more, and each look would cost more
 FAILED_ANSWER = 300  # from this status code on, attempts are indexed by it
 
 
@@ -131,6 +132,16 @@ class DeliveryQuerySet(models.QuerySet[Any]):
 
     def visible_to(self, principal: Principal) -> Self:
         return self.filter(visible(principal, "system__owner") | sent_visibly(principal, "source"))
+
+    def count_open(self, interface: str) -> int:
+        """Return how many of a system's have not ended at one of its doors; of each kind up to `MOST_COUNTED`.
+
+        Asked of `system.deliveries`; each part is counted along an index of its own.
+        """
+        blocked = Q(state=State.PENDING, reason=Reason.BLOCKED)
+        sending = Q(state=State.SENDING, lease_until__isnull=False)
+        mine = self.filter(interface=interface).order_by().values("pk")
+        return sum(mine.filter(part)[:MOST_COUNTED].count() for part in (WAITS_ITS_TURN, blocked, sending))
 
 
 class AttemptQuerySet(models.QuerySet[Any]):

@@ -705,6 +705,7 @@ FIRST_DUE = (
     f"  WHERE {WAITS_ITS_TURN} AND d.system_id = t.system_id AND d.interface = t.interface"
     "  AND d.priority = p.priority {0} ORDER BY d.due_at LIMIT 1) AS due_at"
 )
+USES_DELIVER = "EXISTS (SELECT 1 FROM json_each(e.\"use\") WHERE value = 'deliver')"
 PRIORITIES = "(SELECT 4 AS priority UNION ALL SELECT 3 UNION ALL SELECT 2 UNION ALL SELECT 1 UNION ALL SELECT 0)"
 
 
@@ -741,6 +742,33 @@ def due(
         )
         rows = cursor.fetchall()
     return [(row[0], row[1], row[2], _time(row[3]) or now) for row in rows], any(row[4] for row in rows)
+
+
+def without_door(now: datetime) -> list[tuple[int, str, datetime]]:
+    """Return (system id, interface, due since) where something is due and no endpoint would ever deliver it.
+
+    One probe of the partial index for each system and each interface that anything waits
+    for, and five more for each that is returned.
+    """
+    delivers = 'e."use" @> \'["deliver"]\'' if is_postgresql() else USES_DELIVER
+    ahead = (
+        f"(SELECT d.interface FROM messaging_delivery d WHERE {WAITS_ITS_TURN} AND d.system_id = {{0}}"
+        " ORDER BY d.interface LIMIT 1)"
+    )
+    more = ahead.format("t.system_id AND d.interface > t.interface")
+    with _cursor() as cursor:
+        cursor.execute(
+            "WITH RECURSIVE t(system_id, interface) AS ("
+            f" SELECT s.id, {ahead.format('s.id')} FROM endpoints_system s"
+            f" UNION ALL SELECT t.system_id, {more} FROM t WHERE t.interface IS NOT NULL)"
+            f" SELECT system_id, interface, min(due_at) FROM ({FIRST_DUE.format('AND d.due_at <= %s')} FROM t"
+            f"  CROSS JOIN {PRIORITIES} p WHERE t.interface IS NOT NULL AND NOT EXISTS (SELECT 1 FROM"
+            f"  endpoints_endpoint e WHERE e.system_id = t.system_id AND e.interface = t.interface AND {delivers}))"
+            " AS found WHERE due_at IS NOT NULL GROUP BY system_id, interface",
+            [_put(now)],
+            prepare=True,
+        )
+        return [(row[0], row[1], _required(row[2])) for row in cursor.fetchall()]
 
 
 # What a claim needs of a delivery `d`, its message and the systems of both.

@@ -12,6 +12,7 @@ from endpoints.access.principal import Principal
 from endpoints.errors import Conflict, NotFound
 from endpoints.models import OURS, Credential, Endpoint, System, SystemState
 from endpoints.services import ownership, rules
+from endpoints.services.last_doors import check_last_door
 
 Row = TypeVar("Row", System, Endpoint, Credential)
 
@@ -37,6 +38,7 @@ def save(
         _leave_pause(instance)
         rules.validate(instance)
         ownership.check_references(instance, m2m or {}, by)
+        _check_last_door(before, instance)
         linked = {name: _linked(instance, name) for name in m2m or {}} if before else {}
         _store(instance)
         for name, rows in (m2m or {}).items():
@@ -57,6 +59,7 @@ def delete(instance: Row, *, by: Principal) -> None:
         _check_ours(stored)
         ownership.check_config_users(stored)
         _check_unheld(stored)
+        _check_last_door(stored, None)
         audit.record(by, "delete", stored, difference(stored, None))
         try:
             stored.delete()
@@ -76,6 +79,11 @@ def _check_unheld(row: models.Model) -> None:
         if relation.related_model._base_manager.filter(**{relation.field.name: row}).exists():
             kind = relation.related_model._meta.verbose_name_plural
             raise Conflict(f"{row} is still used by {kind}", code="in_use")
+
+
+def _check_last_door(before: models.Model | None, after: models.Model | None) -> None:
+    if isinstance(before, Endpoint) and (after is None or isinstance(after, Endpoint)):
+        check_last_door(before, after)
 
 
 def difference(before: models.Model | None, after: models.Model | None) -> dict[str, list[Any]]:

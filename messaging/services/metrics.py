@@ -82,10 +82,12 @@ def _gauge(name: str, says: str, *labels: str) -> GaugeMetricFamily:
 
 
 def _oldest_due(slugs: Mapping[int, str], now: datetime) -> Metric:
-    """What is blocked waits for its head, and what is paused or maintained for the end of that: neither is late."""
+    """What is blocked, paused or maintained waits for the end of that and is not late; what has no door is."""
     family = _gauge("oldest_due_seconds", "For how long the longest due delivery that may be sent waits.", "system")
     oldest: dict[int, datetime] = {}
-    for system_id, _, _, since in store.due_targets(now, behind_breakers=True):
+    due = [(system_id, since) for system_id, _, _, since in store.due_targets(now, behind_breakers=True)]
+    due += [(system_id, since) for system_id, _, since in store.without_door(now)]
+    for system_id, since in due:
         oldest[system_id] = min(oldest.get(system_id, since), since)
     for system_id, since in oldest.items():
         if system_id in slugs:

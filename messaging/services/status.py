@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Q
 
 from endpoints.edge.display import size, span
-from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState
+from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState, System
 from endpoints.services import emergency_stop
 from messaging import store
 from messaging.liveness import dies, is_alive, is_replaced
@@ -39,10 +39,11 @@ def status() -> dict[str, Any]:
     now = store.now()
     disks, behind_s = measuring.disks(now), retention.behind_s(now)
     rows = list(Process.objects.filter(stopped_at__isnull=True))
-    oldest_due_s = oldest_due(now)
+    without_door = store.without_door(now)
+    oldest_due_s = _oldest_due(now, [since for *_, since in without_door])
     state, reasons = judge(rows, oldest_due_s, now, emergency_stop())
-    if shut := listeners.failed():
-        state, reasons = ("degraded" if state == "healthy" else state), [*reasons, *shut]
+    if found := [*listeners.failed(), *_stranded(without_door, now)]:
+        state, reasons = ("degraded" if state == "healthy" else state), [*reasons, *found]
     return {
         "state": state,
         "reasons": reasons,
@@ -110,13 +111,23 @@ def _warnings(
     return found
 
 
-def oldest_due(now: datetime) -> float | None:
-    """Return for how many seconds the longest due delivery that may be sent has waited.
+def _oldest_due(now: datetime, without_door: Sequence[datetime]) -> float | None:
+    """Return for how many seconds the longest due delivery that may be sent, or for which there is no door, has waited.
 
     What waits for a paused or retired party is not late. One probe of the partial index a target.
     """
-    due = [since for *_, since in store.due_targets(now, behind_breakers=True)]
+    due = [*(since for *_, since in store.due_targets(now, behind_breakers=True)), *without_door]
     return round((now - min(due)).total_seconds(), 1) if due else None
+
+
+def _stranded(without_door: Sequence[tuple[int, str, datetime]], now: datetime) -> list[str]:
+    """Say of each interface that has no endpoint, and where something is late, what to do."""
+    late = sorted(row[:2] for row in without_door if (now - row[2]).total_seconds() > LATE_S)
+    slugs = dict(System.objects.filter(pk__in=[system_id for system_id, _ in late]).values_list("pk", "slug"))
+    return [
+        f"{slugs[system_id]}/{interface} has no endpoint to deliver what waits for it: add one, or cancel what waits"
+        for system_id, interface in late
+    ]
 
 
 def _counted(condition: Q) -> int:

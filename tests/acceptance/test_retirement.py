@@ -57,7 +57,9 @@ def test_a_system_retired_at_once_has_its_waiting_deliveries_cancelled(
     batch(link, 40)
     batch(link, 4, ordering_key="one")
     batch(link, 6, target_system=f"{link.target}/orders")
-    assert shared_stack.api("DELETE", f"endpoints/{door}/").status_code == 204
+    # No request takes the last door from what waits; a message on its way in meanwhile may still find it gone.
+    theirs = "system_id = (SELECT id FROM endpoints_system WHERE slug = ?)"
+    shared_stack.sql(f"DELETE FROM endpoints_endpoint WHERE interface = 'orders' AND {theirs}", link.target)
     shown = link.act(f"systems/{link.target}/retire/", {"drain": False})
     assert (shown["state"], shown["retirement"]) == ("retired", "cancelling")
     settled(link)
