@@ -4,7 +4,7 @@ from typing import Any
 
 from endpoints.access import roles
 from endpoints.edge import strict_json
-from endpoints.errors import NotFound
+from endpoints.errors import NotFound, TooLarge
 from endpoints.transports.base import MAX_RETRY_AFTER_S
 from endpoints.transports.gateway import MAX_CREDIT, SEATS, Answer, Seat
 from messaging.gateway.auth import Caller
@@ -21,9 +21,11 @@ class Deliveries:
     def __init__(self, outgoing: Outgoing) -> None:
         self._outgoing = outgoing
         self._seat: Seat | None = None
+        self._most_bytes = 0  # of a reply: what the system may send
 
     def open(self, caller: Caller) -> None:
         """Take deliveries from now on; a client whose token has a recipient takes its own alone."""
+        self._most_bytes = caller.party.max_message_bytes if caller.party is not None else 0
         if caller.party is None or self._seat is not None or not roles.may(caller.principal, "gateway", "receive"):
             return
         self._seat = Seat(
@@ -63,7 +65,10 @@ class Deliveries:
         self._settle(frame, Answer(is_taken=False, reason=printable, retry_after_s=_retry_after_s(frame)))
 
     def reply(self, frame: Frame) -> None:
-        """Take the answer; its payload is JSON, or bytes as `payload_base64` with their `content_type`."""
+        """Take the answer; its payload is JSON, or bytes as `payload_base64` with their `content_type`.
+
+        Raises TooLarge for more than the system may send: the delivery is still owed an answer then.
+        """
         try:
             if frame.get("payload_base64") is not None:
                 body = CHECKS["payload_base64"](frame["payload_base64"])
@@ -77,6 +82,8 @@ class Deliveries:
             raise
         except ValueError as exc:
             raise BadFrame(f"reply: {exc}") from exc
+        if self._seat is not None and len(body) > self._most_bytes:
+            raise TooLarge(f"the reply has {len(body)} bytes, {self._seat.system} may send {self._most_bytes}")
         self._settle(frame, Answer(is_taken=True, body=body, content_type=content_type))
 
     def set_credit(self, frame: Frame) -> None:

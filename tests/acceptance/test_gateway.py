@@ -322,3 +322,25 @@ def test_what_is_too_big_is_closed_with_1009(shared_stack: Stack, bound: str) ->
         assert client.hear(30)["type"] == "ack"
         client.say(type="send", ref="over", message={"payload": "x" * 1_100_000})
         assert client.hear(30)["code"] == "too_large"
+
+
+def test_a_reply_beyond_what_the_system_may_send_is_an_error_and_the_delivery_stays_owed(shared_stack: Stack) -> None:
+    """Nothing would become of it: the client answers again, shorter, or refuses."""
+    gateway_door(shared_stack, "gw-verbose")
+    with Client(shared_stack, key=shared_stack.key("operator", system="gw-verbose")) as client:
+        client.hear()
+        for last in ({"type": "reply", "payload": "short"}, {"type": "nack", "reason": "my answer is too long"}):
+            sent = send(shared_stack, "gw-verbose", message_type="request")
+            delivery_id = client.hear()["delivery_id"]
+            client.say(type="reply", ref="long", delivery_id=delivery_id, payload="x" * 1_100_000)
+            refused = client.hear(30)
+
+            assert (refused["type"], refused["ref"], refused["code"]) == ("error", "long", "too_large")
+            assert "gw-verbose may send 1048576" in refused["detail"]
+            assert delivery_of(shared_stack, sent)["state"] == "sending"
+            client.say(delivery_id=delivery_id, **last)
+            if last["type"] == "reply":
+                awaited(shared_stack, sent, state="delivered")
+                [response] = shared_stack.api("GET", f"messages/?correlation_id={sent}").json()["results"]
+                assert response["message_id"] == delivery_id
+        awaited(shared_stack, sent, error="refused by the client: my answer is too long")
