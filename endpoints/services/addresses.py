@@ -32,6 +32,7 @@ def address_of(endpoint: Endpoint) -> Address:
         config=endpoint.config,
         timeout_s=endpoint.timeout_s,
         max_in_flight=endpoint.max_in_flight,
+        max_reply_bytes=endpoint.system.max_message_bytes,
         credential=_first(opened.get("credential")),
         signing=tuple(opened.get("config.signing_credential", ())),
         client_credential=_first(opened.get("config.tls.client_credential")),

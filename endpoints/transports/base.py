@@ -13,6 +13,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
+KEPT_BODY = 16 * 1024  # bytes of an answer that becomes no message
 MAX_RETRY_AFTER_S = 3600.0  # for so long at most a peer may have itself waited for
 
 
@@ -107,13 +112,18 @@ class Address:
     client_credential: Secret | None = field(default=None, repr=False)
     asked_at: datetime | None = field(default=None, compare=False)  # when its receiver last fetched, if it does
 
+    def reply_cap(self, outgoing: Outgoing) -> int:
+        """Return how many bytes of the answer to a message are kept: of a request's what its response may have."""
+        return max(self.max_reply_bytes, KEPT_BODY) if outgoing.message_type == "request" else KEPT_BODY
+
 
 @dataclass(slots=True)
 class Reply:
     """What came back. `request` and `headers` hold no secret: each is masked as `$NAME`.
 
     `phases_ms`: {"dns","connect","tls","first_byte","body"} where known, in milliseconds.
-    `body` is cut at the reply cap (decoded bytes); `truncated` says so.
+    `body` is cut at the reply cap (decoded bytes); `truncated` says so. `fault` says what
+    is wrong with the answer although the message was taken.
     """
 
     ack_level: AckLevel
@@ -124,6 +134,7 @@ class Reply:
     truncated: bool = False
     phases_ms: Mapping[str, float] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)  # {"method","url","headers"[,"body"]}
+    fault: str = ""
 
 
 class TransportError(Exception):
@@ -194,6 +205,16 @@ class Transport(ABC):
     @abstractmethod
     async def send(self, outgoing: Outgoing) -> Reply:
         """Send one message within `timeout_s`; raises TransportError and nothing else."""
+
+    def answered(self, outgoing: Outgoing, reply: Reply) -> Reply:
+        """Return the reply of who took a message; where it cannot become the response to a request, it says why."""
+        most = self.address.max_reply_bytes
+        if outgoing.message_type == "request" and (reply.truncated or len(reply.body) > most):
+            reply.fault = (
+                f"no response was kept: the answer has more than the {most} bytes {self.address.system} may send"
+            )
+            log.warning("answer_too_large", system=self.address.system, message=outgoing.message_id, most_bytes=most)
+        return reply
 
     def receive(self) -> AsyncIterator[Reply]:
         """Yield what the peer sends on its own accord; most protocols have no such thing."""

@@ -167,6 +167,7 @@ class TransportSuite:
 
         assert (len(event.body), event.truncated) == (16_384, True)
         assert (len(request.body), request.truncated) == (cap, True)
+        assert (event.fault, f"more than the {cap} bytes" in request.fault) == ("", True)
 
     @played
     async def test_an_answer_within_the_cap_is_whole(self, peer: Peer) -> None:

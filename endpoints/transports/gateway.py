@@ -27,7 +27,6 @@ from endpoints.transports.placeholders import ENVELOPE_FIELDS
 
 DEFAULT_CREDIT = 32
 MAX_CREDIT = 1000
-KEPT_BODY = 16 * 1024
 ENOUGH = 512  # more than is claimed at once
 LOOKED_AT = 16
 
@@ -245,7 +244,7 @@ class GatewayTransport(Transport):
         self._is_open = False
 
     def _reply(self, answer: Answer, outgoing: Outgoing, took_ms: float) -> Reply:
-        cap = max(self.address.max_reply_bytes, KEPT_BODY) if outgoing.message_type == "request" else KEPT_BODY
+        cap = self.address.reply_cap(outgoing)
         reply = Reply(
             ack_level=AckLevel.APPLICATION,
             took_ms=took_ms,
@@ -261,7 +260,7 @@ class GatewayTransport(Transport):
                 retry_after_s=answer.retry_after_s,
                 reply=reply,
             )
-        return reply
+        return self.answered(outgoing, reply)
 
     def _record(self) -> Mapping[str, Any]:
         url = f"gateway://{self.address.system}/{self.address.interface}"

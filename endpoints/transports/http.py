@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from endpoints.transports.base import AckLevel, ErrorClass, Outgoing, Reply, TransportError
+from endpoints.transports.base import KEPT_BODY, AckLevel, ErrorClass, Outgoing, Reply, TransportError
 from endpoints.transports.credentials import Authorization, authorization
 from endpoints.transports.failures import CAUGHT, translate
 from endpoints.transports.http1 import Connection
@@ -19,7 +19,6 @@ from endpoints.transports.masking import Masking
 from endpoints.transports.pool import Pool, closed
 from endpoints.transports.pooled import PooledTransport, peer_of
 
-KEPT_BODY = 16 * 1024
 STREAMED = 512 * 1024  # larger bodies are written piece by piece
 PORTS = {"http": 80, "https": 443}
 
@@ -54,13 +53,13 @@ class HttpTransport(PooledTransport[HttpPool]):
         pool = self._require_pool()
         started = time.perf_counter()
         request = self._maker.make(outgoing, str(int(time.time())))
-        cap = max(self.address.max_reply_bytes, KEPT_BODY) if outgoing.message_type == "request" else KEPT_BODY
+        cap = self.address.reply_cap(outgoing)
         try:
-            return await self._exchange(pool, request, cap, started)
+            return self.answered(outgoing, await self._exchange(pool, request, cap, started))
         except TransportError as exc:
             if exc.reply is None or exc.error_class is not ErrorClass.AUTH or not await self._renewed(started):
                 raise
-        return await self._exchange(pool, request, cap, started)
+        return self.answered(outgoing, await self._exchange(pool, request, cap, started))
 
     async def ask(
         self,

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from endpoints.transports.base import AckLevel, ErrorClass, Outgoing, Reply, Transport, TransportError
 
 Answer = Callable[[Outgoing], Awaitable[bytes]]
-KEPT_BODY = 16 * 1024
 LONGEST = 100_000
 
 _mailboxes: dict[str, tuple[deque[Outgoing], Answer]] = {}
@@ -51,14 +50,15 @@ class MemoryTransport(Transport):
                 body = await answer(outgoing)
         except TimeoutError as exc:
             raise TransportError("no answer in time", error_class=ErrorClass.TIMEOUT) from exc
-        cap = max(self.address.max_reply_bytes, KEPT_BODY) if outgoing.message_type == "request" else KEPT_BODY
-        return Reply(
+        cap = self.address.reply_cap(outgoing)
+        reply = Reply(
             ack_level=AckLevel.APPLICATION,
             took_ms=(time.perf_counter() - started) * 1000,
             body=body[:cap],
             truncated=len(body) > cap,
             request={"method": "PUT", "url": f"memory://{self.address.host}", "headers": {}},
         )
+        return self.answered(outgoing, reply)
 
     async def probe(self) -> Reply:
         """Say whether somebody holds the mailbox."""

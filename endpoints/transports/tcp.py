@@ -10,6 +10,7 @@ import orjson
 from endpoints.egress import Egress
 from endpoints.transports.acknowledgements import json_object
 from endpoints.transports.base import (
+    KEPT_BODY,
     AckLevel,
     Address,
     Advice,
@@ -40,7 +41,6 @@ from endpoints.transports.tcp_config import (
 )
 from endpoints.transports.tcp_conversation import StreamConversation, open_stream
 
-KEPT_BODY = 16 * 1024
 LONGEST_FRAME = 256 * 1024 * 1024  # of an answer: the connection itself takes no more of one than is kept
 BEARER = "Bearer "
 # Kinds that are a token, which the first frame of a connection shows.
@@ -112,7 +112,7 @@ class TcpTransport(PooledTransport[StreamPool]):
         """Send one message within `timeout_s`, and wait for what `reply` says; see `Transport.send`."""
         pool = self._require_pool()
         started = time.perf_counter()
-        cap = max(self.address.max_reply_bytes, KEPT_BODY) if outgoing.message_type == "request" else KEPT_BODY
+        cap = self.address.reply_cap(outgoing)
         limit = cap + 1 + (self._masking.longest if self._auth.hidden else 0)
         exchange = Exchange(self._answered, limit, started + self.address.timeout_s)
         body = b""
@@ -135,7 +135,7 @@ class TcpTransport(PooledTransport[StreamPool]):
             error = self._translated(exc, exchange)
             error.request, error.phases_ms = self._record(body), exchange.phases_ms(started)
             raise error from exc
-        return reply
+        return self.answered(outgoing, reply)
 
     async def probe(self) -> Reply:
         """Connect, with TLS and the credential where there are any, and hang up: nothing is sent."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from endpoints.egress import Egress, default_egress
 from endpoints.transports.acknowledgements import judge_reply
 from endpoints.transports.base import (
+    KEPT_BODY,
     AckLevel,
     Address,
     Advice,
@@ -29,7 +30,6 @@ from endpoints.transports.pool import closed
 from endpoints.transports.tcp_config import BODY, check_template
 from endpoints.transports.udp_conversation import MAX_DATAGRAM, DatagramConversation
 
-KEPT_BODY = 16 * 1024
 KEPT_S = 30.0  # then a name is looked up again
 REFUSAL_S = 0.1  # how long a probe waits for somebody to say that nobody is there
 
@@ -107,7 +107,7 @@ class UdpTransport(Transport):
         """Send one datagram, and wait for one back where the peer is to answer; see `Transport.send`."""
         self._require_open()
         started = time.perf_counter()
-        cap = max(self.address.max_reply_bytes, KEPT_BODY) if outgoing.message_type == "request" else KEPT_BODY
+        cap = self.address.reply_cap(outgoing)
         body = b""
         try:
             body = self._make_body(outgoing)[0]
@@ -121,7 +121,7 @@ class UdpTransport(Transport):
         except TransportError as exc:
             exc.request = exc.request or self._record(body)
             raise
-        return reply
+        return self.answered(outgoing, reply)
 
     async def probe(self) -> Reply:
         """Send a datagram, and listen whether its host says that nobody takes it; silence proves nothing."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from websockets.uri import WebSocketURI
 
 from endpoints.transports.acknowledgements import REFUSALS, refused
-from endpoints.transports.base import AckLevel, ErrorClass, Outgoing, Reply, TransportError
+from endpoints.transports.base import KEPT_BODY, AckLevel, ErrorClass, Outgoing, Reply, TransportError
 from endpoints.transports.bodies import body_maker, is_json
 from endpoints.transports.credentials import Authorization, authorization
 from endpoints.transports.failures import Stale
@@ -19,7 +19,7 @@ from endpoints.transports.masking import Masking
 from endpoints.transports.placeholders import cannot_be_made
 from endpoints.transports.pool import closed
 from endpoints.transports.pooled import PooledTransport, peer_of
-from endpoints.transports.ws_answers import KEPT_BODY, Answer, Closed, Name, names_of
+from endpoints.transports.ws_answers import Answer, Closed, Name, names_of
 from endpoints.transports.ws_config import WS_CONFIG, check_ws_config
 from endpoints.transports.ws_connection import WsConnection
 from endpoints.transports.ws_conversation import Opening, WsConversation, open_conversation, opened_as
@@ -109,12 +109,14 @@ class WsTransport(PooledTransport[WsPool]):
             error = self._translated(exc, pool, is_alone=turn.was_alone)
             error.request, error.phases_ms = self._record(turn), _phases_ms(turn, started)
             raise error from exc
-        reply = self._reply(turn, answer, started, outgoing.message_type == "request")
-        if answer is not None and answer.members is not None and answer.members.get("type") in self._refusals:
+        if answer is None:
+            return self._confirmed(turn, started)
+        reply = self._reply(turn, answer, started, outgoing)
+        if answer.members is not None and answer.members.get("type") in self._refusals:
             error = refused(answer.members)
             words, wait_s = self._masking.text(error.detail), error.retry_after_s
             raise TransportError(words, error_class=error.error_class, reply=reply, retry_after_s=wait_s)
-        return reply
+        return self.answered(outgoing, reply)
 
     async def probe(self) -> Reply:
         """Make a handshake and ask for a pong, over a connection of its own."""
@@ -138,7 +140,7 @@ class WsTransport(PooledTransport[WsPool]):
         finally:
             if connection is not None:
                 await connection.aclose()
-        return self._reply(turn, None, started, is_request=False)
+        return self._confirmed(turn, started)
 
     async def converse(self, opening: Opening) -> WsConversation:
         """Open a connection for the caller alone, who closes it; raises TransportError."""
@@ -230,22 +232,29 @@ class WsTransport(PooledTransport[WsPool]):
 
     # -- what is told -------------------------------------------------------------------
 
-    def _reply(self, turn: Turn, answer: Answer | None, started: float, is_request: bool) -> Reply:
-        """Return what may be kept of an answer; a pong says that the peer has read what came before it."""
-        took_ms = (time.perf_counter() - started) * 1000
-        phases_ms, request = _phases_ms(turn, started), self._record(turn)
-        if answer is None:
-            return Reply(ack_level=AckLevel.TRANSPORT, took_ms=took_ms, phases_ms=phases_ms, request=request)
-        cap = max(self.address.max_reply_bytes, KEPT_BODY) if is_request else KEPT_BODY
+    def _confirmed(self, turn: Turn, started: float) -> Reply:
+        """Return what a pong says: the peer has read what came before it."""
+        return Reply(
+            ack_level=AckLevel.TRANSPORT,
+            took_ms=(time.perf_counter() - started) * 1000,
+            phases_ms=_phases_ms(turn, started),
+            request=self._record(turn),
+        )
+
+    def _reply(self, turn: Turn, answer: Answer, started: float, outgoing: Outgoing) -> Reply:
+        """Return what may be kept of an answer; an ack is no answer to a request."""
+        cap = self.address.reply_cap(outgoing)
         data = self._masking.body(answer.data, truncated=False) if self._auth.hidden else answer.data
+        if self._wants == "ack" and outgoing.message_type == "request":
+            data = b""
         return Reply(
             ack_level=AckLevel.APPLICATION,
-            took_ms=took_ms,
+            took_ms=(time.perf_counter() - started) * 1000,
             headers={"content-type": answer.content_type},
-            body=b"" if is_request and self._wants == "ack" else data[:cap],
+            body=data[:cap],
             truncated=len(data) > cap,
-            phases_ms=phases_ms,
-            request=request,
+            phases_ms=_phases_ms(turn, started),
+            request=self._record(turn),
         )
 
     def _record(self, turn: Turn) -> dict[str, Any]:

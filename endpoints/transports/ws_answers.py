@@ -12,7 +12,6 @@ NAMES = ("delivery_id", "message_id", "correlation_id", "ref")
 # What a value is to a message, the surest first: another's payload may well hold an id of ours.
 KINDS = ("delivery", "message", "correlation", "payload")
 Name = tuple[str, str]  # kind, value
-KEPT_BODY = 16 * 1024
 
 
 class Closed(Exception):

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 from websockets.http11 import Response
 
-from endpoints.transports.base import AckLevel, Advice, ErrorClass, Reply, TransportError
+from endpoints.transports.base import KEPT_BODY, AckLevel, Advice, ErrorClass, Reply, TransportError
 from endpoints.transports.failures import BadAnswer, translate
 from endpoints.transports.http_answers import refusal
 from endpoints.transports.http_exchange import kept
 from endpoints.transports.masking import Masking
-from endpoints.transports.ws_answers import KEPT_BODY, Closed, NoPong, TooBig
+from endpoints.transports.ws_answers import Closed, NoPong, TooBig
 from endpoints.transports.ws_exchange import Refused
 
 CAUGHT = (TimeoutError, OSError, BadAnswer, Closed, NoPong, TooBig, Refused)

@@ -14,13 +14,21 @@ from operator import xor
 from typing import Any, ClassVar, cast
 
 from endpoints.egress import Egress, default_egress
-from endpoints.transports.base import AckLevel, Address, ErrorClass, Outgoing, Reply, Transport, TransportError
+from endpoints.transports.base import (
+    KEPT_BODY,
+    AckLevel,
+    Address,
+    ErrorClass,
+    Outgoing,
+    Reply,
+    Transport,
+    TransportError,
+)
 from endpoints.transports.failures import CAUGHT, BadFrame, HungUp, Stale, translate
 from endpoints.transports.pool import Peer, Pool, closed
 
 STX, ETX, ENQ, ACK, DLE, NAK = b"\x02", b"\x03", b"\x05", b"\x06", b"\x10", b"\x15"
 FLIP = 0x40
-KEPT_BODY = 16 * 1024
 
 
 def encode(data: bytes) -> bytes:
@@ -195,8 +203,8 @@ class SerialTransport(Transport):
 
     async def send(self, outgoing: Outgoing) -> Reply:
         """Send one message within `timeout_s`; raises TransportError and nothing else."""
-        cap = max(self.address.max_reply_bytes, KEPT_BODY) if outgoing.message_type == "request" else KEPT_BODY
-        return await self._asked(encode(self._prefix + outgoing.payload), cap)
+        cap = self.address.reply_cap(outgoing)
+        return self.answered(outgoing, await self._asked(encode(self._prefix + outgoing.payload), cap))
 
     async def probe(self) -> Reply:
         """Ask whether the device is there."""

@@ -63,7 +63,8 @@ def judge(
     `jitter` is in -1..1.
     """
     if ruled == "delivered" or (ruled is None and isinstance(result, Reply)):
-        return Verdict(Outcome.DELIVERED.value, State.DELIVERED.value, Reason.SENT.value)
+        fault = result.fault if isinstance(result, Reply) else ""
+        return Verdict(Outcome.DELIVERED.value, State.DELIVERED.value, Reason.SENT.value, error=fault)
     if isinstance(result, TransportError) and result.advice in NOT_SPENT:
         return _not_spent(result, budget)
     error_class, error, advice, retry_after_s = _failure(result, ruled)

@@ -166,3 +166,26 @@ def test_an_answer_of_what_is_no_request_is_kept_nowhere_but_in_its_attempt(shar
 
     assert link.stack.api("GET", f"messages/?source_system={link.target}").json()["results"] == []
     assert '"thanks"' in tried["response"]["body"]
+
+
+def test_an_answer_as_large_as_its_system_may_send_becomes_the_response(shared_stack: Stack) -> None:
+    """The cap is the receiving system's own, not what every other one has; it counts from the moment it is changed."""
+    answer = b'"' + b"x" * 1_500_000 + b'"'
+    with HttpReceiver() as receiver:
+        receiver.answer(Answer(200, answer, {"Content-Type": "application/json"}))
+        link = Link(shared_stack, receiver.url)
+        cut = _ask(link)
+        [delivery] = cut["deliveries"]
+        changed = shared_stack.api("PATCH", f"systems/{link.target}/", json={"max_message_bytes": 2_000_000})
+        assert changed.status_code == 200, changed.text
+        whole = shared_stack.wait_for(lambda: _ask(link)["response"], what="the whole answer")
+
+    told = "no response was kept: the answer has more than the 1048576 bytes " + link.target
+    found = link.delivery(cut["message_id"])
+    [tried] = found["attempt_list"]
+    assert (cut["response"], delivery["state"], tried["outcome"]) == (None, "delivered", "delivered")
+    assert told in tried["error"]
+    assert told in shared_stack.api("GET", f"deliveries/{found['id']}/why/").json()["text"]
+    assert "answer_too_large" in shared_stack.log("deliver", 10_000)
+    assert whole is not None
+    assert as_told(whole) == "x" * 1_500_000

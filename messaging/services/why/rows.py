@@ -160,7 +160,7 @@ SKIPPED: dict[str, Row] = {
     ),
 }
 ENDED_WELL = Row(
-    lambda f: f"delivered {at(f.finished_at)} {tries(f)}, {acknowledged(f)}",
+    lambda f: f"delivered {at(f.finished_at)} {tries(f)}, {acknowledged(f)}" + (f"; {f.error}" if f.error else ""),
     ("see_message", "resend"),
 )
 ROWS: dict[str, dict[str, Row]] = {
