@@ -18,6 +18,7 @@ from endpoints.transports.http_request import Request, RequestMaker, origin
 from endpoints.transports.masking import Masking
 from endpoints.transports.pool import Pool, closed
 from endpoints.transports.pooled import PooledTransport, peer_of
+from endpoints.transports.timing import in_ms
 
 STREAMED = 512 * 1024  # larger bodies are written piece by piece
 PORTS = {"http": 80, "https": 443}
@@ -178,7 +179,7 @@ class HttpTransport(PooledTransport[HttpPool]):
             headers = kept((name, self._masking.text(value)) for name, value in answer.headers)
         return Reply(
             ack_level=AckLevel.APPLICATION,
-            took_ms=_ms(time.perf_counter() - started),
+            took_ms=in_ms(time.perf_counter() - started),
             status_code=answer.status,
             headers=headers,
             body=body[:cap],
@@ -192,12 +193,8 @@ def _phases_ms(exchange: Exchange, started: float) -> dict[str, float]:
     """Return how long connecting (names and TLS included), waiting and reading took, in milliseconds."""
     done, connected, headed = time.perf_counter(), exchange.connected_at, exchange.headed_at
     if not connected:
-        return {"connect": _ms(done - started)}
-    phases = {"connect": _ms(connected - started), "first_byte": _ms((headed or done) - connected)}
+        return {"connect": in_ms(done - started)}
+    phases = {"connect": in_ms(connected - started), "first_byte": in_ms((headed or done) - connected)}
     if headed:
-        phases["body"] = _ms(done - headed)
+        phases["body"] = in_ms(done - headed)
     return phases
-
-
-def _ms(seconds: float) -> float:
-    return int(seconds * 100_000 + 0.5) / 100  # half the cost of round(), four times a send

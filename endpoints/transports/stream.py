@@ -9,6 +9,7 @@ from typing import cast
 from endpoints.transports.base import ErrorClass, TransportError
 from endpoints.transports.failures import BadFrame, HungUp, Stale
 from endpoints.transports.framing import Decoder, FrameError
+from endpoints.transports.timing import in_ms
 
 PIECE = 128 * 1024  # of a large frame: so much is written at a time, that one does not hold up the loop
 FAREWELL_S = 1.0
@@ -51,16 +52,12 @@ class Exchange:
         """Return how long connecting (name, TLS, credential included), writing and waiting took, in milliseconds."""
         done = time.perf_counter()
         if not self.connected_at:
-            return {"connect": _ms(done - started)}
-        phases = {"connect": _ms(self.connected_at - started)}
-        phases["write"] = _ms((self.written_at or done) - self.connected_at)
+            return {"connect": in_ms(done - started)}
+        phases = {"connect": in_ms(self.connected_at - started)}
+        phases["write"] = in_ms((self.written_at or done) - self.connected_at)
         if self.written_at and self.answered is not Answered.WRITTEN:
-            phases["first_byte"] = _ms((self.headed_at or done) - self.written_at)
+            phases["first_byte"] = in_ms((self.headed_at or done) - self.written_at)
         return phases
-
-
-def _ms(seconds: float) -> float:
-    return int(seconds * 100_000 + 0.5) / 100  # half the cost of round()
 
 
 class Answer:

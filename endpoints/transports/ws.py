@@ -19,6 +19,7 @@ from endpoints.transports.masking import Masking
 from endpoints.transports.placeholders import cannot_be_made
 from endpoints.transports.pool import closed
 from endpoints.transports.pooled import PooledTransport, peer_of
+from endpoints.transports.timing import in_ms
 from endpoints.transports.ws_answers import Answer, Closed, Name, names_of
 from endpoints.transports.ws_config import WS_CONFIG, check_ws_config
 from endpoints.transports.ws_connection import WsConnection
@@ -270,9 +271,5 @@ def _phases_ms(turn: Turn, started: float) -> dict[str, float]:
     """Return how long getting a connection and the answer took, in milliseconds."""
     done, connected = time.perf_counter(), turn.connected_at
     if not connected:
-        return {"connect": _ms(done - started)}
-    return {"connect": _ms(connected - started), "first_byte": _ms((turn.answered_at or done) - connected)}
-
-
-def _ms(seconds: float) -> float:
-    return int(seconds * 100_000 + 0.5) / 100
+        return {"connect": in_ms(done - started)}
+    return {"connect": in_ms(connected - started), "first_byte": in_ms((turn.answered_at or done) - connected)}

@@ -22,6 +22,7 @@ from endpoints.transports.ws_waiting import Waiting
 
 PING_AFTER_S = 15.0  # of silence
 PONG_WITHIN_S = 15.0
+PONG_LATEST_S = 60.0  # from a peer that says other things: no pong comes between the bytes of one large frame
 FAREWELL_S = 1.0  # a peer may take so long to close, then the line is cut
 MOST_UNREAD = 4 * 1024 * 1024  # of our pongs and echoes, by a peer that sends and never reads
 AGAIN = frozenset({1000, 1001, 1006})  # says nothing of the message: it may go over another connection at once
@@ -43,9 +44,9 @@ class WsConnection(asyncio.Protocol):
         self.opened: asyncio.Future[Response] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._waiting = Waiting(is_shared=is_shared)
-        self._pings = 0
+        self._pings = self._pongs = 0  # the newest of each, by the ping's number
         self._is_ping_due = self._is_paused = self._is_text = False
-        self._pinged_at = 0.0  # 0.0: no pong is waited for
+        self._pinged_at = 0.0  # or when the last pong came, if others are waited for; 0.0: none is
         self._partial: bytearray | None = None
         self._served = 0
         self._fault: Exception | None = None  # what ended it
@@ -57,11 +58,6 @@ class WsConnection(asyncio.Protocol):
     def is_open(self) -> bool:
         """Say whether messages can be sent over it."""
         return self._transport is not None and self._ws.state is OPEN and not self._transport.is_closing()
-
-    @property
-    def under_way(self) -> int:
-        """Return how many messages wait for their answer."""
-        return len(self._waiting)
 
     def post(self, turn: Turn) -> None:
         """Send a message; its turn is told what came of it."""
@@ -88,6 +84,8 @@ class WsConnection(asyncio.Protocol):
         """Wait no longer for this one; where answers need no names, its answer would be taken for the next one's."""
         if self._waiting.remove(turn) and not self._is_shared:
             self.abort()
+        elif self._is_paused:  # what nobody waits for any more is still to be written
+            self._flush()
 
     def ping(self, turn: Turn | None = None) -> None:
         """Ask whether the peer is there; `turn` is told when its pong comes."""
@@ -96,8 +94,10 @@ class WsConnection(asyncio.Protocol):
         self._confirm()
 
     def watch(self, now: float) -> None:
-        """Ping after a silence; a peer that answers none for too long is dead."""
-        if self._pinged_at and now - self._pinged_at > PONG_WITHIN_S and now - self.heard_at > PONG_WITHIN_S:
+        """Ping after a silence; a peer is dead that stays silent, or that talks and answers no ping for long."""
+        unanswered_s = now - self._pinged_at if self._pinged_at else 0.0
+        is_silent = now - self.heard_at > PONG_WITHIN_S
+        if unanswered_s > (PONG_WITHIN_S if is_silent else PONG_LATEST_S):
             self._end(NoPong("no pong came"))
             self.abort()
         elif not self._pinged_at and not self._is_paused and now - self.heard_at > PING_AFTER_S:
@@ -216,9 +216,10 @@ class WsConnection(asyncio.Protocol):
         if not data.isdigit() or len(data) > 18:
             return  # not of ours
         number = int(data)
-        if number >= self._pings:
-            self._pinged_at = 0.0
-        self._waiting.confirm(number)
+        if self._pongs < number <= self._pings:
+            self._pongs = number
+            self._pinged_at = time.perf_counter() if number < self._pings else 0.0
+            self._waiting.confirm(number)
 
     # -- its end ------------------------------------------------------------------------
 

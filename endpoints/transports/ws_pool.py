@@ -169,10 +169,6 @@ class WsPool:
         self._pause_until = time.perf_counter() + self._pause_s
         self._refusal = error
 
-    def forgive(self) -> None:
-        """Ask again at once: something about us has changed."""
-        self._refusal = None
-
     def _check_pause(self) -> None:
         left_s = self._pause_until - time.perf_counter()
         if self._refusal is not None and left_s > 0:

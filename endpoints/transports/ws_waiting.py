@@ -1,6 +1,6 @@
 """Who waits for what on one WebSocket connection: messages for their answers, and for the pongs of pings."""
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator
 
 from endpoints.transports.ws_answers import KINDS, Answer, Name, names
@@ -14,14 +14,14 @@ class Waiting:
         self._is_shared = is_shared
         self._turns: dict[Turn, None] = {}  # that wait for an answer, in the order they were sent
         self._named: dict[Name, dict[Turn, None]] = {}
-        self._unconfirmed: deque[tuple[int, Turn]] = deque()  # that wait for the pong of the ping of this number
+        self._unconfirmed: OrderedDict[Turn, int] = OrderedDict()  # that wait for the pong of the ping of this number
 
     def __len__(self) -> int:
         return len(self._turns) + len(self._unconfirmed)
 
     def __iter__(self) -> Iterator[Turn]:
         yield from self._turns
-        yield from (turn for _, turn in self._unconfirmed)
+        yield from self._unconfirmed
 
     def for_answer(self, turn: Turn) -> None:
         """Let a message wait for its answer."""
@@ -32,10 +32,11 @@ class Waiting:
 
     def for_pong(self, turn: Turn, number: int) -> None:
         """Let a message wait for the pong of a ping."""
-        self._unconfirmed.append((number, turn))
+        self._unconfirmed[turn] = number
 
     def remove(self, turn: Turn) -> bool:
-        """Take away a message that waits for its answer; say whether it was there."""
+        """Take away a message that waits for anything; say whether it waited for its answer."""
+        self._unconfirmed.pop(turn, None)
         if turn not in self._turns:
             return False
         turn.was_alone = len(self) == 1
@@ -77,8 +78,8 @@ class Waiting:
     def confirm(self, number: int) -> None:
         """Take a pong for all pings up to this one (RFC 6455, 5.5.3): what was sent before them has been read."""
         waiting = self._unconfirmed
-        while waiting and waiting[0][0] <= number:
-            waiting.popleft()[1].settle(None)
+        while waiting and next(iter(waiting.values())) <= number:
+            waiting.popitem(last=False)[0].settle(None)
 
     def take_all(self) -> list[Turn]:
         """Take all of them away."""

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -324,8 +325,6 @@ async def test_an_answer_over_the_cap_ends_the_line_and_is_final(receiver: WsRec
 
 async def test_a_deflate_bomb_is_not_unpacked() -> None:
     """64 MiB of zeros are 64 KiB on the line: unpacked no further than the cap."""
-    import tracemalloc
-
     with WsReceiver(compression="deflate") as receiver:
         receiver.answer(bytes(64 * 1024 * 1024))
         async with opened(at(receiver, reply="message", compression=True)) as transport:
@@ -424,6 +423,92 @@ async def test_a_peer_that_answers_no_ping_is_dead(receiver: WsReceiver, monkeyp
             error = await failure(transport)
     assert error.error_class is ErrorClass.TIMEOUT
     assert "ping" in error.detail
+
+
+@asynccontextmanager
+async def talking(receiver: WsReceiver) -> AsyncIterator[int]:
+    """Yield the port of a peer that reads all, says something all the time, and answers no ping."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", receiver.port)
+        back.write(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(await there.readuntil(b"\r\n\r\n"))
+        while not reader.at_eof():
+            writer.write(b"\x81\x02hi")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    while await reader.read(1024 * 1024):
+                        pass
+        back.close()
+        writer.close()
+
+    port = free_port()
+    async with await asyncio.start_server(talk, "127.0.0.1", port):
+        yield port
+
+
+async def test_what_no_pong_confirmed_in_time_takes_no_room(receiver: WsReceiver) -> None:
+    """The peer is there and talks, so its line stays: what timed out on it must not stay with it."""
+    async with talking(receiver) as port, opened(address(protocol="ws", port=port, timeout_s=0.05)) as transport:
+        await failure(transport)
+        tracemalloc.start()
+        for _ in range(30):
+            assert (await failure(transport, payload=bytes(1_000_000))).error_class is ErrorClass.TIMEOUT
+        kept = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+    assert kept < 8_000_000
+
+
+async def test_a_peer_that_talks_and_answers_no_ping_is_dead(
+    receiver: WsReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from endpoints.transports import ws_connection, ws_pool
+
+    monkeypatch.setattr(ws_connection, "PONG_LATEST_S", 0.3)
+    monkeypatch.setattr(ws_pool, "TICK_S", 0.05)
+    async with talking(receiver) as port, opened(address(protocol="ws", port=port, timeout_s=10)) as transport:
+        error = await failure(transport)
+    assert error.error_class is ErrorClass.TIMEOUT
+    assert "ping" in error.detail
+
+
+async def test_pongs_of_some_pings_while_others_are_on_their_way_are_signs_of_life(
+    receiver: WsReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under load some ping is unanswered at any time."""
+    from endpoints.transports import ws_connection, ws_pool
+
+    monkeypatch.setattr(ws_connection, "PONG_LATEST_S", 0.5)
+    monkeypatch.setattr(ws_pool, "TICK_S", 0.02)
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", receiver.port)
+
+        async def answers() -> None:
+            while said := await there.read(65536):
+                asyncio.get_running_loop().call_later(0.1, writer.write, said)
+
+        answering = asyncio.create_task(answers())
+        while said := await reader.read(65536):
+            back.write(said)
+        back.close()
+        await answering
+        writer.close()
+
+    async def send_on(transport: WsTransport, number: int) -> None:
+        await asyncio.sleep(number / 100)  # so that their pings are never all answered
+        for _ in range(12):
+            await transport.send(outgoing())
+
+    receiver.answer(None)
+    port = free_port()
+    async with (
+        await asyncio.start_server(slow, "127.0.0.1", port),
+        opened(address(protocol="ws", port=port)) as transport,
+    ):
+        await transport.send(outgoing())  # else all would wait for the connection, and go on together
+        await asyncio.gather(*(send_on(transport, number) for number in range(10)))
+    assert receiver.connections == 1
 
 
 # -- credentials ----------------------------------------------------------------------
