@@ -1,5 +1,6 @@
 """The few pages that belong to no app."""
 
+from django.contrib import admin
 from django.contrib.auth import login
 from django.contrib.auth.models import User
 from django.contrib.auth.tokens import default_token_generator
@@ -28,7 +29,7 @@ def login_link(request: HttpRequest, uid: str, token: str) -> HttpResponse:
     if user is None or not default_token_generator.check_token(user, token):
         return HttpResponseRedirect(f"{reverse('admin:login')}?link=used")
     if request.method != "POST":
-        return render(request, "controlplane/login_link.html", {"user": user})
+        return render(request, "controlplane/login_link.html", {**admin.site.each_context(request), "person": user})
     login(request, user, backend="django.contrib.auth.backends.ModelBackend")
     audit.record(Principal(label=f"user:{user.get_username()}", role="admin", via="admin"), "login_link", user)
     return HttpResponseRedirect(reverse("admin:index"))
