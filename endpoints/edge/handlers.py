@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
+from django.shortcuts import render
 from django.urls import Resolver404, resolve
 from django.views import defaults
 
@@ -22,7 +24,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
         return problem_response(NotFound(f"there is nothing at {request.path}{hint}"))
     if near and request.method in ("GET", "HEAD"):
         return HttpResponsePermanentRedirect(request.get_full_path(force_append_slash=True))
-    return defaults.page_not_found(request, exception)
+    return _page_not_found(request)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -44,6 +46,13 @@ def server_error(request: HttpRequest, *args: Any) -> HttpResponse:
     if not is_api(request):
         return defaults.server_error(request)
     return problem_response(ControlPlaneError("something broke on our side; the log has the details"))
+
+
+def _page_not_found(request: HttpRequest) -> HttpResponse:
+    """Show people the way back: within the admin's frame whoever is signed in, the bare page anyone else."""
+    context = admin.site.each_context(request)
+    layout = "admin/base_site.html" if context["has_permission"] else "unfold/layouts/unauthenticated.html"
+    return render(request, "404.html", {**context, "layout": layout, "title": "Not found"}, status=404)
 
 
 def _exists(path: str) -> bool:
