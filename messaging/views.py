@@ -22,7 +22,7 @@ from messaging.find import find_page
 from messaging.forms import SendForm
 from messaging.models import Delivery, Message, State
 from messaging.registry_views import maintenance_page, retire_page
-from messaging.services import sending, snippets
+from messaging.services import connecting, sending, snippets
 from messaging.services.overview import grouped, open_backlog, traffic
 
 RECENT = 8
@@ -38,13 +38,14 @@ def system_page(request: HttpRequest, slug: str) -> HttpResponse:
     backlog = open_backlog(principal, now, system)
     minutes = traffic(principal, now, system)
     recent = Delivery.objects.visible_to(principal).filter(system=system).select_related("message", "source")
+    endpoints = list(system.endpoints.select_related("credential", "inbox"))
     context = page_context(
         request,
         system.name,
         subtitle=system.slug,
         system=system,
         now=now,
-        endpoints=system.endpoints.select_related("credential", "inbox").all(),
+        endpoints=endpoints,
         minutes=minutes,
         accepted=sum(minute.accepted for minute in minutes),
         delivered=sum(minute.delivered for minute in minutes),
@@ -56,7 +57,7 @@ def system_page(request: HttpRequest, slug: str) -> HttpResponse:
         recent=recent.defer("message__payload").order_by("-message_id", "-id")[:RECENT],
         sends=snippets.sending(system),
         raw=snippets.sending_raw(system),
-        receives=snippets.receiving(system),
+        receptions=connecting.receiving(system, endpoints),
         maintained_until=registry.maintained(now, [system]).get(system.pk),
         next_maintenance=system.maintenances.filter(starts_at__gt=now).first(),
         may_pause=may(request, "systems", "pause"),

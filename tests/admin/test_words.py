@@ -12,8 +12,8 @@ from endpoints.transports.signing import signature, signing_key
 from messaging.models import Process
 from messaging.payloads import shown
 from messaging.services.answer import answer
+from messaging.services.connecting import receiving
 from messaging.services.overview import Backlog, Minute, Oldest, Overview
-from messaging.services.snippets import receiving
 
 NOW = datetime(2026, 1, 2, 2, 52, tzinfo=UTC)
 SINCE = NOW - timedelta(minutes=41)
@@ -103,7 +103,7 @@ def test_bytes_are_shown_as_what_they_are(body: bytes, kind: str, text: str) -> 
 def test_the_python_we_show_accepts_what_we_sign_and_nothing_else(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The code of the Connect tab is run as it is shown, up to the server it starts."""
     monkeypatch.setenv("SIGNING_SECRET", secret)
-    code = next(snippet.code for snippet in receiving(System(slug="erp")) if snippet.language == "python")
+    code = next(snippet.code for snippet in receiving(System(slug="erp"))[0].snippets if snippet.language == "python")
     shown_names: dict[str, Any] = {}
     exec(code.split("app = web.Application()")[0], shown_names)
     signing = (Secret("1", "erp-signing", "hmac", {"secret": secret}),)
