@@ -6,6 +6,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Visitor
 from tests.servers.http import HttpReceiver
+from tests.stack import Stack
 
 WAIT_MS = 60_000
 PAGES = (
@@ -122,6 +123,32 @@ def test_no_page_is_wider_than_a_phone(visitor: Visitor) -> None:
     for path in PAGES:
         visitor.open(path)
         assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390, path
+
+
+def test_the_longest_names_that_are_allowed_push_no_page_aside(visitor: Visitor, stack: Stack) -> None:
+    """An id, an event type, a key and a slug of full length break or are cut; the whole id is in the title."""
+    long, key = "m" * 128, f"{'k' * 50}=" + "c" * 200
+    target = "s" * 63
+    stack.register("shop", system_fields={"accepts_from": ["*"]})
+    stack.register(target, "http://127.0.0.1:9/in", system_fields={"accepts_from": ["*"]})
+    body = {"source_system": "shop", "target_system": target, "message_id": long, "event_type": "e" * 200}
+    more = {"correlation_id": "c" * 128, "ordering_key": "o" * 128, "search_keys": {"k" * 50: "c" * 200}, "payload": {}}
+    assert stack.api("POST", "messages/", json={**body, **more}).status_code == 202
+    paths = [
+        "/admin/messaging/delivery/",
+        "/admin/messaging/message/",
+        f"/admin/find/?q={key}",
+        f"/admin/find/?q={long}",
+    ]
+    paths += ["/admin/systems/shop/", f"/admin/systems/{target}/", "/admin/endpoints/system/add/"]
+
+    for width in (1280, 390):
+        visitor.page.set_viewport_size({"width": width, "height": 844})
+        for path in paths:
+            visitor.open(path)
+            assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width, (width, path)
+    visitor.open("/admin/messaging/message/")
+    expect(visitor.page.locator(f"[title={long}]")).to_be_visible()
 
 
 def register_system(visitor: Visitor, slug: str) -> None:
