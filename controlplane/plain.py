@@ -117,7 +117,7 @@ class ServiceSerializer(serializers.ModelSerializer[System]):
 
     def get_health(self, system: System) -> str:
         """The worst health of its enabled endpoints."""
-        found = {endpoint.health for endpoint in system.endpoints.all() if endpoint.state == EndpointState.ENABLED}
+        found = {row.known_health for row in system.endpoints.all() if row.state == EndpointState.ENABLED}
         return next((health.value for health in WORST_FIRST if health in found), Health.UNKNOWN.value)
 
 
@@ -133,7 +133,7 @@ class ServicesView(generics.ListAPIView[System]):
     default_ordering = "slug"
 
     def get_queryset(self) -> Any:
-        return System.objects.visible_to(principal_of(self.request)).prefetch_related("endpoints")
+        return System.objects.visible_to(principal_of(self.request)).prefetch_related("endpoints__breaker")
 
 
 class ConfigView(PlainView):

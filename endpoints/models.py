@@ -321,6 +321,13 @@ class Endpoint(models.Model):
     def __str__(self) -> str:
         return f"{self.system.slug}/{self.interface}:{self.name}"
 
+    @property
+    def known_health(self) -> str:
+        """Return what is known of it: with a breaker that is not closed it is down, whatever a probe said."""
+        breaker = getattr(self, "breaker", None)
+        is_shut = breaker is not None and breaker.state != BreakerState.CLOSED
+        return Health.DOWN.value if is_shut else self.health
+
 
 class Breaker(models.Model):
     """What the tries of one endpoint say of it, over all processes; no row means that none has failed yet."""

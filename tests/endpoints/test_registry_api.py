@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.utils import timezone
 
-from endpoints.models import AuditEntry, Endpoint, System
+from endpoints.models import AuditEntry, Breaker, Endpoint, System
 from messaging.models import Message
 from tests.edge.test_strict_json import REFUSED
 from tests.endpoints.conftest import Caller
@@ -232,6 +232,9 @@ def test_systems_are_found_by_kind_tag_capability_and_health(admin: Caller, regi
     register("endpoints", system="a", **HTTP)
     ill = register("endpoints", system="b", **HTTP)
     Endpoint.objects.filter(pk=ill["id"]).update(health="down")
+    register("systems", slug="c", name="C")
+    broken = register("endpoints", system="c", **HTTP)
+    Breaker.objects.create(pk=broken["id"], state="open", written_at=timezone.now())
 
     def slugs(query: str) -> list[str]:
         return [row["slug"] for row in admin("GET", f"systems/?{query}").json["results"]]

@@ -9,6 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from prometheus_client.parser import text_string_to_metric_families
 
+from endpoints.models import Breaker
 from messaging import store
 from messaging.models import State
 from tests.messaging.api_client import Api
@@ -108,9 +109,11 @@ def test_services_tell_the_worst_health_of_each_system(viewer: Api) -> None:
     make_endpoint(erp, health="down")
     make_endpoint(erp, health="down", state="disabled", name="old")
     make_endpoint(make_system("crm"), health="down", state="disabled")
+    broken = make_endpoint(make_system("shop"))
+    Breaker.objects.create(pk=broken.pk, state="half_open", written_at=NOW)
     found = {row["slug"]: row["health"] for row in viewer.results("/api/services")}
 
-    assert found == {"erp": "down", "crm": "unknown"}
+    assert found == {"erp": "down", "crm": "unknown", "shop": "down"}
 
 
 def test_the_settings_are_for_admins_and_hold_no_secret(admin: Api, operator: Api) -> None:
