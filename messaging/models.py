@@ -1,5 +1,6 @@
 """What we owe to whom: what was accepted, what came of it, and every try."""
 
+import uuid
 from typing import Any, Self
 
 from django.db import models
@@ -416,6 +417,14 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+
+def later_answer_id(delivery_id: uuid.UUID, number: int) -> str:
+    """Return the message id of the answer to attempt `number` of a request that had been answered before.
+
+    The first answer to a request has the id of its delivery.
+    """
+    return f"{delivery_id}.{number}"
 
 
 class Attempt(models.Model):

@@ -189,3 +189,30 @@ def test_an_answer_as_large_as_its_system_may_send_becomes_the_response(shared_s
     assert "answer_too_large" in shared_stack.log("deliver", 10_000)
     assert whole is not None
     assert as_told(whole) == "x" * 1_500_000
+
+
+def test_a_request_that_is_sent_again_keeps_both_answers(shared_stack: Stack, http_receiver: HttpReceiver) -> None:
+    """Also where both are the same; who asks what came of it gets the last, and a retry within a round adds none."""
+    link = Link(shared_stack, http_receiver.url)
+    message_id = f"asked-{uuid4().hex[:8]}"
+    body = link.message(message_type="request", message_id=message_id)
+    told = {"Content-Type": "application/json"}
+
+    def answers() -> list[Any]:
+        found = shared_stack.api("GET", f"messages/?correlation_id={message_id}&source_system={link.target}").json()
+        names = reversed([row["message_id"] for row in found["results"]])
+        shown = (shared_stack.api("GET", f"messages/{name}/?source_system={link.target}").json() for name in names)
+        return [row["payload"] for row in shown]
+
+    http_receiver.answer(Answer(200, b'{"n":1}', told))
+    link.send(message_type="request", message_id=message_id)
+    delivery = link.ended(message_id)
+    for number, said in enumerate((b'{"n":1}', b'{"n":2}'), start=2):
+        http_receiver.answer(Answer(503), Answer(200, said, told))
+        link.act(f"deliveries/{delivery['id']}/resend/")
+        assert link.until(message_id, "delivered")["state"] == "delivered"
+        shared_stack.wait_for(lambda number=number: len(answers()) == number, what="one more answer")  # type: ignore[misc]
+    last = shared_stack.api("POST", "messages/?wait=10", json=body).json()["response"]
+
+    assert answers() == [{"n": 1}, {"n": 1}, {"n": 2}]
+    assert last["payload"] == {"n": 2}
