@@ -15,7 +15,10 @@ SLOW_S = 8.0  # so long without room for one more frame
 
 
 class Outgoing:
-    """A bounded queue: whoever adds to it asks `is_full` first, or awaits `room`."""
+    """A bounded queue: whoever adds to it asks `is_full` first, or awaits `room`.
+
+    `on_room` is called when it was full and is no more.
+    """
 
     def __init__(self, send: Send, on_room: Callable[[], None]) -> None:
         self._send, self._on_room = send, on_room
@@ -24,6 +27,7 @@ class Outgoing:
         self._writer: asyncio.Task[None] | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._stuck_since: float | None = None
+        self._was_full = False
         self.is_broken = False
 
     def __len__(self) -> int:
@@ -47,6 +51,7 @@ class Outgoing:
             return
         self._frames.append(frame)
         self._bytes += len(frame)
+        self._was_full = self._was_full or self.is_full
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
 
@@ -87,7 +92,10 @@ class Outgoing:
                 self._stuck_since = None
                 self._bytes -= len(frame)
                 if not self.is_full:
-                    self._tell()
+                    self._tell_waiting()
+                    if self._was_full:  # not for every frame: deliveries are claimed anew each time
+                        self._was_full = False
+                        self._on_room()
         except (OSError, RuntimeError):  # the line broke; who reads from it learns it, too
             self._break()
         self._writer = None
@@ -96,11 +104,10 @@ class Outgoing:
         self.is_broken = True
         self._frames.clear()
         self._bytes = 0
-        self._tell()
+        self._tell_waiting()
 
-    def _tell(self) -> None:
+    def _tell_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():
                 future.set_result(None)
-        self._on_room()

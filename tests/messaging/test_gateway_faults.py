@@ -132,6 +132,27 @@ async def test_what_is_queued_is_counted_as_it_is_taken_away() -> None:
     assert not queued.is_full
 
 
+async def test_room_is_news_only_after_there_was_none() -> None:
+    """Each time all that is due is looked at: a client that only sends, and gets its answers, must not cause that."""
+    told: asyncio.Queue[Event] = asyncio.Queue()
+    news: list[int] = []
+    queued = Outgoing(told.put, lambda: news.append(told.qsize()))
+
+    async def push(frames: int, body: bytes) -> None:
+        for _ in range(frames):
+            queued.push(body)
+        async with asyncio.timeout(PATIENCE_S):
+            for _ in range(frames):
+                await told.get()
+
+    await push(20, b"{}")
+    assert news == []
+    await push(2, b" " * (FULL_BYTES - 10))
+    assert len(news) == 1
+    await push(20, b"{}")
+    assert len(news) == 1
+
+
 async def test_a_line_that_is_to_end_while_it_ends_is_cleaned_up_all_the_same(intake: Intake) -> None:
     """The client leaves, and in the same moment it is found that it may not be here any more."""
     key = await in_thread(make_key)("operator")
