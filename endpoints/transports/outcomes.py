@@ -14,12 +14,14 @@ import orjson
 import re2
 
 from endpoints.edge import strict_json
-from endpoints.edge.json_path import JSONPathError, compile_path
+from endpoints.edge.apart import LONG, apart
+from endpoints.edge.json_path import MOST_VISITS, Allowance, JSONPathError, Path, compile_path, first
 from endpoints.errors import Malformed
 from endpoints.transports.base import Reply, TransportError
 
 VERDICTS = ("delivered", "retry", "dead", "throttled")
 MAX_RULES = 50
+MOST_LOOKS = 5 * MOST_VISITS  # by all rules together
 
 
 class Missing:
@@ -27,18 +29,44 @@ class Missing:
 
 
 MISSING = Missing()
-Subject = Callable[[Reply, str], Any]
+
+
+class Seen:
+    """What came back, as an endpoint's rules look at it: they share one reading of its body, and one allowance."""
+
+    __slots__ = ("_allowance", "_body", "error_class", "reply")
+
+    def __init__(self, reply: Reply, error_class: str) -> None:
+        self.reply, self.error_class = reply, error_class
+        self._body: Any = None
+        self._allowance = Allowance(MOST_LOOKS)
+
+    def at(self, path: Path) -> Any:
+        """Return what stands in the body at `path`; MISSING, too, where that cannot be found out in reasonable time."""
+        try:
+            if self._body is None:
+                self._body = (strict_json.parse(self.reply.body),)
+            found = first(path, self._body[0], self._allowance) if self._body else None
+        except Malformed:
+            self._body = ()
+            return MISSING
+        except JSONPathError:
+            return MISSING
+        return found.obj if found else MISSING
+
+
+Subject = Callable[[Seen], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One compiled rule."""
 
-    conditions: tuple[tuple[Callable[[Reply, str], Any], Callable[[Any], bool]], ...]
+    conditions: tuple[tuple[Subject, Callable[[Any], bool]], ...]
     verdict: str
 
-    def matches(self, reply: Reply, error_class: str) -> bool:
-        return all(holds(read(reply, error_class)) for read, holds in self.conditions)
+    def matches(self, seen: Seen) -> bool:
+        return all(holds(read(seen)) for read, holds in self.conditions)
 
 
 def compile_rules(outcomes: Sequence[Any]) -> tuple[Rule, ...]:
@@ -54,10 +82,22 @@ def first_match(rules: Sequence[Rule], result: Reply | TransportError) -> str | 
         return None
     reply = result if isinstance(result, Reply) else result.reply
     error_class = "" if isinstance(result, Reply) else result.error_class.value
-    for rule in rules:
-        if rule.matches(reply or _NOTHING, error_class):
-            return rule.verdict
-    return None
+    seen = Seen(reply or _NOTHING, error_class)
+    return next((rule.verdict for rule in rules if rule.matches(seen)), None)
+
+
+async def judged(rules: Sequence[Rule], result: Reply | TransportError) -> str | None:
+    """Return what `first_match` does; an answer that takes long to look through is none for the loop."""
+    reply = result if isinstance(result, Reply) else result.reply
+    if reply is not None and len(reply.body) * _looks(rules) > LONG:
+        return await apart(first_match, rules, result)
+    return first_match(rules, result)
+
+
+def _looks(rules: Sequence[Rule]) -> int:
+    """Return how often a body is gone through for its rules, its parsing included."""
+    reads = [read for rule in rules for read, _ in rule.conditions if isinstance(read, _Body)]
+    return len({read.path for read in reads if not read.path.is_single}) + bool(reads)
 
 
 _NOTHING = Reply(ack_level=None, took_ms=0.0)  # type: ignore[arg-type]  # no answer came: every subject is missing
@@ -90,11 +130,11 @@ def _wrong(field: str, detail: str) -> Malformed:
 # --- subjects ------------------------------------------------------------------
 
 PLAIN_SUBJECTS: dict[str, Subject] = {
-    "status": lambda reply, _: MISSING if reply.status_code is None else reply.status_code,
-    "text": lambda reply, _: reply.body.decode("utf-8", "replace"),
-    "size": lambda reply, _: len(reply.body),
-    "latency": lambda reply, _: reply.took_ms,
-    "error.class": lambda _, error_class: error_class or MISSING,
+    "status": lambda seen: MISSING if seen.reply.status_code is None else seen.reply.status_code,
+    "text": lambda seen: seen.reply.body.decode("utf-8", "replace"),
+    "size": lambda seen: len(seen.reply.body),
+    "latency": lambda seen: seen.reply.took_ms,
+    "error.class": lambda seen: seen.error_class or MISSING,
 }
 
 
@@ -111,26 +151,27 @@ def _subject(place: str, name: str) -> Subject:
 
 
 def _header(wanted: str) -> Subject:
-    def read(reply: Reply, _: str) -> Any:
-        return next((value for name, value in reply.headers.items() if name.lower() == wanted), MISSING)
+    def read(seen: Seen) -> Any:
+        return next((value for name, value in seen.reply.headers.items() if name.lower() == wanted), MISSING)
 
     return read
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """Reads what stands at a path of the body."""
+
+    path: Path
+
+    def __call__(self, seen: Seen) -> Any:
+        return seen.at(self.path)
 
 
 def _body(place: str, name: str) -> Subject:
     try:
-        path = compile_path(name.removeprefix("body."))
+        return _Body(compile_path(name.removeprefix("body.")))
     except JSONPathError as exc:
         raise _wrong(f"{place}.{name}", f"is not a JSONPath (RFC 9535): {exc}") from exc
-
-    def read(reply: Reply, _: str) -> Any:
-        try:
-            found = path.match(strict_json.parse(reply.body))
-        except (Malformed, JSONPathError):
-            return MISSING
-        return found.obj if found else MISSING
-
-    return read
 
 
 # --- operators -----------------------------------------------------------------

@@ -12,7 +12,7 @@ import structlog
 
 from endpoints.ids import id_at
 from endpoints.transports.base import ErrorClass, Outgoing, Reply, TransportError
-from endpoints.transports.outcomes import first_match
+from endpoints.transports.outcomes import judged
 from messaging.engine.doors import Door
 from messaging.engine.verdict import Budget, Verdict, judge
 from messaging.intake.fields import PRIORITY_NAMES
@@ -77,7 +77,7 @@ async def _send(claim: Claim, door: Door) -> tuple[Reply | TransportError, str |
             result = await door.transport.send(_outgoing(claim))
         except TransportError as exc:
             result = exc
-        return result, first_match(door.rules, result)
+        return result, await judged(door.rules, result)
     except Exception as exc:
         log.exception("transport_failed", endpoint=door.label)
         return TransportError(f"{type(exc).__name__} in the transport", error_class=ErrorClass.INTERNAL), None

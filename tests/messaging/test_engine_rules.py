@@ -1,5 +1,6 @@
 """What the engine decides without asking anybody: when to try again, what an answer means, which endpoint is next."""
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -142,6 +143,18 @@ def test_the_first_rule_that_matches_overrides_the_table() -> None:
     assert brief(verdict(reply(200, b'{"ok":true}'), outcomes=outcomes))[:3] == ("dead", "dead", "refused")
     assert brief(verdict(failed(ErrorClass.TIMEOUT), outcomes=outcomes))[:3] == ("dead", "dead", "refused")
     assert brief(verdict(reply(201), outcomes=outcomes))[:2] == ("delivered", "delivered")
+
+
+def test_many_rules_over_a_long_answer_take_little() -> None:
+    """A body is read once, and looked through as far as it pays; what was not found by then counts as not there."""
+    body = b"[" + b",".join(b'{"a":%d}' % n for n in range(60_000)) + b"]"
+    rules = [{"when": {f"body.$..id{n}": {"exists": True}}, "is": "dead"} for n in range(48)]
+    rules += [{"when": {"body.$[59999].a": {"eq": 59999}}, "is": "retry"}]
+    begun = time.process_time()
+
+    assert first_match(compile_rules(rules[-1:]), reply(200, body)) == "retry"
+    assert first_match(compile_rules(rules), reply(200, body)) in ("retry", None)
+    assert time.process_time() - begun < 4
 
 
 # --- which endpoint is next --------------------------------------------------------
