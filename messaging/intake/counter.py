@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from endpoints.access.principal import Principal
+from endpoints.edge.apart import LONG, apart
 from endpoints.errors import ControlPlaneError
 from messaging.intake.commit import Accepted, Answer
 from messaging.intake.directory import DIRECTORY, Party, find_broadcast, find_parties
 from messaging.intake.envelope import Draft
 from messaging.intake.fields import BROADCAST
-from messaging.intake.plan import Planned, plan, plan_or_error, slugs_of
+from messaging.intake.plan import Planned, effort_of_all, outline, outline_or_error, slugs_of, take_all_keys
 from messaging.intake.writer import Writer
 
 
@@ -34,14 +35,19 @@ class Intake:
         self._writer = writer
 
     def begin_one(self, draft: Draft, principal: Principal) -> "asyncio.Future[list[Answer]] | None":
-        """Return the answer to come, or None when something has to be looked up first.
+        """Return the answer to come, or None when something has to be looked up, or through, first.
 
         Raises what the sender must be told.
         """
         parties = DIRECTORY.remembered_all(slugs_of(draft, principal))
         if parties is None or BROADCAST in (draft.target_system or ()):
             return None
-        return self._writer.submit((plan(draft, principal, parties, []),), principal.label)
+        planned = outline(draft, principal, parties, [])
+        if planned.source.search_keys:
+            if effort_of_all((planned,)) > LONG:
+                return None
+            take_all_keys((planned,))
+        return self._writer.submit((planned,), principal.label)
 
     async def accept_one(self, draft: Draft, principal: Principal) -> tuple[Accepted, Party]:
         """Return the answer once durable, and who sent it; raises what the sender must be told."""
@@ -63,11 +69,11 @@ class Intake:
         """
         handed = await self.hand_in(drafts, principal, patience_s)
         await handed.stored
-        answers = handed.answers()
-        unstored = [item for item in answers if isinstance(item, ControlPlaneError) and item.status >= 500]
-        if len(unstored) == len(answers):
+        stored = handed.stored.result()  # of those that could be planned: what is refused anyway proves nothing
+        unstored = [item for item in stored if isinstance(item, ControlPlaneError) and item.status >= 500]
+        if stored and len(unstored) == len(stored):
             raise unstored[0]
-        return answers
+        return handed.answers()
 
     async def hand_in(
         self, drafts: Sequence[Draft | ControlPlaneError], principal: Principal, patience_s: float = 0.0
@@ -91,4 +97,10 @@ class Intake:
         parties = await find_parties(set().union(*[slugs_of(draft, principal) for draft in good]))
         is_broadcast = any(BROADCAST in (draft.target_system or ()) for draft in good)
         broadcast = await find_broadcast() if is_broadcast else []
-        return [plan_or_error(draft, principal, parties, broadcast) for draft in drafts]
+        planned = [outline_or_error(draft, principal, parties, broadcast) for draft in drafts]
+        indexed = [item for item in planned if isinstance(item, Planned) and item.source.search_keys]
+        if effort_of_all(indexed) > LONG:
+            await apart(take_all_keys, indexed)
+        else:
+            take_all_keys(indexed)
+        return planned

@@ -15,10 +15,8 @@ from endpoints.models import System
 from endpoints.transports.bodies import is_json
 from messaging import store
 from messaging.intake.envelope import Draft
-from messaging.intake.plan import extract
+from messaging.intake.keys import Keys, take_keys
 from messaging.models import Message
-
-Keys = Sequence[tuple[str, str]]  # (name, from) as a system declares them
 
 
 def messages_of(system: System | None, place: str, upto: int) -> QuerySet[Message] | None:
@@ -64,8 +62,7 @@ def _found(message: Message, keys: Keys) -> dict[str, str]:
     is_asked = any(path.startswith("payload.") and name not in message.search_keys for name, path in keys)
     if payload is not None and is_asked and is_json(message.content_type):
         draft.value = _parsed(payload)
-    for name, path in keys:
-        extract(draft, name, path)
+    take_keys(draft, keys)
     return draft.search_keys
 
 

@@ -1,18 +1,15 @@
 """From what was said to what is owed: who sent it, who gets it, in which state each delivery starts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import orjson
 
 from endpoints.access.principal import Principal
-from endpoints.edge import strict_json
-from endpoints.edge.json_path import JSONPathError, compile_path
 from endpoints.errors import ControlPlaneError, Forbidden, Malformed, Refused, TooLarge
 from endpoints.models import OURS
 from messaging.intake.directory import Interface, Party
 from messaging.intake.envelope import Draft
 from messaging.intake.fields import BROADCAST
+from messaging.intake.keys import effort_of, take_keys
 from messaging.models import Reason, State
 
 
@@ -47,7 +44,17 @@ def slugs_of(draft: Draft, principal: Principal) -> set[str]:
 
 
 def plan(draft: Draft, principal: Principal, parties: dict[str, Party], broadcast: list[Party]) -> Planned:
-    """Return what storing this draft means; raises what the sender must be told.
+    """Return what storing this draft means, its declared keys included; not for an event loop, as they may take long.
+
+    Raises what the sender must be told.
+    """
+    planned = outline(draft, principal, parties, broadcast)
+    take_keys(draft, planned.source.search_keys)
+    return planned
+
+
+def outline(draft: Draft, principal: Principal, parties: dict[str, Party], broadcast: list[Party]) -> Planned:
+    """Return what storing this draft means, but for the keys its source declared; raises what the sender must be told.
 
     `parties` are the existing ones of `slugs_of`; `broadcast` those that take broadcasts.
     """
@@ -65,8 +72,7 @@ def plan(draft: Draft, principal: Principal, parties: dict[str, Party], broadcas
         owed |= {(one.system_id, one.interface): one for one in found}
     if draft.target_system is not None and len(draft.target_system) == 1 and draft.target_system[0] != BROADCAST:
         _check_fit(draft, draft.target_system[0], parties)
-    for name, path in source.search_keys:
-        extract(draft, name, path)
+    # Of what was sent alone: keys that are declared meanwhile make a message no other one.
     is_compared = bool(draft.message_id or draft.idempotency_key)
     return Planned(draft, source, list(owed.values()), draft.fingerprint() if is_compared else b"", len(draft.payload))
 
@@ -144,31 +150,24 @@ def _start(door: Interface, draft: Draft, party: Party) -> tuple[str, str]:
     return State.PENDING.value, (Reason.SCHEDULED if draft.deliver_at else Reason.NEW).value
 
 
-def extract(draft: Draft, name: str, path: str) -> None:
-    """Index a business key the sending system declared; a message without it is no error."""
-    if name in draft.search_keys:
-        return
-    kind, _, rest = path.partition(".")
-    found: Any = None
-    if kind == "headers":
-        found = next((text for key, text in draft.headers.items() if key.lower() == rest.lower()), None)
-    elif draft.value is not None:
-        try:
-            match = compile_path(rest).match(orjson.loads(strict_json.dumps(draft.value)))
-        except JSONPathError:
-            return
-        found = match.obj if match else None
-    if isinstance(found, (str, int)) and not isinstance(found, bool) and 1 <= len(str(found)) <= 200:
-        draft.search_keys = {**draft.search_keys, name: str(found)}
-
-
-def plan_or_error(
+def outline_or_error(
     draft: Draft | ControlPlaneError, principal: Principal, parties: dict[str, Party], broadcast: list[Party]
 ) -> Planned | ControlPlaneError:
-    """Return the plan, or the error as a value: one bad message of a batch must not sink the others."""
+    """Return the outline, or the error as a value: one bad message of a batch must not sink the others."""
     if isinstance(draft, ControlPlaneError):
         return draft
     try:
-        return plan(draft, principal, parties, broadcast)
+        return outline(draft, principal, parties, broadcast)
     except ControlPlaneError as exc:
         return exc
+
+
+def take_all_keys(planned: Sequence[Planned]) -> None:
+    """Take the declared keys out of each that was outlined."""
+    for item in planned:
+        take_keys(item.draft, item.source.search_keys)
+
+
+def effort_of_all(planned: Sequence[Planned]) -> int:
+    """Return what that takes, in bytes to look through."""
+    return sum(effort_of(item.draft, item.source.search_keys) for item in planned)

@@ -9,7 +9,7 @@ from endpoints.transports.bodies import is_json
 from messaging.intake.directory import DIRECTORY, broadcast_parties
 from messaging.intake.envelope import Draft
 from messaging.intake.fields import BROADCAST
-from messaging.intake.plan import Planned, plan_or_error, slugs_of
+from messaging.intake.plan import Planned, outline_or_error, slugs_of, take_all_keys
 from messaging.models import Message
 
 
@@ -50,7 +50,9 @@ def plan_all(drafts: Sequence[Draft | ControlPlaneError], by: Principal) -> list
     parties = DIRECTORY.look_up(set().union(*(slugs_of(draft, by) for draft in good)))
     is_broadcast = any(BROADCAST in (draft.target_system or ()) for draft in good)
     broadcast = broadcast_parties() if is_broadcast else []
-    return [plan_or_error(draft, by, parties, broadcast) for draft in drafts]
+    planned = [outline_or_error(draft, by, parties, broadcast) for draft in drafts]
+    take_all_keys([item for item in planned if isinstance(item, Planned)])
+    return planned
 
 
 def _value(content_type: str, payload: bytes) -> object:

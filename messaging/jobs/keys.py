@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from endpoints.access.principal import Principal
 from endpoints.models import System
-from messaging.intake.indexing import Keys, index_messages, messages_of
+from messaging.intake.indexing import index_messages, messages_of
+from messaging.intake.keys import Keys
 from messaging.jobs.actions import Action
 from messaging.jobs.ahead import Ahead, place_of
 from messaging.models import Job

@@ -136,3 +136,22 @@ def test_a_name_survives_until_the_answer_is_lost(link: Link, name: str) -> None
     again = link.post(**{name: "same"}).json()
 
     assert (again["status"], again["message_id"]) == ("duplicate", first["message_id"])
+
+
+def test_a_repetition_is_one_whatever_keys_are_declared_meanwhile(link: Link) -> None:
+    """What the registry takes out of a message is not what its sender said."""
+    named, keyed = {"message_id": "m-1", "payload": {"order": 1}}, {"idempotency_key": "k-1", "payload": {"order": 2}}
+    first = [link.post(**named).json(), link.post(**keyed).json()]
+    declared = {"search_keys": [{"name": "order", "from": "payload.$.order"}]}
+    assert link.stack.api("PATCH", f"systems/{link.source}/", json=declared).status_code == 200
+
+    def indexed() -> bool:
+        fresh = link.send(payload={"order": 3})
+        query = "SELECT value FROM messaging_searchkey k JOIN messaging_message m ON k.message_id = m.position"
+        return link.stack.sql(f"{query} WHERE m.message_id = ?", fresh) == [("3",)]
+
+    link.stack.wait_for(indexed, what="the declaration taking effect")
+    again = [link.post(**named), link.post(**keyed)]
+
+    assert [answer.status_code for answer in again] == [202, 202]
+    assert [answer.json() for answer in again] == [{**answer, "status": "duplicate"} for answer in first]
