@@ -97,8 +97,8 @@ VARIABLES = (
         "connections_per_address",
         types.integer(1, 10**6),
         "5000",
-        "WebSockets, and as many calls that wait at an inbox, of one address at a web process; behind a proxy see "
-        "TRUSTED_PROXIES.",
+        "WebSockets, and as many calls that wait at an inbox or for an outcome, of one address at a web process; "
+        "behind a proxy see TRUSTED_PROXIES.",
     ),
     Variable(
         "CONTROLPLANE_CONNECTIONS_PER_KEY",

@@ -19,6 +19,14 @@ def require_plain(headers: Mapping[bytes, bytes]) -> None:
         raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
 
 
+def text_of(value: bytes) -> str:
+    """Return a header's value as text: UTF-8, as we write it, else Latin-1, which anything is (RFC 9110, 5.5)."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
 def refusal(error: ControlPlaneError) -> tuple[int, list[Header], bytes]:
     """Return status, headers and body of the answer to `error`."""
     status, named, body = problem(error)

@@ -6,18 +6,17 @@ paths are answered here: same keys, same strict JSON, same problems as everywher
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from copy import copy
 from functools import partial
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
 
 import orjson
 
 from endpoints.access import roles
-from endpoints.access.authenticate import aauthenticate, credentials_of, remembered
-from endpoints.access.principal import Principal
+from endpoints.access.authenticate import remembered
 from endpoints.edge import strict_json, wire
+from endpoints.edge.places import Places, address_of
 from endpoints.edge.wire import JSON_HEADER, Header, Send
 from endpoints.errors import ControlPlaneError, Malformed, TooLarge, Unauthenticated, UnsupportedMediaType
 from endpoints.models import MAX_MESSAGE_BYTES
@@ -27,19 +26,14 @@ from messaging.intake.bodies import MAX_BODY_BYTES, QUIET_S, Body, Budget, Clien
 from messaging.intake.commit import Accepted, Answer
 from messaging.intake.counter import Intake
 from messaging.intake.envelope import Draft, read_message, read_raw
-from messaging.intake.fields import CHECKS
+from messaging.intake.heads import Headers, Request, Scope, sender_of, token_of, wait_of
 
 MESSAGES_PATH = "/api/v1/messages/"
 TO_PATH = re.compile(r"/to/([^/]+(?:/[^/]+)?)/?")
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 MAX_BATCH_ITEMS = 1000
-MAX_WAIT_S = 60.0
-CREDENTIALS = ("authorization", "x-api-key")
 PLAIN_JSON = (b"application/json", b"application/json; charset=utf-8")
 SPECIAL = frozenset({b"content-encoding", b"idempotency-key", b"ce-specversion"})
-
-Scope = Mapping[str, Any]
-Headers = Mapping[bytes, bytes]
 
 
 class OutcomeWaiter(Protocol):
@@ -59,36 +53,12 @@ def is_intake(scope: Scope) -> bool:
     return bool(path == MESSAGES_PATH) and any(name in (b"authorization", b"x-api-key") for name, _ in scope["headers"])
 
 
-@dataclass(slots=True)
-class Request:
-    """What is known of a request before its body is read."""
-
-    path: str
-    headers: Headers
-    body: Body
-    principal: Principal
-    wait_s: float
-
-    def header(self, name: bytes) -> str | None:
-        value = self.headers.get(name)
-        return None if value is None else value.decode("latin-1")
-
-    @property
-    def idempotency_key(self) -> str | None:
-        """Return the header's key, checked; raises Malformed."""
-        given = self.header(b"idempotency-key")
-        try:
-            return None if given is None else CHECKS["idempotency_key"](given)
-        except ValueError as exc:
-            raise Malformed(f"Idempotency-Key: {exc}", code="invalid") from exc
-
-
 class HttpIntake:
     """The ASGI application behind both paths."""
 
-    def __init__(self, intake: Intake, waiter: OutcomeWaiter) -> None:
+    def __init__(self, intake: Intake, waiter: OutcomeWaiter, waits: Places) -> None:
         self._intake = intake
-        self._waiter = waiter
+        self._waiter, self._waits = waiter, waits
         self._budget = Budget()
         self._kinds: dict[str, Callable[[Request], Awaitable[tuple[int, bytes]]]] = {
             "application/json": self._json,
@@ -149,11 +119,23 @@ class HttpIntake:
     async def _answer(self, scope: Scope, body: Body) -> tuple[int, bytes]:
         headers: Headers = dict(scope["headers"])
         token = token_of(headers)
-        principal = remembered(token) or await aauthenticate(token)
-        roles.require(principal, "messages", "create")  # before a body is read for one who may not send
+        principal = await sender_of(token)  # before a body is read for one who may not send
         query = scope.get("query_string", b"")
-        request = Request(scope["path"], headers, body, principal, _read_query(query) if query else 0.0)
+        request = Request(scope["path"], headers, body, token, principal, wait_of(query) if query else 0.0)
         wire.require_plain(headers)
+        if not request.wait_s:
+            return await self._take(request)
+        place = self._waits.enter(address_of(scope))
+        try:
+            place.belong_to(principal)
+            told = await self._take(request)
+            return told if request.stored is None else await self._outcome(request, *request.stored)
+        finally:
+            place.leave()
+
+    async def _take(self, request: Request) -> tuple[int, bytes]:
+        """Store what a request brings, and return what to answer once that is done."""
+        headers = request.headers
         if request.path != MESSAGES_PATH:
             return await self._raw(request)
         if cloudevents.is_event(headers):
@@ -164,16 +146,26 @@ class HttpIntake:
             raise UnsupportedMediaType(f"send one of {', '.join(self._kinds)}, or an event with ce- headers")
         return await answer(request)
 
+    async def _outcome(self, request: Request, stored: Accepted, source_id: int) -> tuple[int, bytes]:
+        """Wait for what becomes of a message; nothing of its body is held meanwhile, nor counted as held."""
+        request.body.close()
+        ended, outcome = await self._waiter.wait(stored, source_id, request.wait_s)
+        try:
+            await request.renew()
+        except ControlPlaneError as exc:
+            raise _with_more(exc, f"message '{stored.message_id}' was {stored.status} before") from exc
+        return (200 if ended else 202), orjson.dumps(outcome)
+
     async def _raw(self, request: Request) -> tuple[int, bytes]:
         found = TO_PATH.fullmatch(request.path)
         if found is None:
             raise Malformed("post to /to/<system> or /to/<system>/<interface>", code="bad_path")
-        body = await request.body.read(request.headers, MAX_MESSAGE_BYTES)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers.items()}
+        body = await request.read(MAX_MESSAGE_BYTES)
+        headers = {name.decode("latin-1"): wire.text_of(value) for name, value in request.headers.items()}
         return await self._single(read_raw(body, headers, found[1]), request)
 
     async def _json(self, request: Request) -> tuple[int, bytes]:
-        body = await request.body.read(request.headers, MAX_BODY_BYTES)
+        body = await request.read(MAX_BODY_BYTES)
         data = strict_json.parse(body, exact_numbers=True)
         if isinstance(data, list):
             return await self._batch(data, len(body), request, read_message)
@@ -183,17 +175,17 @@ class HttpIntake:
         return await self._single(draft, request)
 
     async def _binary_event(self, request: Request) -> tuple[int, bytes]:
-        body = await request.body.read(request.headers, MAX_MESSAGE_BYTES)
+        body = await request.read(MAX_MESSAGE_BYTES)
         draft = cloudevents.read_binary(body, request.headers, request.principal.system_slug)
         return await self._single(draft, request, request.idempotency_key)
 
     async def _event(self, request: Request) -> tuple[int, bytes]:
-        data = strict_json.parse(await request.body.read(request.headers, MAX_BODY_BYTES), exact_numbers=True)
+        data = strict_json.parse(await request.read(MAX_BODY_BYTES), exact_numbers=True)
         draft = cloudevents.read_structured(data, request.principal.system_slug)
         return await self._single(draft, request, request.idempotency_key)
 
     async def _events(self, request: Request) -> tuple[int, bytes]:
-        body = await request.body.read(request.headers, MAX_BODY_BYTES)
+        body = await request.read(MAX_BODY_BYTES)
         data = strict_json.parse(body, exact_numbers=True)
         if not isinstance(data, list):
             raise Malformed("a batch of events must be a JSON array")
@@ -216,9 +208,7 @@ class HttpIntake:
         if idempotency_key is not None:
             draft.idempotency_key = idempotency_key
         answer, source = await self._intake.accept_one(draft, request.principal)
-        if request.wait_s:
-            ended, outcome = await self._waiter.wait(answer, source.id, request.wait_s)
-            return (200 if ended else 202), orjson.dumps(outcome)
+        request.stored = (answer, source.id)
         return 202, accepted(answer)
 
     async def _stream(self, request: Request) -> tuple[int, bytes]:
@@ -229,11 +219,11 @@ class HttpIntake:
         tally = Tally()
         try:
             async for lines in request.body.lots():
+                await request.renew()
                 drafts = [_or_error(_read_line, line) for line in lines]
                 tally.add(await self._intake.accept(drafts, request.principal, QUIET_S))
         except ControlPlaneError as exc:
-            exc.detail = f"{exc.detail}; of the lines before: {tally.text()}"
-            raise
+            raise _with_more(exc, f"of the lines before: {tally.text()}") from exc
         return 202, tally.body()
 
 
@@ -252,16 +242,11 @@ class Begun:
         return wire.refusal(found) if isinstance(found, ControlPlaneError) else (202, [JSON_HEADER], accepted(found))
 
 
-def token_of(headers: Headers) -> str:
-    """Return the caller's key or token; raises Unauthenticated."""
-    given = headers.get(b"authorization", b"")
-    if given.startswith(b"Bearer cp_") and b"x-api-key" not in headers:  # nearly always
-        return given[7:].decode("latin-1").strip()
-    named = {name: value.decode("latin-1") for name in CREDENTIALS if (value := headers.get(name.encode())) is not None}
-    token = credentials_of(named)
-    if token is None:
-        raise Unauthenticated("send a key: `Authorization: Bearer <key>` or `X-API-Key`")
-    return token
+def _with_more(error: ControlPlaneError, more: str) -> ControlPlaneError:
+    """Return the error with more to say; others may be told the same one, and this is not for them."""
+    told = copy(error)
+    told.detail = f"{error.detail}; {more}"
+    return told
 
 
 def _or_error(read: Callable[[Any], Draft], item: Any) -> Draft | ControlPlaneError:
@@ -274,18 +259,3 @@ def _or_error(read: Callable[[Any], Draft], item: Any) -> Draft | ControlPlaneEr
 
 def _read_line(line: bytes) -> Draft:
     return read_message(strict_json.parse(line, exact_numbers=True))
-
-
-def _read_query(query: bytes) -> float:
-    """Return the seconds of `?wait=`, 0 without; raises Malformed for anything else in the query."""
-    wait_s = 0.0
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name != "wait":
-            raise Malformed(f"'{name[:50]}' is not a parameter of this path; known is wait", code="unknown_parameter")
-        try:
-            wait_s = float(value)
-        except ValueError:
-            wait_s = -1.0
-        if not 0 <= wait_s <= MAX_WAIT_S:
-            raise Malformed(f"wait: must be seconds between 0 and {MAX_WAIT_S:g}", code="invalid")
-    return wait_s

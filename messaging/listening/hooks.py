@@ -21,6 +21,7 @@ from endpoints.access import secrets
 from endpoints.access.memory import Memory
 from endpoints.access.signed import signers_of
 from endpoints.edge import strict_json, wire
+from endpoints.edge.apart import LONG, apart
 from endpoints.edge.database_threads import DatabaseThreads
 from endpoints.edge.places import address_of
 from endpoints.edge.wire import JSON_HEADER, TEXT_HEADER, Header, Send
@@ -31,10 +32,11 @@ from messaging.intake.bodies import Body, Budget, ClientGone, Receive
 from messaging.intake.counter import Intake
 from messaging.intake.envelope import Draft
 from messaging.intake.fields import check_content_type
-from messaging.intake.http import Headers, Scope
+from messaging.intake.heads import Headers, Scope
+from messaging.intake.keys import Document
 from messaging.listening.challenges import CHALLENGES, Asked, Told
 from messaging.listening.devices import Device
-from messaging.listening.mapping import mapped
+from messaging.listening.mapping import effort_of, mapped
 from messaging.listening.purposes import is_a_datagrams
 from messaging.listening.reporting import CHANGED_S, Reporter
 from messaging.listening.rows import BYTES, device_of
@@ -138,7 +140,8 @@ class HookIntake:
         signed = hook.scheme.check(headers, data, hook.secrets, now)
         if not hook.is_own_secret and is_a_datagrams(signed, now):
             raise Unauthenticated("what was signed could be a datagram, and is no hook", code="bad_signature")
-        draft = _draft(hook, headers, data)
+        is_long = effort_of(hook.fields, data) > LONG
+        draft = await apart(_draft, hook, headers, data) if is_long else _draft(hook, headers, data)
         if hook.scheme.challenge is not None and (challenge := hook.scheme.challenge(draft.value)) is not None:
             return 200, TEXT_HEADER, challenge
         if hook.scheme.mark is not None and not draft.message_id and not draft.idempotency_key:
@@ -227,5 +230,5 @@ def _draft(hook: Hook, headers: Headers, data: bytes) -> Draft:
         message_type=device.message_type,
         target_system=[device.target] if device.target else None,
         value=value,
-        **{"event_type": device.event_type, **mapped(hook.fields, headers, value)},
+        **{"event_type": device.event_type, **mapped(hook.fields, headers, Document(value, data))},
     )

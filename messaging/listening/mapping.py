@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
-from endpoints.edge import strict_json
+from endpoints.edge import wire
 from endpoints.edge.json_path import JSONPathError, compile_path
 from endpoints.errors import Malformed
 from messaging.intake.fields import CHECKS
+from messaging.intake.keys import Document, effort
 
 FIELDS = ("event_type", "message_id", "idempotency_key", "ordering_key", "correlation_id", "recipient")
+HEADER = "header"
 KEY = "search_keys."
 MAX_PATHS = 30
 # What shows a secret, or signs with one, is nothing to be copied where viewers read it.
@@ -30,10 +30,10 @@ def mapping_faults(fields: Any) -> list[str]:
             faults.append(f"'{name[:50]}' is none of {', '.join(FIELDS)}, {KEY}<name>")
             continue
         kind, _, rest = place.partition(".") if isinstance(place, str) and len(place) <= 300 else ("", "", "")
-        if kind == "header" and rest.lower() in SECRETS:
+        if kind == HEADER and rest.lower() in SECRETS:
             faults.append(f"{name}: {rest[:50]} holds a secret")
             continue
-        if kind == "header" and rest:
+        if kind == HEADER and rest:
             continue
         if kind != "payload":
             faults.append(f"{name}: must be header.<name> or payload.<JSONPath>")
@@ -45,14 +45,21 @@ def mapping_faults(fields: Any) -> list[str]:
     return faults
 
 
-def mapped(fields: Mapping[str, str], headers: Mapping[bytes, bytes], value: Any) -> dict[str, Any]:
+def effort_of(fields: Mapping[str, str], text: bytes) -> int:
+    """Return how many bytes must be looked through to find these fields."""
+    return effort(
+        text, [rest for kind, _, rest in (place.partition(".") for place in fields.values()) if kind != HEADER]
+    )
+
+
+def mapped(fields: Mapping[str, str], headers: Mapping[bytes, bytes], document: Document) -> dict[str, Any]:
     """Return the fields of a draft as far as they are there; raises Malformed for a value that no field can hold."""
-    plain = orjson.loads(strict_json.dumps(value)) if value is not None else None
     found: dict[str, Any] = {}
     keys: dict[str, str] = {}
     for name, place in fields.items():
-        text = _found(place, headers, plain)
-        if text is None:
+        kind, _, rest = place.partition(".")
+        text = _header(rest, headers) if kind == HEADER else document.find(rest)
+        if not text:
             continue
         if name.startswith(KEY):
             keys[name.removeprefix(KEY)] = text[:200]
@@ -69,16 +76,5 @@ def mapped(fields: Mapping[str, str], headers: Mapping[bytes, bytes], value: Any
     return found
 
 
-def _found(place: str, headers: Mapping[bytes, bytes], plain: Any) -> str | None:
-    """Return what stands at a declared place as text, None when there is nothing, or no single value."""
-    kind, _, rest = place.partition(".")
-    if kind == "header":
-        given = headers.get(rest.lower().encode("latin-1", "replace"))
-        return given.decode("latin-1") if given else None
-    if plain is None:
-        return None
-    match = compile_path(rest).match(plain)
-    value = match.obj if match else None
-    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-        return None
-    return str(value)
+def _header(name: str, headers: Mapping[bytes, bytes]) -> str:
+    return wire.text_of(headers.get(name.lower().encode("latin-1", "replace"), b""))

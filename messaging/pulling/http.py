@@ -21,7 +21,7 @@ from endpoints.edge.wire import JSON_HEADER, Send
 from endpoints.errors import ControlPlaneError, NotFound
 from messaging.intake.bodies import MAX_BODY_BYTES, Body, Budget, ClientGone, Receive
 from messaging.intake.directory import find_parties
-from messaging.intake.http import Headers, Scope, token_of
+from messaging.intake.heads import Headers, Scope, token_of
 from messaging.pulling.desk import Desk
 from messaging.pulling.ending import Word
 from messaging.pulling.leasing import Parcel, Wish

@@ -3,10 +3,11 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import psycopg
 import pytest
 import requests
@@ -15,7 +16,9 @@ from messaging.intake.bodies import Body, Budget
 from tests.acceptance.link import Link
 from tests.servers.answers import Answer
 from tests.servers.http import HttpReceiver
-from tests.stack import Stack
+from tests.stack import Stack, wait_for
+
+STORED_OF = "SELECT count(*) FROM messaging_message WHERE source_id = (SELECT id FROM endpoints_system WHERE slug = ?)"
 
 
 def in_background(call: Callable[[], requests.Response]) -> tuple[threading.Thread, list[requests.Response]]:
@@ -169,3 +172,189 @@ def test_a_read_only_database_is_no_fault_of_the_senders(make_stack: Callable[..
 
     assert statuses == {503}
     stack.wait_for(lambda: stack.api("POST", "messages/", json=message, key=key).status_code == 202, what="healing")
+
+
+def test_long_messages_with_many_keys_to_find_hold_up_nobody(shared_stack: Stack) -> None:
+    """Paths are followed beside the loop, and give up: others are answered while a message is looked through."""
+    tag = uuid4().hex[:8]
+    keys = [{"name": f"k{n}", "from": f"payload.$..id{n}"} for n in range(20)]
+    shared_stack.register(f"from-{tag}", system_fields={"search_keys": keys})
+    shared_stack.register(f"to-{tag}", "http://127.0.0.1:9")
+    message = {
+        "source_system": f"from-{tag}",
+        "target_system": f"to-{tag}",
+        "payload": [{"a": n} for n in range(60_000)],
+    }
+    session = requests.Session()
+    key = shared_stack.key()
+    sending, told = in_background(lambda: shared_stack.api("POST", "messages/", json=message, key=key, timeout=100))
+    worst = 0.0
+    while sending.is_alive():
+        begun = time.monotonic()
+        assert session.get(f"{shared_stack.url}/nowhere", timeout=100).status_code == 404
+        worst = max(worst, time.monotonic() - begun)
+        time.sleep(0.02)
+
+    assert told[0].status_code == 202
+    assert worst < 2
+
+
+def test_a_key_of_a_long_message_is_found(shared_stack: Stack) -> None:
+    """Where the way is straight, or short, the length of the rest does not matter; a text is a document, too."""
+    link = Link(shared_stack, "http://127.0.0.1:9")
+    keys = {"straight": "$.order.id", "first": "$..line", "filtered": "$.lines[?@.line > 6.5].line"}
+    declared = [{"name": name, "from": f"payload.{path}"} for name, path in keys.items()]
+    assert shared_stack.api("PATCH", f"systems/{link.source}/", json={"search_keys": declared}).status_code == 200
+    payload = {"order": {"id": 4711}, "lines": [{"price": 1.5, "line": 6}, {"line": 7}], "more": [1.5] * 50_000}
+
+    def found() -> dict[str, str]:
+        query = (
+            "SELECT k.name, k.value FROM messaging_searchkey k JOIN messaging_message m ON k.message_id = m.position"
+        )
+        return dict(shared_stack.sql(f"{query} WHERE m.message_id = ?", link.send(payload=payload)))
+
+    shared_stack.wait_for(found, what="the declaration taking effect")
+    assert found() == {"straight": "4711", "first": "6", "filtered": "7"}
+    assert link.post(payload="[a text").status_code == 202
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_batch_of_which_nothing_could_be_stored_is_to_be_tried_again(make_stack: Callable[..., Stack]) -> None:
+    """A malformed one among them does not make a database that is down the fault of the others."""
+    stack = make_stack()
+    stack.start("web")
+    link = Link(stack, None)
+    stack.register(f"{link.target}-2", "http://127.0.0.1:9")
+    good = {"source_system": link.source, "target_system": f"{link.target}-2", "payload": 1}
+    bad = {**good, "nonsense": 1}
+    name, key = stack.database_url.rpartition("/")[2], stack.key()
+    lines = b"\n".join(map(orjson.dumps, (good, bad)))
+    ndjson = {"Content-Type": "application/x-ndjson"}
+    server = psycopg.connect(stack.database_url.replace(name, "postgres"), autocommit=True)
+
+    def send(**body: Any) -> requests.Response:
+        return stack.api("POST", "messages/", key=key, **body)
+
+    def allow(value: str) -> None:
+        server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {value}')
+
+    def one_goes_down(**body: Any) -> requests.Response:
+        """Return the answer of a database that goes while caller and systems are still remembered."""
+        for _ in range(20):
+            allow("true")
+            stack.wait_for(lambda: send(json=[good]).status_code == 202, what="healing")
+            allow("false")
+            server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            answer = send(**body)
+            if "does not answer" not in answer.text:  # else the memory of them was over
+                break
+        return answer
+
+    with server:
+        answers = [one_goes_down(json=[good, bad]), one_goes_down(data=lines, headers=ndjson)]
+        allow("true")
+    stack.wait_for(lambda: send(json=[good]).status_code == 202, what="healing")
+
+    assert [answer.status_code for answer in answers] == [503, 503]
+    assert "0 accepted" in answers[1].json()["detail"]
+    both = send(json=[good, bad])
+    assert (both.status_code, both.json()["rejected"]) == (202, 1)
+
+
+def _revocable(stack: Stack) -> tuple[str, Callable[[], None]]:
+    """Return a key, and what revokes it and waits until that holds."""
+    done = stack.command("create_api_key", f"leaked-{uuid4().hex[:6]}", "--role", "operator", "--json")
+    made = orjson.loads(done.stdout)
+
+    def revoke() -> None:
+        assert stack.command("revoke_api_key", made["id"]).returncode == 0
+        wait_for(lambda: stack.api("GET", "messages/", key=made["key"]).status_code == 401)
+        time.sleep(1)  # so long it may be remembered by others
+
+    return made["key"], revoke
+
+
+def test_a_stream_ends_with_the_key_that_opened_it(shared_stack: Stack) -> None:
+    """What came before the key was revoked stays and is told; nothing more is stored."""
+    link = Link(shared_stack, "http://127.0.0.1:9")
+    key, revoke = _revocable(shared_stack)
+    lines = [orjson.dumps(link.message(message_id=f"m-{n}")) + b"\n" for n in range(3)]
+
+    def stored() -> int:
+        return int(shared_stack.sql(STORED_OF, link.source)[0][0])
+
+    def parts() -> Iterator[bytes]:
+        yield lines[0]
+        shared_stack.wait_for(lambda: stored() == 1)
+        revoke()
+        yield lines[1]
+        yield lines[2]
+
+    headers = {"Content-Type": "application/x-ndjson"}
+    answer = shared_stack.api("POST", "messages/", data=parts(), headers=headers, key=key, timeout=60)
+
+    assert (answer.status_code, stored()) == (401, 1)
+    assert "1 accepted" in answer.json()["detail"]
+
+
+def test_a_body_that_came_slowly_needs_a_key_that_still_holds(shared_stack: Stack) -> None:
+    """Who is calling is asked again once the body is here."""
+    link = Link(shared_stack, "http://127.0.0.1:9")
+    key, revoke = _revocable(shared_stack)
+    body = orjson.dumps(link.message())
+
+    def parts() -> Iterator[bytes]:
+        yield body[:10]
+        revoke()
+        yield body[10:]
+
+    answer = shared_stack.api("POST", "messages/", data=parts(), headers={"Content-Type": "application/json"}, key=key)
+
+    assert answer.status_code == 401
+
+
+def test_the_outcome_is_for_a_key_that_still_holds(shared_stack: Stack, http_receiver: HttpReceiver) -> None:
+    """A key that was revoked during `?wait=` is told that its message was stored, and no more."""
+    http_receiver.answer(Answer(200, body=b"secret", delay_s=15.0))
+    link = Link(shared_stack, http_receiver.url, timeout_s=30)
+    key, revoke = _revocable(shared_stack)
+    body = link.message(message_id="waits-1")
+    sent, told = in_background(lambda: shared_stack.api("POST", "messages/?wait=40", json=body, key=key, timeout=60))
+    http_receiver.wait_for(1)
+    revoke()
+    sent.join()
+
+    assert told[0].status_code == 401
+    assert "'waits-1' was accepted" in told[0].json()["detail"]
+
+
+def test_those_who_wait_hold_no_room_that_others_need(shared_stack: Stack) -> None:
+    """Bodies count until they are stored: five times the largest is more than a process holds at once."""
+    tag = uuid4().hex[:8]
+    shared_stack.register(f"from-{tag}", system_fields={"max_message_bytes": 25 * 1024 * 1024})
+    shared_stack.register(f"to-{tag}", "http://127.0.0.1:9")
+    assert shared_stack.api("POST", f"systems/to-{tag}/pause/", json={}).status_code == 200
+    headers = {"X-Source-System": f"from-{tag}", "X-API-Key": shared_stack.key(), "Content-Type": "text/plain"}
+    url = f"{shared_stack.url}/to/to-{tag}?wait=30"
+    body = b"x" * 24 * 1024 * 1024
+    waiting = []
+    for n in range(1, 6):
+        waiting.append(in_background(lambda: requests.post(url, data=body, headers=headers, timeout=90)))
+        shared_stack.wait_for(lambda n=n: shared_stack.sql(STORED_OF, f"from-{tag}") == [(n,)], 25, f"{n} being stored")
+    for thread, _ in waiting:
+        thread.join()
+
+    assert [told[0].status_code for _, told in waiting] == [202] * 5
+
+
+@pytest.mark.parametrize("sent", ["K\u00f6ln-1".encode(), "K\u00f6ln-1".encode("latin-1")], ids=["utf-8", "latin-1"])
+def test_a_header_is_read_as_we_write_it(shared_stack: Stack, sent: bytes) -> None:
+    """UTF-8, as our own deliveries send it; what is none is Latin-1."""
+    link = Link(shared_stack, "http://127.0.0.1:9")
+    headers = {"X-Source-System": link.source, "X-Correlation-Id": sent, "Content-Type": "text/plain"}
+
+    answer = shared_stack.api("POST", f"/to/{link.target}", data=b"x", headers=headers)
+
+    assert answer.status_code == 202
+    query = "SELECT correlation_id FROM messaging_message WHERE message_id = ?"
+    assert shared_stack.sql(query, answer.json()["message_id"]) == [("K\u00f6ln-1",)]

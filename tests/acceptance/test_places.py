@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import requests
 from websockets.exceptions import ConnectionClosed
 
 from tests.acceptance.gateway_client import Client
@@ -119,3 +120,28 @@ def test_whose_role_ends_while_it_waits_gets_nothing(stack: Stack) -> None:
 
     assert answer.status_code == 403
     assert again["message"]["message_id"] == sent
+
+
+def test_a_key_waits_for_no_more_outcomes_than_it_may(stack: Stack) -> None:
+    """One more is refused before anything of it is stored; other keys, and calls that do not wait, go on."""
+    stack.register("shop")
+    stack.register("crm", "http://127.0.0.1:9")  # nobody delivers: each waits for as long as it asked
+    mine, other = stack.key("operator"), stack.key("operator", system="shop")
+
+    def send(wait_s: float, key: str = mine) -> requests.Response:
+        message = {"source_system": "shop", "target_system": "crm", "payload": 1}
+        headers = {"X-API-Key": key}
+        return requests.post(f"{stack.url}/api/v1/messages/?wait={wait_s}", json=message, headers=headers, timeout=60)
+
+    def stored() -> int:
+        return int(stack.sql("SELECT count(*) FROM messaging_message")[0][0])
+
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(send, 20) for _ in range(PER_KEY)]
+        stack.wait_for(lambda: stored() == PER_KEY, what="all of them waiting")
+        refused = send(5)
+
+        assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (429, "limit", "10")
+        assert [send(0).status_code, send(0.1, other).status_code] == [202, 202]
+        assert [each.result().status_code for each in waiting] == [202] * PER_KEY
+    assert (send(0.1).status_code, stored()) == (202, PER_KEY + 3)
