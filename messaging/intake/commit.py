@@ -82,14 +82,19 @@ def _seen_before(
     key, name = item.draft.idempotency_key, item.draft.message_id
     if key and (first := answered.get((item.source.id, key))):
         fingerprint, message_id, deliveries = first
-        if fingerprint != item.fingerprint:
+        if not _is_same(item, fingerprint):
             return Refused(f"idempotency key '{key}' was used for another message", code="idempotency_conflict")
         return Accepted(message_id, "duplicate", deliveries)
     if name and (same := stored.get((item.source.id, name))):
-        if same[0] != item.fingerprint:
+        if not _is_same(item, same[0]):
             return Refused(f"message_id '{name}' was used for another message", code="id_conflict")
         return Accepted(name, "duplicate", same[1])
     return None
+
+
+def _is_same(item: Planned, fingerprint: bytes) -> bool:
+    """Say whether what was stored is this one; earlier versions counted the keys that its system declared as said."""
+    return fingerprint == item.fingerprint or fingerprint == item.draft.fingerprint()
 
 
 def _insert(planned: Sequence[Planned], answers: Sequence[Answer], positions: Sequence[int], now: datetime) -> None:
