@@ -9,6 +9,7 @@ however much was kept, and a run that is cut off goes on where it was.
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,12 +19,14 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from endpoints.models import Incident, Notice, NoticeState
 from messaging import store
 from messaging.models import OPEN_STATES, Attempt, Delivery, IdempotencyKey, Job, Message, RetentionMark, Rollup, State
 from messaging.pace import MOST, Pace
+from messaging.services.ledger import floor
 from messaging.totals import fold
 
 IDEMPOTENCY_KEPT = timedelta(hours=24)
@@ -40,14 +43,13 @@ def prune(progress: Progress = lambda what, count: None, *, now: datetime | None
     `progress` is told (kind, rows so far) after each batch.
     """
     now = now or store.now()
+    fold()  # a count that goes must be in the totals
     gone = {}
     for kind, days in _kept_days().items():
         gone[kind] = _prune_kind(KINDS[kind], now, now - timedelta(days=days), partial(progress, kind))
     kept = now - timedelta(days=settings.ENV.keep_metadata_days)
     store.delete_empty_groups(kept)
-    fold()  # a count that goes must be in the totals
-    minutes = Rollup.objects.filter(minute__lt=kept).order_by("minute")
-    gone["rollups"] = _delete(minutes, partial(progress, "rollups"))
+    gone["rollups"] = _delete(_old_counts(kept), partial(progress, "rollups"))
     gone["incidents"] = _delete(_old_incidents(kept), partial(progress, "incidents"))
     gone["notices"] = _delete(_old_notices(kept), partial(progress, "notices"))
     jobs = Job.objects.filter(finished_at__lt=kept).order_by("finished_at")  # those that are open have not ended
@@ -55,6 +57,18 @@ def prune(progress: Progress = lambda what, count: None, *, now: datetime | None
     keys = IdempotencyKey.objects.filter(created_at__lt=now - IDEMPOTENCY_KEPT).order_by("created_at")
     gone["idempotency keys"] = _delete(keys, partial(progress, "idempotency keys"))
     return gone
+
+
+def _old_counts(kept: datetime) -> QuerySet[Rollup]:
+    """Return those of whole minutes before; what was owed stays as long as a delivery of it is kept.
+
+    In an order in which what was owed goes before what a job purged of it, or it would seem to be there still.
+    """
+    same = Rollup.objects.filter(minute=OuterRef("minute"), system=OuterRef("system"), error_class="")
+    owed, purged = (Coalesce(Subquery(same.filter(event=event).values("count")), 0) for event in ("owed", "purged"))
+    old = Rollup.objects.filter(minute__lt=floor(kept)).annotate(left=owed - purged)
+    is_booked = Q(event="owed") | Q(event="purged")  # what the ledger compares the deliveries with
+    return old.filter(~is_booked | Q(left__lte=0)).order_by("minute", "system_id", "event")
 
 
 def _old_incidents(kept: datetime) -> QuerySet[Incident]:
@@ -130,7 +144,16 @@ def _drop_bodies(positions: Sequence[int], before: datetime) -> int:
 
 
 def _delete_messages(positions: Sequence[int], before: datetime) -> int:
-    return store.delete_messages(*_ended_messages(positions))
+    ended, deliveries = _ended_messages(positions)
+    _unbook(ended)
+    return store.delete_messages(ended, deliveries)
+
+
+def _unbook(positions: Sequence[int]) -> None:
+    """Take the deliveries of messages that go out of the books of their minutes, so that what is kept there adds up."""
+    rows = Delivery.objects.filter(message__in=positions).order_by().values_list("message__created_at", "system_id")
+    gone = Counter((floor(at), system_id) for at, system_id in rows)
+    store.add_rollups({(*place, "owed", ""): (-count, 0.0) for place, count in gone.items()})
 
 
 def _delete_attempts(deliveries: Sequence[uuid.UUID], before: datetime) -> int:

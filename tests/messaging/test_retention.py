@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import Q
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from endpoints.models import Incident, Notice, NoticeKind, NoticeState, NoticeTarget
-from messaging import store
+from messaging import moves, store
 from messaging.jobs.runner import work_off
 from messaging.models import (
     Attempt,
@@ -237,6 +238,33 @@ def test_a_resolved_dead_letter_goes_at_the_first_run_after(settings: Any) -> No
     Delivery.objects.filter(pk=resolved.pk).update(resolved_at=timezone.now())
     assert retention.prune()["messages"] == 1
     assert list(Delivery.objects.all()) == [kept]
+
+
+def test_the_books_balance_whatever_is_kept(viewer: Api) -> None:
+    """Of a minute of which all but a dead letter went, and of the minute that the time to keep ends in."""
+    cut = timezone.now().replace(second=30, microsecond=0)
+    for seconds in (90, 0):  # half of the minute of the cut is older
+        at = cut - 90 * DAY - timedelta(seconds=seconds)
+        _, purged, *_ = [
+            make_delivery(make_message(created_at=at - timedelta(seconds=age)), state=state)
+            for age, state in ((9, State.DEAD), (8, State.DELIVERED), (7, State.DELIVERED), (-9, State.DELIVERED))
+        ]
+        with transaction.atomic():
+            moves.purge([purged.pk], Q())
+    span = {"from": (cut - 91 * DAY).isoformat(), "to": (cut - 89 * DAY).isoformat()}
+
+    retention.prune(now=cut)
+    _, kept = viewer.get("ledger/", **span)
+    Delivery.objects.filter(state=State.DEAD).update(resolved_at=timezone.now())
+    retention.prune(now=cut)
+    _, later = viewer.get("ledger/", **span)
+    retention.prune(now=cut + timedelta(minutes=1))
+    _, last = viewer.get("ledger/", **span)
+
+    assert (kept["expected"], kept["states"]["dead"], kept["states"]["delivered"], kept["purged"]) == (5, 2, 1, 2)
+    assert (later["expected"], later["states"]["dead"], later["states"]["delivered"]) == (2, 0, 1)
+    assert [found["balanced"] for found in (kept, later, last)] == [True, True, True]
+    assert (last["expected"], Rollup.objects.count()) == (0, 0)
 
 
 def test_a_cause_that_is_long_gone_goes_with_its_note() -> None:
