@@ -10,6 +10,7 @@ Views that show one row take no query parameters but those in `detail_parameters
 """
 
 import difflib
+import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -114,12 +115,21 @@ def words(*paths: str) -> Filter:
     """Search for the text anywhere in one of `paths`; for small tables only, since no index helps."""
 
     def search(value: str) -> Q:
+        # Whether databases know the cases of other letters depends on which, and on how it was made.
+        lookup, wanted = ("icontains", value) if value.isascii() else ("iregex", "".join(map(_in_any_case, value)))
         found = Q()
         for path in paths:
-            found |= Q(**{f"{path}__icontains": value})
+            found |= Q(**{f"{path}__{lookup}": wanted})
         return found
 
     return Filter(str, search, f"Text to find in {', '.join(paths)}.")
+
+
+def _in_any_case(letter: str) -> str:
+    """Return the pattern of one letter, in words that the regular expressions of both databases share."""
+    if letter.isascii():
+        return re.escape(letter)
+    return f"[{''.join(sorted({form for form in (letter, letter.lower(), letter.upper()) if len(form) == 1}))}]"
 
 
 def custom(condition: Callable[[str], Q], description: str) -> Filter:

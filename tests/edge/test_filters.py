@@ -57,6 +57,17 @@ def test_words_find_parts_in_any_case_and_take_no_wildcards(db: None) -> None:
     assert found("q=_") == []
 
 
+@pytest.mark.parametrize("wanted", ["ärger", "ÄRGER", "ger öl", "ÖLWERK (Süd)", "(süd) + 1.5", "ß", "\u0416"])
+def test_words_find_letters_of_any_alphabet_in_any_case(db: None, wanted: str) -> None:
+    """Whatever the database knows of cases; what is no letter stands for itself."""
+    System.objects.create(slug="south", name="Ärger Ölwerk (Süd) + 1.5 straße \u0436")
+    System.objects.create(slug="other", name="Arger Olwerk (Sud) + 125 strasse (s\u00fcd) + 1x5 Gro\u00e9")
+    query = QueryDict(mutable=True)
+    query["q"] = wanted
+
+    assert found(query.urlencode()) == ["south"]
+
+
 def test_a_choice_takes_several_values_by_comma_or_repeated(db: None) -> None:
     System.objects.create(slug="a", name="a", kind="service")
     System.objects.create(slug="b", name="b", kind="device")
