@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -103,17 +103,20 @@ async def _identify(token: str, named: Any) -> Caller:
     roles.require(principal, "gateway", "connect")
     if named is not None and not isinstance(named, str):
         raise Malformed("system: must be the slug of a system")
-    if principal.system_slug and named not in (None, principal.system_slug):
-        raise Forbidden(f"this key speaks only as {principal.system_slug}")
-    slug = principal.system_slug or named
-    party = await _threads.run(_find, slug, principal) if slug else None
+    party = await _threads.run(_find, principal, named) if principal.system_id or named else None
+    if principal.system_id and party is not None and party.slug != principal.system_slug:
+        principal = replace(principal, system_slug=party.slug)  # who remembers callers may not know it was renamed
     return Caller(token, principal, party, math.inf if principal.key_id else tokens.ends_at(token))
 
 
-def _find(slug: str, principal: Principal) -> Party:
-    found = System.objects.filter(slug=slug).first()
+def _find(principal: Principal, named: str | None) -> Party:
+    """Return the system that a caller is bound to, else the one it names."""
+    wanted = {"pk": principal.system_id} if principal.system_id else {"slug": named}
+    found = System.objects.filter(**wanted).first()
     if found is None or not (principal.system_id == found.pk or principal.sees_team(found.owner_id)):
-        raise Forbidden(f"system '{slug[:63]}' is not registered")
+        raise Forbidden(f"system '{(named or principal.system_slug)[:63]}' is not registered")
+    if principal.system_id and named not in (None, found.slug):
+        raise Forbidden(f"this key speaks only as {found.slug}")
     if found.state == SystemState.RETIRED and not found.may_be_sent_to:
         raise Forbidden(f"{found.slug} is retired")
     return Party(found.pk, found.slug, found.max_message_bytes)

@@ -10,7 +10,7 @@ class Code(IntEnum):
     UNAUTHENTICATED = 4401
     FORBIDDEN = 4403
     SLOW = 4408
-    STOPPING = 1012  # what the server closes with when it ends, too
+    AGAIN = 1012  # "service restart": what the server closes with when it ends, too
     FULL = 1013
     FAILED = 1011
 

@@ -64,7 +64,7 @@ class Connection:
             await self._let_in()
             await self._read()
         except PeerGone as exc:
-            is_ours = exc.args == (Code.STOPPING,)
+            is_ours = exc.args == (Code.AGAIN,)
         except Closed as exc:
             self._ending = exc
         except asyncio.CancelledError:
@@ -72,9 +72,9 @@ class Connection:
                 raise
         finally:
             self._reader = None  # `end` comes too late now, and must not break off the cleaning up
-            is_stopping = self._ending is not None and self._ending.code == Code.STOPPING
-            self.deliveries.close(is_ours=is_ours or is_stopping)
-            if is_stopping:
+            comes_again = self._ending is not None and self._ending.code == Code.AGAIN
+            self.deliveries.close(is_ours=is_ours or comes_again)
+            if comes_again:
                 await self._sends.settle(SETTLE_S)
             await self._sends.aclose()
             if self.streams is not None:
@@ -98,7 +98,7 @@ class Connection:
         """
         if self.caller is None:
             return False
-        self.end(Code.STOPPING, "the server stops; connect again")
+        self.end(Code.AGAIN, "the server stops; connect again")
         return True
 
     def check_pace(self, now: float) -> None:
@@ -131,6 +131,9 @@ class Connection:
         if self.caller is None:
             return
         principal, party = self.caller.principal, self.caller.party
+        if party is not None and (name := stored.name_of(party.id)) and name != party.slug:
+            self._renamed(name)
+            return
         seen = [stored.keys.get(principal.key_id)] if principal.key_id else []
         seen += [stored.systems.get(party.id)] if party else []
         seen += [stored.teams.get(team) for team in sorted(principal.team_ids or ())]
@@ -140,7 +143,7 @@ class Connection:
         if is_good and (principal.key_id or now < self._read_again_at):
             return
         try:
-            fresh = await auth.identify(self.caller.token, self.caller.slug)
+            fresh = await auth.identify(self.caller.token, None if principal.system_id else self.caller.slug)
         except (Unauthenticated, Forbidden, Malformed) as exc:
             self.end(Code.FORBIDDEN, exc.detail)
         except ControlPlaneError as exc:  # nobody can say now: ask again the next time
@@ -151,12 +154,19 @@ class Connection:
 
     def _renew(self, fresh: Caller) -> None:
         assert self.caller is not None
-        if fresh.principal.recipient != self.caller.principal.recipient or fresh.slug != self.caller.slug:
+        before, now = self.caller.party, fresh.party
+        if before is not None and now is not None and before.id == now.id and before.slug != now.slug:
+            self._renamed(now.slug)
+        elif fresh.principal.recipient != self.caller.principal.recipient or fresh.slug != self.caller.slug:
             self.end(Code.FORBIDDEN, "the key speaks for somebody else now")
         self.caller = fresh
         self.deliveries.renew(fresh)
         if self.streams is not None:
             self.streams.principal = fresh.principal
+
+    def _renamed(self, slug: str) -> None:
+        """Let the client come again: who it speaks as stands in many places here, and in its own messages."""
+        self.end(Code.AGAIN, f"the system is called {slug} now; connect again")
 
     async def _let_in(self) -> None:
         """Accept always, so that a refusal reaches the client with its code; return once it is known who it is.

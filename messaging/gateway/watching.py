@@ -12,7 +12,7 @@ from endpoints.models import ApiKey, System
 
 KEY = ("pk", "revoked_at", "expires_at", "role", "team", "system")
 TEAM = ("pk", "name")  # tokens call teams by their names
-SYSTEM = ("pk", "state", "retirement", "owner", "max_message_bytes")
+SYSTEM = ("pk", "slug", "state", "retirement", "owner", "max_message_bytes")
 AT_ONCE = 5000
 
 States = Mapping[Any, tuple[Any, ...]]
@@ -25,6 +25,11 @@ class Stored(NamedTuple):
     keys: States
     systems: States
     teams: States
+
+    def name_of(self, system_id: int) -> str:
+        """Return what a system is called now; "" when it is gone."""
+        row = self.systems.get(system_id)
+        return str(row[SYSTEM.index("slug")]) if row else ""
 
 
 async def states_of(key_ids: Collection[str], system_ids: Collection[int], team_ids: Collection[int]) -> Stored:

@@ -2,6 +2,7 @@
 
 import time
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
@@ -344,3 +345,47 @@ def test_a_reply_beyond_what_the_system_may_send_is_an_error_and_the_delivery_st
                 [response] = shared_stack.api("GET", f"messages/?correlation_id={sent}").json()["results"]
                 assert response["message_id"] == delivery_id
         awaited(shared_stack, sent, error="refused by the client: my answer is too long")
+
+
+@pytest.mark.parametrize("is_bound", [True, False])
+def test_clients_of_a_system_that_is_renamed_are_told_to_come_again(shared_stack: Stack, is_bound: bool) -> None:
+    """Not that they are forbidden: a client waits long then, and its key is as good as before."""
+    old = f"gw-old-{uuid4().hex[:6]}"
+    new = old.replace("old", "new")
+    gateway_door(shared_stack, old)
+    key = shared_stack.key("operator", system=old if is_bound else "")
+
+    def joined(slug: str) -> Client:
+        client = Client(shared_stack)
+        client.say(type="auth", token=key, **({} if is_bound else {"system": slug}))
+        assert client.hear() == {"type": "ready", "system": slug}
+        return client
+
+    with joined(old) as client:
+        assert shared_stack.api("PATCH", f"systems/{old}/", json={"slug": new}).status_code == 200
+        assert client.until_closed()[0] == 1012
+        assert new in (client.socket.close_reason or "")
+    with joined(new) as client:  # at once
+        client.say(type="send", ref="mine", message={"payload": 1})
+        acked = client.hear()
+        assert acked["type"] == "ack", acked
+        sent = send(shared_stack, new)
+        delivery = client.hear(30)
+        client.say(type="ack", delivery_id=delivery["delivery_id"])
+        assert delivery["message"]["message_id"] == sent
+        assert awaited(shared_stack, sent, state="delivered")["attempts"] == 1
+
+
+def test_who_comes_again_in_the_moment_of_the_renaming_is_known(shared_stack: Stack) -> None:
+    """What is remembered of a key for a while is which system it is bound to, not what that is called."""
+    old = f"gw-old-{uuid4().hex[:6]}"
+    gateway_door(shared_stack, old)
+    key = shared_stack.key("operator", system=old)
+    with Client(shared_stack, key=key) as client:
+        assert client.hear()["system"] == old
+    assert shared_stack.api("PATCH", f"systems/{old}/", json={"slug": f"{old}-new"}).status_code == 200
+    with Client(shared_stack, key=key) as client:
+        assert client.hear() == {"type": "ready", "system": f"{old}-new"}
+        client.say(type="send", ref="mine", message={"payload": 1})
+        acked = client.hear()
+        assert acked["type"] == "ack", acked
