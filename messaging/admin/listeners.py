@@ -19,7 +19,7 @@ from endpoints.edge.model_pages import may, principal_of, require
 from endpoints.errors import ControlPlaneError
 from messaging.listening.framing import VERBATIM, as_typed
 from messaging.listening.signatures import SCHEMES
-from messaging.models import Listener
+from messaging.models import Listener, ListenerKind
 from messaging.services import listeners
 
 ACTIONS = {"enable": listeners.enable, "disable": listeners.disable}
@@ -66,6 +66,14 @@ class ListenerForm(ServiceForm):
         for name in VERBATIM & self.fields.keys():  # one line of a page holds no line end: saving it must not lose one
             self.initial[name] = as_typed(self.initial.get(name) or "")
             self.fields[name].strip = False  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any] | None:
+        """Say at the field what the constraint of the table would say of the whole row, in its own name."""
+        cleaned = super().clean()
+        kind = self.cleaned_data.get("kind")
+        if kind != ListenerKind.HOOK and self.cleaned_data.get("port") is None and "port" not in self.errors:
+            self.add_error("port", "give a port")
+        return cleaned
 
     def store(self) -> None:
         action = "create" if self.instance._state.adding else "update"

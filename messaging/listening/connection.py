@@ -34,6 +34,7 @@ class Item:
     draft: Draft | ControlPlaneError
     ref: Any
     size: int
+    message_id: str = ""  # of a message that is refused for something else
 
 
 class Connection(asyncio.Protocol):
@@ -177,11 +178,11 @@ class Connection(asyncio.Protocol):
 
     # -- taking and answering
 
-    def put(self, draft: Draft | ControlPlaneError, ref: Any, size: int) -> None:
+    def put(self, draft: Draft | ControlPlaneError, ref: Any, size: int, message_id: str = "") -> None:
         """Queue what a frame of `size` bytes held; raises Overloaded when the process holds too much."""
         size += ITEM_BYTES
         self.server.held.change(size)
-        self._queue.append(Item(draft, ref, size))
+        self._queue.append(Item(draft, ref, size, message_id))
         self._owed += 1
         self._owed_bytes += size
 

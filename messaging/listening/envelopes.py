@@ -14,6 +14,7 @@ from messaging.intake.bodies import MAX_BODY_BYTES
 from messaging.intake.commit import Accepted, Answer
 from messaging.intake.directory import find_parties
 from messaging.intake.envelope import read_message
+from messaging.intake.fields import CHECKS
 from messaging.listening.connection import Connection, Item
 from messaging.listening.opening import Opening
 
@@ -87,6 +88,7 @@ class EnvelopeConnection(Connection):
 
     def take(self, frame: bytes) -> None:
         ref: Any = None
+        data: Any = None
         try:
             data = strict_json.parse(frame, exact_numbers=True)
             if isinstance(data, dict):
@@ -96,14 +98,14 @@ class EnvelopeConnection(Connection):
                     return
             self.put(read_message(data), ref, len(frame))
         except Malformed as exc:
-            self.put(exc, ref, len(frame))
+            self.put(exc, ref, len(frame), _message_id(data))
 
     def answer(self, item: Item, answer: Answer) -> bytes:
         if isinstance(answer, Accepted):
             told = {"type": "ack", "message_id": answer.message_id, "ref": item.ref, "status": answer.status}
         else:
             draft = item.draft
-            name = None if isinstance(draft, ControlPlaneError) else draft.message_id or None
+            name = (item.message_id if isinstance(draft, ControlPlaneError) else draft.message_id) or None
             told = {"type": "nack", "message_id": name, "ref": item.ref, "code": answer.code, "detail": answer.detail}
         return self._framed(told)
 
@@ -129,6 +131,14 @@ def _token(frame: bytes) -> str:
     if not isinstance(data, dict) or data.get("type") != "auth" or not isinstance(data.get("token"), str):
         raise Unauthenticated('the first frame must be {"type":"auth","token":"..."}')
     return str(data["token"])
+
+
+def _message_id(data: Any) -> str:
+    """Return the id of what is no message, "" where it has none that a message could have."""
+    try:
+        return str(CHECKS["message_id"](data["message_id"]))
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 def _ref(value: Any) -> Any:

@@ -72,7 +72,7 @@ def _address(listener: Listener, by: Principal) -> Iterator[Fault]:
     except ValueError:
         yield "host", "must be an address of this machine: 127.0.0.1, 0.0.0.0 for all of IPv4, or an IPv6 address"
     if listener.port is None:
-        yield "port", "is missing"
+        yield "port", "give a port"
     elif listener.port == (urlsplit(settings.ENV.public_url).port or 0) and listener.kind == ListenerKind.TCP:
         yield "port", "is the port of our own pages and API"
 

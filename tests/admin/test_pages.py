@@ -342,6 +342,8 @@ def test_a_listener_is_made_seen_and_closed_on_its_pages(sign_in: Signed) -> Non
     }
     refused = client.post("/admin/messaging/listener/add/", {**fields, "port": "9101"}).content.decode()
     assert "another listener has this address and port" in refused
+    without = client.post("/admin/messaging/listener/add/", fields)
+    assert without.context["adminform"].form.errors == {"port": ["give a port"]}
     client.post("/admin/messaging/listener/add/", {**fields, "port": "9401"})
     listener = Listener.objects.get(slug="lines")
     refusal = {"at": timezone.now().isoformat(), "address": "10.0.0.9", "code": "too_big", "detail": "<b>no</b>"}

@@ -124,6 +124,17 @@ def test_bad_json_in_a_good_frame_is_one_nack(ways: Ways, port: int) -> None:
     assert [client.read()["type"] for _ in range(8)] == [*["nack"] * 7, "ack"]
 
 
+def test_what_is_refused_is_named_by_its_id_where_it_has_one(ways: Ways, port: int) -> None:
+    """A sender without a `ref` knows which of its messages was not taken, whatever else was wrong with it."""
+    client = Line(port, sender(ways, "named"))
+    client.send({**body(1), "message_id": "o-1", "priority": "urgentest"}, {**body(2), "message_id": ["o-2"]})
+
+    assert [(one["type"], one["message_id"]) for one in (client.read(), client.read())] == [
+        ("nack", "o-1"),
+        ("nack", None),
+    ]
+
+
 def test_a_reset_connection_loses_only_its_answers(ways: Ways, port: int) -> None:
     """RST in the middle of things: the process lives, and others do not notice."""
     token = sender(ways, "resets")
