@@ -136,16 +136,11 @@ def _counted(condition: Q) -> int:
 
 
 def endpoint_counts() -> dict[str, int]:
-    """Return how many endpoints are in each state other than enabled, and of the enabled in each health.
-
-    `breaker_open` says how many of the enabled are held back by their breakers.
-    """
+    """Return each endpoint once: by its state other than enabled, as `breaker_open`, or by its health."""
     counts: Counter[str] = Counter()
-    for state, health in Endpoint.objects.values_list("state", "health"):
-        counts[health if state == "enabled" else state] += 1
-    held = Endpoint.objects.filter(state=EndpointState.ENABLED).exclude(breaker__isnull=True)
-    if is_open := held.exclude(breaker__state=BreakerState.CLOSED).count():
-        counts["breaker_open"] = is_open
+    for state, health, breaker in Endpoint.objects.values_list("state", "health", "breaker__state"):
+        is_held = breaker is not None and breaker != BreakerState.CLOSED
+        counts[state if state != EndpointState.ENABLED else "breaker_open" if is_held else health] += 1
     return dict(counts)
 
 

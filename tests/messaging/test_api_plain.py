@@ -9,7 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from prometheus_client.parser import text_string_to_metric_families
 
-from endpoints.models import Breaker
+from endpoints.models import Breaker, BreakerState, Endpoint
 from messaging import store
 from messaging.models import State
 from tests.messaging.api_client import Api
@@ -48,6 +48,16 @@ def test_health_is_what_the_status_command_says(viewer: Api) -> None:
     assert status == 200
     assert body.keys() >= {"state", "processes", "waiting", "oldest_due_s", "dead_unresolved", "endpoints", "runs"}
     assert body["dead_unresolved"] == 1
+
+
+def test_health_counts_each_endpoint_once(viewer: Api) -> None:
+    """One that its breaker holds back is counted as that, and not by its health as well."""
+    held, _, paused = (make_endpoint(make_system(slug)) for slug in ("erp", "crm", "shop"))
+    Breaker.objects.create(endpoint=held, state=BreakerState.OPEN, written_at=NOW)
+    Breaker.objects.create(endpoint=paused, state=BreakerState.OPEN, written_at=NOW)
+    Endpoint.objects.filter(pk=paused.pk).update(state="paused")
+
+    assert viewer.get("/api/health")[1]["endpoints"] == {"breaker_open": 1, "unknown": 1, "paused": 1}
 
 
 def test_metrics_count_what_waits_and_what_was_done(viewer: Api) -> None:
