@@ -113,8 +113,10 @@ class MessageViewSet(ReadViewSet):
         values({}, request)
         by = principal_of(request)
         if isinstance(request.data, list):
-            if not 1 <= len(request.data) <= MAX_BATCH_ITEMS:
-                raise TooLarge(f"a batch has 1 to {MAX_BATCH_ITEMS} messages")
+            if not request.data:
+                raise Malformed("a batch has at least one message", code="invalid")
+            if len(request.data) > MAX_BATCH_ITEMS:
+                raise TooLarge(f"a batch has at most {MAX_BATCH_ITEMS} messages")
             return Response(Fragment(summary(sending.send_many(request.data, by=by))), status=202)
         key = request.headers.get("Idempotency-Key")
         named = {} if key is None or not isinstance(request.data, dict) else {"idempotency_key": key}

@@ -199,8 +199,10 @@ class HttpIntake:
             raise Malformed("Idempotency-Key is for single messages; give each of a batch its idempotency_key")
         if request.wait_s:
             raise Malformed("?wait= is for single messages")
-        if size > MAX_BATCH_BYTES or not 1 <= len(data) <= MAX_BATCH_ITEMS:
-            raise TooLarge(f"a batch has 1 to {MAX_BATCH_ITEMS} messages and at most {MAX_BATCH_BYTES} bytes")
+        if not data:
+            raise Malformed("a batch has at least one message", code="invalid")
+        if size > MAX_BATCH_BYTES or len(data) > MAX_BATCH_ITEMS:
+            raise TooLarge(f"a batch has at most {MAX_BATCH_ITEMS} messages and at most {MAX_BATCH_BYTES} bytes")
         drafts = [_or_error(read, item) for item in data]
         return 202, summary(await self._intake.accept(drafts, request.principal))
 

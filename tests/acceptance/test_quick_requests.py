@@ -184,7 +184,7 @@ def test_many_requests_in_one_packet_may_end_in_the_middle_of_a_head(wire: Wire)
 @pytest.mark.parametrize(
     ("body", "headers", "status", "code"),
     [
-        (b"[]", {}, 413, "too_large"),
+        (b"[]", {}, 400, "invalid"),
         (b'{"payload": 1', {}, 400, "malformed"),
         (None, {"Authorization": "Bearer cp_nobody"}, 401, "unauthenticated"),
         (None, {"Content_Encoding": "gzip"}, 415, "unsupported_media_type"),
