@@ -17,7 +17,7 @@ from jsonpath import JSONPath, JSONPathEnvironment, JSONPathError, JSONPathMatch
 from jsonpath.filter import FilterQuery
 from jsonpath.segments import JSONPathRecursiveDescentSegment
 
-__all__ = ["Allowance", "JSONPathError", "compile_path", "first"]
+__all__ = ["Allowance", "JSONPathError", "compile_path", "first", "path_fault"]
 
 MOST_WAYS = 100
 MOST_VISITS = 10_000  # values looked at on the way to the first that is meant: some ten milliseconds
@@ -152,6 +152,18 @@ def _queries(expression: Any) -> Iterator[FilterQuery]:
 def _size(expression: Any) -> int:
     """Return of how many parts a filter consists: each is work for each value that it judges."""
     return 1 + sum(map(_size, expression.children()))
+
+
+def path_fault(text: str, place: str) -> str:
+    """Return in one line what is wrong with a path after `place`, "" when it can be used."""
+    try:
+        compile_path(text)
+    except JSONPathError as exc:
+        meant = f"$.{text}"
+        if not text.startswith("$") and text and not path_fault(meant, place):
+            return f"write {place}{meant[:100]}"
+        return f"'{text[:100]}' is not a JSONPath (RFC 9535): {exc.args[0]}"
+    return ""
 
 
 def _ways(path: Any) -> int:

@@ -14,7 +14,7 @@ from django.db import models
 
 from endpoints.addresses import normalise_host
 from endpoints.edge import strict_json
-from endpoints.edge.json_path import JSONPathError, compile_path
+from endpoints.edge.json_path import path_fault
 from endpoints.errors import ControlPlaneError, Malformed
 from endpoints.models import Credential, Endpoint, System
 from endpoints.transports import transport_class
@@ -76,16 +76,10 @@ def search_keys(value: Any) -> None:
 def _place(text: Any) -> None:
     kind, _, rest = text.partition(".") if isinstance(text, str) and len(text) <= 300 else ("", "", "")
     if kind == "payload":
-        _json_path(rest)
+        fault = path_fault(rest, "payload.")
+        _must(not fault, fault)
         return
     _must(kind == "headers" and bool(rest), "`from` must be `headers.<name>` or `payload.<JSONPath>`")
-
-
-def _json_path(text: str) -> None:
-    try:
-        compile_path(text)
-    except JSONPathError as exc:
-        raise ValueError(f"'{text[:100]}' is not a JSONPath (RFC 9535): {exc}") from exc
 
 
 def use(value: Any) -> None:
@@ -205,7 +199,7 @@ def _protocol_errors(endpoint: Endpoint) -> Iterator[dict[str, str]]:
     if transport.NEEDS_HOST and not endpoint.host:
         yield {"field": "host", "code": "required", "detail": f"protocol '{endpoint.protocol}' needs one to connect to"}
     if transport.NEEDS_PORT and endpoint.port is None:
-        yield {"field": "port", "code": "required", "detail": f"protocol '{endpoint.protocol}' has no port of its own"}
+        yield {"field": "port", "code": "required", "detail": f"give a port: '{endpoint.protocol}' has none of its own"}
     uses = [] if _faults("use", use, endpoint.use) else endpoint.use  # what is no list of uses was told already
     if lacking := [one for one in uses if one not in transport.USES]:
         can = ", ".join(transport.USES)

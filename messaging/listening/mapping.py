@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from endpoints.edge import wire
-from endpoints.edge.json_path import JSONPathError, compile_path
+from endpoints.edge.json_path import path_fault
 from endpoints.errors import Malformed
 from messaging.intake.fields import CHECKS
 from messaging.intake.keys import Document, effort
@@ -38,10 +38,8 @@ def mapping_faults(fields: Any) -> list[str]:
         if kind != "payload":
             faults.append(f"{name}: must be header.<name> or payload.<JSONPath>")
             continue
-        try:
-            compile_path(rest)
-        except JSONPathError as exc:
-            faults.append(f"{name}: '{rest[:100]}' is not a JSONPath (RFC 9535): {exc}")
+        if fault := path_fault(rest, "payload."):
+            faults.append(f"{name}: {fault}")
     return faults
 
 

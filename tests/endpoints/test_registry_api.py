@@ -123,6 +123,22 @@ def test_a_bad_endpoint_field_is_named(
     assert not Endpoint.objects.exists()
 
 
+def test_what_is_missing_is_said_as_it_is_to_be_written(admin: Caller, register: Callable[..., Any]) -> None:
+    """One line each: a path without its `$`, a port where the protocol has none."""
+    keys = [{"name": "order", "from": "payload.order.id"}]
+    path = admin("POST", "systems/", {"slug": "crm", "name": "x", "search_keys": keys}).json
+    register("systems", slug="erp", name="ERP")
+    port = admin("POST", "endpoints/", {"system": "erp", "protocol": "tcp", "host": "127.0.0.1"}).json
+
+    assert path["errors"] == [{"field": "search_keys", "code": "invalid", "detail": "write payload.$.order.id"}]
+    assert port["errors"] == [{"field": "port", "code": "required", "detail": "give a port: 'tcp' has none of its own"}]
+    for hopeless in ("payload.", "payload.a b", "payload.$["):
+        keys = [{"name": "order", "from": hopeless}]
+        told = admin("POST", "systems/", {"slug": "crm", "name": "x", "search_keys": keys}).json["errors"][0]["detail"]
+        assert "is not a JSONPath" in told
+        assert "\n" not in told
+
+
 def test_a_misspelt_field_and_a_missing_key_are_told_what_was_meant(admin: Caller) -> None:
     """The two commonest first mistakes are answered with what to send instead."""
     misspelt = admin("POST", "systems/", {"slug": "erp", "name": "ERP", "runbok_url": "https://runbooks.example.com"})
