@@ -3,9 +3,11 @@
 from argparse import ArgumentParser
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.models import Group
 from django.core.management.base import BaseCommand, CommandError
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
@@ -13,6 +15,7 @@ from endpoints.errors import ControlPlaneError
 from endpoints.models import System
 
 EXIT_CODES = "Exit codes: 0 done, 2 refused, with the reason in one line."
+MOST_LISTED = 10
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -59,6 +62,23 @@ def team_named(name: str) -> Group:
     if found is None:
         raise CommandError(f"there is no team '{name}'", returncode=2)
     return found
+
+
+def by_prefix(rows: QuerySet[Any], text: str, kind: str) -> Any:
+    """Return the row whose id, a UUID, begins with `text`; raises CommandError that lists them unless it is one."""
+    wanted = text.replace("-", "").lower()
+    try:
+        first, last = (UUID(wanted.ljust(32, digit)) for digit in "0f")
+    except ValueError:
+        first = last = UUID(int=0)
+    found = list(rows.filter(pk__range=(first, last)).order_by("-pk")[: MOST_LISTED + 1]) if wanted else []
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise CommandError(f"there is no {kind} {text}", returncode=2)
+    listed = ", ".join(str(row.pk) for row in found[:MOST_LISTED])
+    more = " and more" if len(found) > MOST_LISTED else ""
+    raise CommandError(f"several of the {kind}s begin with '{text}': {listed}{more}", returncode=2)
 
 
 def moment(text: str) -> datetime:

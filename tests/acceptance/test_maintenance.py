@@ -267,4 +267,8 @@ def test_the_command_plans_previews_and_ends(shared_stack: Stack) -> None:
     assert ended.returncode == 0, ended.stderr
     assert shared_stack.api("GET", f"{windows(link)}?ahead=true").json()["results"] == []
     assert shared_stack.command("maintenance", link.target, "--from", "1h").returncode == 2
+    shared_stack.command("maintenance", link.target, "--from", "1h", "--until", "2h")
+    assert "--end --planned takes it back" in shared_stack.command("maintenance", link.target, "--end").stdout
+    assert "will not be" in shared_stack.command("maintenance", link.target, "--end", "--planned").stdout
+    assert shared_stack.api("GET", f"{windows(link)}?ahead=true").json()["results"] == []
     assert shared_stack.command("maintenance", "nobody-here").returncode == 2

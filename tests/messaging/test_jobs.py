@@ -396,6 +396,23 @@ def test_the_command_makes_lists_and_steers(db: None) -> None:
         assert refused.value.returncode == 2
 
 
+def test_the_command_takes_how_an_id_begins_and_lists_what_is_meant(db: None) -> None:
+    """One that fits is taken; of several each is named, and nothing is done."""
+    dead(3)
+    made = [
+        orjson.loads(command("create", "redrive", "--filter", f"state=dead,{other}", "--json"))["id"]
+        for other in ("pending", "expired")
+    ]
+    with pytest.raises(CommandError) as refused:
+        command("pause", made[0][:2])
+    assert all(one in str(refused.value) for one in made)
+    with pytest.raises(CommandError, match="there is no job nothing"):
+        command("pause", "nothing")
+
+    length = next(n for n in range(37) if made[0][:n] != made[1][:n])
+    assert command("pause", made[0][:length].upper()).split()[0] == made[0]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_cancel_and_the_end_of_a_try_never_wait_for_each_other() -> None:
     """Both lock a line before its rows: who waits for the line holds no row that the other is about to lock."""

@@ -34,6 +34,20 @@ def again(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> Again:
     return go
 
 
+def test_how_the_id_of_a_run_begins_is_enough(run: Run, again: Again, orders: HttpReceiver) -> None:
+    """As long as one run alone begins so; else each of them is named."""
+    first = run(suite(case("base", ask())))
+    other = run(suite(case("base", ask())))
+    length = next(n for n in range(37) if first.report["id"][:n] != other.report["id"][:n])
+
+    short = Outcome(**{**vars(first), "report": {"id": first.report["id"][:length]}})
+    assert again(short).report["rerun_of"] == first.report["id"]
+    with pytest.raises(CommandError) as refused:
+        call_command("rerun", first.report["id"][:2])
+    assert first.report["id"] in str(refused.value)
+    assert other.report["id"] in str(refused.value)
+
+
 def test_only_what_did_not_pass_runs_again_with_what_it_needs(run: Run, again: Again, orders: HttpReceiver) -> None:
     """In its own combination; a part that passed is marked as a part, and is not held to the whole's least number."""
     orders.answer_at("/bad/eu", 500)

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 
 from endpoints.access.principal import COMMAND
 from endpoints.errors import Malformed
-from endpoints.management.command import RegistryCommand, add_json
+from endpoints.management.command import RegistryCommand, add_json, by_prefix
 from messaging import store
 from messaging.jobs.actions import ACTIONS
 from messaging.models import OPEN_JOBS, Job, JobState
@@ -68,7 +68,8 @@ class Command(RegistryCommand):
         elif step == "create":
             self._create(options)
         else:
-            self._follow(STEPS[step](_named(options["id"]), by=COMMAND), options, is_new=False)
+            job = by_prefix(Job.objects.all(), options["id"], "job")
+            self._follow(STEPS[step](job, by=COMMAND), options, is_new=False)
 
     def _create(self, options: dict[str, Any]) -> None:
         given: dict[str, list[str]] = {}
@@ -141,15 +142,6 @@ class Command(RegistryCommand):
 
 def _add_wait(parser: ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="show its progress until it has ended")
-
-
-def _named(text: str) -> Job:
-    """Return the job whose id begins with `text`; raises CommandError unless it is one."""
-    wanted = text.replace("-", "").lower()
-    found = [job for job in Job.objects.order_by("-id")[:1000] if job.pk.hex.startswith(wanted)]
-    if not wanted or len(found) != 1:
-        raise CommandError(f"{len(found) if wanted else 'no'} jobs are called '{text}'", returncode=2)
-    return found[0]
 
 
 def _shown(job: Job) -> dict[str, Any]:

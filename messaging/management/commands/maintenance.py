@@ -27,12 +27,13 @@ class Command(RegistryCommand):
         parser.add_argument("--reason", default="", help="shown wherever the maintenance is")
         parser.add_argument("--dry-run", action="store_true", help="only say what it would hold, and what would expire")
         parser.add_argument("--end", action="store_true", help="end now what runs")
+        parser.add_argument("--planned", action="store_true", help="with --end: take back what is planned, too")
         add_json(parser)
 
     def run(self, options: dict[str, Any]) -> None:
         system = system_named(options["system"])
         if options["end"]:
-            self._end(system)
+            self._end(system, options["planned"])
         elif options["until"]:
             self._plan(system, options)
         elif options["begins"] or options["dry_run"]:
@@ -40,9 +41,15 @@ class Command(RegistryCommand):
         else:
             self._show(list(Maintenance.objects.filter(system=system, ends_at__gt=timezone.now())), options)
 
-    def _end(self, system: System) -> None:
+    def _end(self, system: System, planned: bool) -> None:
         ended = registry.end_all_maintenance(system, by=COMMAND)
         self.stdout.write(f"Maintenance of {system} ended." if ended else f"{system} is in no maintenance now.")
+        for window in Maintenance.objects.filter(system=system, starts_at__gt=timezone.now()):
+            if planned:
+                registry.end_maintenance(window, by=COMMAND)
+                self.stdout.write(f"Maintenance of {window} will not be.")
+            else:
+                self.stdout.write(f"Maintenance of {window} is planned: --end --planned takes it back.")
 
     def _plan(self, system: System, options: dict[str, Any]) -> None:
         now = timezone.now()
