@@ -21,11 +21,11 @@ from endpoints.edge.filters import documented, values
 from endpoints.edge.json_api import ExactJSONParser
 from endpoints.edge.renderers import ExactJSONRenderer, PlainTextRenderer
 from endpoints.edge.walks import Order, Walk
-from endpoints.errors import Malformed, TooLarge
+from endpoints.errors import Malformed
 from messaging import store, walks
 from messaging.filters import ATTEMPTS, DELIVERIES, FIND, LEDGER, MESSAGE, MESSAGES
 from messaging.intake.answers import summary
-from messaging.intake.http import MAX_BATCH_ITEMS
+from messaging.intake.http import check_batch
 from messaging.models import Attempt, Delivery, Message, State
 from messaging.openapi import IDEMPOTENCY_KEY, REQUEST, RESPONSES, WAIT
 from messaging.serializers import (
@@ -113,10 +113,7 @@ class MessageViewSet(ReadViewSet):
         values({}, request)
         by = principal_of(request)
         if isinstance(request.data, list):
-            if not request.data:
-                raise Malformed("a batch has at least one message", code="invalid")
-            if len(request.data) > MAX_BATCH_ITEMS:
-                raise TooLarge(f"a batch has at most {MAX_BATCH_ITEMS} messages")
+            check_batch(request.data)
             return Response(Fragment(summary(sending.send_many(request.data, by=by))), status=202)
         key = request.headers.get("Idempotency-Key")
         named = {} if key is None or not isinstance(request.data, dict) else {"idempotency_key": key}

@@ -6,7 +6,7 @@ paths are answered here: same keys, same strict JSON, same problems as everywher
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
 from functools import partial
 from typing import Any, Protocol
@@ -199,10 +199,7 @@ class HttpIntake:
             raise Malformed("Idempotency-Key is for single messages; give each of a batch its idempotency_key")
         if request.wait_s:
             raise Malformed("?wait= is for single messages")
-        if not data:
-            raise Malformed("a batch has at least one message", code="invalid")
-        if size > MAX_BATCH_BYTES or len(data) > MAX_BATCH_ITEMS:
-            raise TooLarge(f"a batch has at most {MAX_BATCH_ITEMS} messages and at most {MAX_BATCH_BYTES} bytes")
+        check_batch(data, size)
         drafts = [_or_error(read, item) for item in data]
         return 202, summary(await self._intake.accept(drafts, request.principal))
 
@@ -242,6 +239,14 @@ class Begun:
         self._budget.give(self._size)
         found = self.done.result()[0]
         return wire.refusal(found) if isinstance(found, ControlPlaneError) else (202, [JSON_HEADER], accepted(found))
+
+
+def check_batch(data: Sequence[Any], size: int = 0) -> None:
+    """Raise Malformed for an array without messages, TooLarge for one of more than it may hold, or of `size` bytes."""
+    if not data:
+        raise Malformed("a batch has at least one message", code="invalid")
+    if size > MAX_BATCH_BYTES or len(data) > MAX_BATCH_ITEMS:
+        raise TooLarge(f"a batch has at most {MAX_BATCH_ITEMS} messages and at most {MAX_BATCH_BYTES} bytes")
 
 
 def _with_more(error: ControlPlaneError, more: str) -> ControlPlaneError:

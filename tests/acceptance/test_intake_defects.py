@@ -149,11 +149,7 @@ def test_a_stray_file_among_the_listeners_stops_no_intake(shared_stack: Stack, h
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # of SQLite it is the disk that says so
 def test_a_read_only_database_is_no_fault_of_the_senders(make_stack: Callable[..., Stack]) -> None:
     """After a failover the answer is 503, which is tried again, and never a 4xx, which is not; then it heals."""
-    stack = make_stack()
-    stack.start("web")
-    link = Link(stack, None)
-    stack.register(f"{link.target}-2", "http://127.0.0.1:9")
-    message = {"source_system": link.source, "target_system": f"{link.target}-2", "payload": 1}
+    stack, message = _only_taken(make_stack)
     name = stack.database_url.rpartition("/")[2]
 
     def switch(value: str) -> None:
@@ -221,11 +217,7 @@ def test_a_key_of_a_long_message_is_found(shared_stack: Stack) -> None:
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_batch_of_which_nothing_could_be_stored_is_to_be_tried_again(make_stack: Callable[..., Stack]) -> None:
     """A malformed one among them does not make a database that is down the fault of the others."""
-    stack = make_stack()
-    stack.start("web")
-    link = Link(stack, None)
-    stack.register(f"{link.target}-2", "http://127.0.0.1:9")
-    good = {"source_system": link.source, "target_system": f"{link.target}-2", "payload": 1}
+    stack, good = _only_taken(make_stack)
     bad = {**good, "nonsense": 1}
     name, key = stack.database_url.rpartition("/")[2], stack.key()
     lines = b"\n".join(map(orjson.dumps, (good, bad)))
@@ -358,3 +350,12 @@ def test_a_header_is_read_as_we_write_it(shared_stack: Stack, sent: bytes) -> No
     assert answer.status_code == 202
     query = "SELECT correlation_id FROM messaging_message WHERE message_id = ?"
     assert shared_stack.sql(query, answer.json()["message_id"]) == [("K\u00f6ln-1",)]
+
+
+def _only_taken(make_stack: Callable[..., Stack]) -> tuple[Stack, dict[str, Any]]:
+    """Return a stack that takes messages and sends none, and a message that it takes."""
+    stack = make_stack()
+    stack.start("web")
+    link = Link(stack, None)
+    stack.register(f"{link.target}-2", "http://127.0.0.1:9")
+    return stack, {"source_system": link.source, "target_system": f"{link.target}-2", "payload": 1}
