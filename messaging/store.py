@@ -5,6 +5,7 @@ in its own way below. `now` is always the database's clock, read once a batch,
 since leases of several hosts are compared with it.
 """
 
+import time
 import uuid
 import zlib
 from collections import Counter
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import orjson
 import psycopg
@@ -127,14 +129,28 @@ class LiteCursor:
 def _cursor() -> Iterator[Any]:
     """Yield a cursor on Django's own connection.
 
-    PostgreSQL's keeps the plan of what is run with `prepare=True`: of statements whose plan is the same however
-    much there is in the tables. The others are planned each time, by the size that the tables have then.
+    PostgreSQL's keeps the plan of what is run with `prepare=True`: of statements whose plan is the same however much
+    there is in the tables. `_run_kept` keeps others a moment; the rest is planned each time, by the size of its tables.
     """
     connection.ensure_connection()
     with connection.wrap_database_errors:
         made = psycopg.Cursor(connection.connection) if is_postgresql() else LiteCursor(connection.connection.cursor())
         with closing(made) as cursor:
             yield cursor
+
+
+PLANS_KEPT_S = 1.0  # then a table may have grown beyond what they were made for
+_planned_at: "WeakKeyDictionary[Any, float]" = WeakKeyDictionary()  # by PostgreSQL's connection
+
+
+def _run_kept(cursor: Any, statement: str, values: Sequence[Any]) -> None:
+    """Run what the engine runs many times a second: to plan it takes PostgreSQL longer than to do it for a few rows."""
+    if is_postgresql():
+        moment, link = time.monotonic(), cursor.connection
+        if moment - _planned_at.setdefault(link, moment) >= PLANS_KEPT_S:
+            cursor.execute("DISCARD PLANS", [])
+            _planned_at[link] = moment
+    cursor.execute(statement, values, prepare=True)
 
 
 @lru_cache(maxsize=64)  # a batch says `now` thousands of times
@@ -622,6 +638,7 @@ ACCEPT = (
     f" deliveries AS ({_from_records('messaging_delivery', DELIVERY)})"
     f" {_from_records('messaging_rollup', ROLLUP)} {ADD_UP}"
 )
+COUNT = f"WITH {BODY} {_from_records('messaging_rollup', ROLLUP)} {ADD_UP}"
 
 
 def insert_search_keys(rows: Sequence[Row]) -> None:
@@ -656,7 +673,12 @@ def _attempt_rows(attempts: Iterable[dict[str, Any]]) -> list[Row]:
 
 def add_rollups(counts: Counts) -> None:
     """Add {(minute, system id, event, error class): (count, total ms)} to the rollups."""
-    _insert("messaging_rollup", ROLLUP, _rollup_rows(counts), conflict=ADD_UP)
+    rows = _rollup_rows(counts)
+    if not is_postgresql():
+        _insert("messaging_rollup", ROLLUP, rows, conflict=ADD_UP)
+    elif rows:
+        with _cursor() as cursor:
+            cursor.execute(COUNT, [b"", _as_records(ROLLUP, rows, bytearray())], prepare=True)
 
 
 def _rollup_rows(counts: Counts) -> list[Row]:
@@ -806,11 +828,11 @@ def _claim(
     given = [*map(_put, values), limit, _put(token), _put(until)]
     with _cursor() as cursor:
         if is_postgresql():
-            cursor.execute(
+            statement = (
                 f"WITH due AS MATERIALIZED ({due} FOR UPDATE SKIP LOCKED),"
-                f" leased AS ({lease} {_among('SELECT id FROM due')} RETURNING d.*) {loaded.format('leased')}",
-                given,
+                f" leased AS ({lease} {_among('SELECT id FROM due')} RETURNING d.*) {loaded.format('leased')}"
             )
+            _run_kept(cursor, statement, given)
         else:
             cursor.execute(f"WITH due AS MATERIALIZED ({due}) {lease} IN (SELECT id FROM due) RETURNING id", given)
             ids = [row[0] for row in cursor.fetchall()]
@@ -1201,7 +1223,7 @@ def _finish_at_once(finishes: Sequence[Finish], now: datetime) -> list[Row]:
     ends = orjson.dumps([dict(zip(FINISH_COLUMNS, _finish_row(finish, now), strict=True)) for finish in finishes])
     tried = _as_records(ATTEMPT, _attempt_rows(finish.attempt for finish in finishes if finish.attempt), body)
     with _cursor() as cursor:
-        cursor.execute(FINISH_POSTGRESQL, [bytes(body), ends.decode(), tried])
+        _run_kept(cursor, FINISH_POSTGRESQL, [bytes(body), ends.decode(), tried])
         found: list[Row] = cursor.fetchall()
         return found
 
