@@ -31,7 +31,7 @@ from tests.servers.nginx import Nginx
 from tests.stack import Databases, Stack, free_port, postgres_server, wait_for
 
 RESULTS = Path(__file__).parent / "results"
-CONNECTIONS = 32
+CONNECTIONS, CROWD = 32, 128
 IN_FLIGHT = 64
 RATE = 1000
 MANY = 1_000_000
@@ -90,6 +90,7 @@ class Bench:
             try:
                 self._prepare(receiver.url)
                 accept = [self._accept() for _ in range(repeat)]
+                crowd = [self._accept(CROWD) for _ in range(repeat)]
                 self._stack.start("deliver")
                 self._warm_up()
                 latency = [self._latency() for _ in range(repeat)]
@@ -102,7 +103,7 @@ class Bench:
                 self._stack.close()
             tasks = self._tasks(receiver.url, median(deliver, 0))
         return [
-            *self._figures(accept, deliver, latency),
+            *self._figures(accept, crowd, deliver, latency),
             Figure("deliver over TCP", self._database, median(streams, 0), "/s", median(streams, 1), floor=0.45),
             *tasks,
             *self._order_figures(order),
@@ -208,12 +209,12 @@ class Bench:
             Figure(f"beside a key with {HOT:,} waiting", name, median(beside, 0), "/s", median(beside, 1), floor=0.9),
         ]
 
-    def _figures(
-        self, accept: list[tuple[float, float]], deliver: list[tuple[float, float]], latency: list[tuple[float, float]]
-    ) -> list[Figure]:
+    def _figures(self, *measured: list[tuple[float, float]]) -> list[Figure]:
+        accept, crowd, deliver, latency = measured
         name = self._database
         return [
             Figure("accept over HTTP", name, median(accept, 0), "/s", median(accept, 1), floor=0.4),
+            Figure(f"accept over HTTP, {CROWD} callers", name, median(crowd, 0), "/s", median(crowd, 1), floor=0.4),
             Figure("deliver over HTTP", name, median(deliver, 0), "/s", median(deliver, 1), floor=0.45),
             Figure(f"accept to receiver p50 at {RATE}/s", name, median(latency, 0), "ms", ceiling=10.0),
             Figure(f"accept to receiver p99 at {RATE}/s", name, median(latency, 1), "ms", ceiling=50.0),
@@ -232,9 +233,9 @@ class Bench:
         assert not found["errors"], found
         return found
 
-    def _accept(self) -> tuple[float, float]:
+    def _accept(self, callers: int = CONNECTIONS) -> tuple[float, float]:
         """Return (our rate, the bare callable's), one after the other."""
-        sizes = ("--requests", str(self._messages), "--connections", str(CONNECTIONS))
+        sizes = ("--requests", str(self._messages), "--connections", str(callers))
         ours = self._load(self._stack.port, self._request, *sizes)["per_second"]
         port = free_port()
         bare_request = self._root / "bare-request"
