@@ -25,7 +25,7 @@ from endpoints.errors import Malformed
 from messaging import store, walks
 from messaging.filters import ATTEMPTS, DELIVERIES, FIND, LEDGER, MESSAGE, MESSAGES
 from messaging.intake.answers import summary
-from messaging.intake.http import check_batch
+from messaging.intake.reading import check_batch
 from messaging.models import Attempt, Delivery, Message, State
 from messaging.openapi import IDEMPOTENCY_KEY, REQUEST, RESPONSES, WAIT
 from messaging.serializers import (

@@ -5,7 +5,7 @@ from typing import Any
 from messaging.intake.cloudevents import BATCH, STRUCTURED
 from messaging.intake.fields import PRIORITIES
 from messaging.intake.heads import MAX_WAIT_S
-from messaging.intake.http import MAX_BATCH_ITEMS
+from messaging.intake.reading import MAX_BATCH_ITEMS
 from messaging.models import MessageType
 
 _ID = {"type": "string", "minLength": 1, "maxLength": 128}

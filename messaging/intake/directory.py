@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from django.db import DatabaseError
+from django.db.models import Max
 from django.db.models.functions import Now
 
 from endpoints.edge.database_threads import DatabaseThreads
@@ -212,6 +213,16 @@ async def find_parties(slugs: set[str]) -> dict[str, Party]:
     if remembered is not None:
         return remembered
     return await _read(DIRECTORY.look_up, slugs)
+
+
+async def find_longest(slug: str) -> int:
+    """Return how many bytes a message of the system `slug` may have; without one, of whichever may send the most."""
+    return await _read(_longest, slug)
+
+
+def _longest(slug: str) -> int:
+    systems = System.objects.filter(slug=slug) if slug else System.objects.all()
+    return systems.aggregate(most=Max("max_message_bytes"))["most"] or 0
 
 
 async def find_broadcast() -> list[Party]:

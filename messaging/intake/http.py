@@ -6,7 +6,7 @@ paths are answered here: same keys, same strict JSON, same problems as everywher
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from copy import copy
 from functools import partial
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from endpoints.access.authenticate import remembered
 from endpoints.edge import strict_json, wire
 from endpoints.edge.places import Places, address_of
 from endpoints.edge.wire import JSON_HEADER, Header, Send
-from endpoints.errors import ControlPlaneError, Malformed, TooLarge, Unauthenticated, UnsupportedMediaType
+from endpoints.errors import ControlPlaneError, Malformed, Unauthenticated, UnsupportedMediaType
 from endpoints.models import MAX_MESSAGE_BYTES
 from messaging.intake import cloudevents
 from messaging.intake.answers import Tally, accepted, summary
@@ -27,11 +27,10 @@ from messaging.intake.commit import Accepted, Answer
 from messaging.intake.counter import Intake
 from messaging.intake.envelope import Draft, read_message, read_raw
 from messaging.intake.heads import Headers, Request, Scope, sender_of, token_of, wait_of
+from messaging.intake.reading import AT_ONCE, is_array, parse_and, read_batch, read_lines, read_one
 
 MESSAGES_PATH = "/api/v1/messages/"
 TO_PATH = re.compile(r"/to/([^/]+(?:/[^/]+)?)/?")
-MAX_BATCH_BYTES = 16 * 1024 * 1024
-MAX_BATCH_ITEMS = 1000
 PLAIN_JSON = (b"application/json", b"application/json; charset=utf-8")
 SPECIAL = frozenset({b"content-encoding", b"idempotency-key", b"ce-specversion"})
 
@@ -84,7 +83,7 @@ class HttpIntake:
 
         What is not taken has left no trace: `__call__` answers it, and says what is wrong.
         """
-        if body[:1] != b"{" or len(body) > MAX_BODY_BYTES:
+        if body[:1] != b"{" or len(body) > AT_ONCE:
             return None
         try:
             principal = remembered(token)
@@ -162,45 +161,38 @@ class HttpIntake:
             raise Malformed("post to /to/<system> or /to/<system>/<interface>", code="bad_path")
         body = await request.read(MAX_MESSAGE_BYTES)
         headers = {name.decode("latin-1"): wire.text_of(value) for name, value in request.headers.items()}
-        return await self._single(read_raw(body, headers, found[1]), request)
+        draft = await read_one(body, request.principal, lambda body: read_raw(body, headers, found[1]))
+        return await self._single(draft, request)
 
     async def _json(self, request: Request) -> tuple[int, bytes]:
         body = await request.read(MAX_BODY_BYTES)
-        data = strict_json.parse(body, exact_numbers=True)
-        if isinstance(data, list):
-            return await self._batch(data, len(body), request, read_message)
-        draft = read_message(data)
-        if (key := request.idempotency_key) is not None:
-            draft.idempotency_key = key
-        return await self._single(draft, request)
-
-    async def _binary_event(self, request: Request) -> tuple[int, bytes]:
-        body = await request.read(MAX_MESSAGE_BYTES)
-        draft = cloudevents.read_binary(body, request.headers, request.principal.system_slug)
+        if is_array(body):
+            return await self._batch(body, request, read_message)
+        draft = await read_one(body, request.principal, partial(parse_and, read_message))
         return await self._single(draft, request, request.idempotency_key)
 
+    async def _binary_event(self, request: Request) -> tuple[int, bytes]:
+        body, bound_to = await request.read(MAX_MESSAGE_BYTES), request.principal.system_slug
+        read = partial(cloudevents.read_binary, headers=request.headers, bound_to=bound_to)
+        return await self._single(await read_one(body, request.principal, read), request, request.idempotency_key)
+
     async def _event(self, request: Request) -> tuple[int, bytes]:
-        data = strict_json.parse(await request.read(MAX_BODY_BYTES), exact_numbers=True)
-        draft = cloudevents.read_structured(data, request.principal.system_slug)
+        body = await request.read(MAX_BODY_BYTES)
+        read = partial(cloudevents.read_structured, bound_to=request.principal.system_slug)
+        draft = await read_one(body, request.principal, partial(parse_and, read))
         return await self._single(draft, request, request.idempotency_key)
 
     async def _events(self, request: Request) -> tuple[int, bytes]:
         body = await request.read(MAX_BODY_BYTES)
-        data = strict_json.parse(body, exact_numbers=True)
-        if not isinstance(data, list):
-            raise Malformed("a batch of events must be a JSON array")
-        bound_to = request.principal.system_slug
-        return await self._batch(data, len(body), request, lambda item: cloudevents.read_structured(item, bound_to))
+        read = partial(cloudevents.read_structured, bound_to=request.principal.system_slug)
+        return await self._batch(body, request, read)
 
-    async def _batch(
-        self, data: list[Any], size: int, request: Request, read: Callable[[Any], Draft]
-    ) -> tuple[int, bytes]:
+    async def _batch(self, body: bytes, request: Request, read: Callable[[Any], Draft]) -> tuple[int, bytes]:
         if request.headers.get(b"idempotency-key") is not None:
             raise Malformed("Idempotency-Key is for single messages; give each of a batch its idempotency_key")
         if request.wait_s:
             raise Malformed("?wait= is for single messages")
-        check_batch(data, size)
-        drafts = [_or_error(read, item) for item in data]
+        drafts = await read_batch(body, request.principal, read)
         return 202, summary(await self._intake.accept(drafts, request.principal))
 
     async def _single(self, draft: Draft, request: Request, idempotency_key: str | None = None) -> tuple[int, bytes]:
@@ -219,7 +211,7 @@ class HttpIntake:
         try:
             async for lines in request.body.lots():
                 await request.renew()
-                drafts = [_or_error(_read_line, line) for line in lines]
+                drafts = await read_lines(lines, request.principal)
                 tally.add(await self._intake.accept(drafts, request.principal, QUIET_S))
         except ControlPlaneError as exc:
             raise _with_more(exc, f"of the lines before: {tally.text()}") from exc
@@ -241,28 +233,8 @@ class Begun:
         return wire.refusal(found) if isinstance(found, ControlPlaneError) else (202, [JSON_HEADER], accepted(found))
 
 
-def check_batch(data: Sequence[Any], size: int = 0) -> None:
-    """Raise Malformed for an array without messages, TooLarge for one of more than it may hold, or of `size` bytes."""
-    if not data:
-        raise Malformed("a batch has at least one message", code="invalid")
-    if size > MAX_BATCH_BYTES or len(data) > MAX_BATCH_ITEMS:
-        raise TooLarge(f"a batch has at most {MAX_BATCH_ITEMS} messages and at most {MAX_BATCH_BYTES} bytes")
-
-
 def _with_more(error: ControlPlaneError, more: str) -> ControlPlaneError:
     """Return the error with more to say; others may be told the same one, and this is not for them."""
     told = copy(error)
     told.detail = f"{error.detail}; {more}"
     return told
-
-
-def _or_error(read: Callable[[Any], Draft], item: Any) -> Draft | ControlPlaneError:
-    """Return a draft, or why there is none: one bad message of many must not sink the others."""
-    try:
-        return read(item)
-    except Malformed as exc:
-        return exc
-
-
-def _read_line(line: bytes) -> Draft:
-    return read_message(strict_json.parse(line, exact_numbers=True))
