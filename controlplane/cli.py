@@ -8,13 +8,21 @@ def main() -> None:
     """Run the command named on the command line; exit codes are stated in its `--help`.
 
     A database that does not answer, or was never set up, is 2 and a sentence, unless `--traceback` asks for more.
+    So is an installation that is not here.
     """
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
     from django.core.management import execute_from_command_line
     from django.db import OperationalError, ProgrammingError
 
+    from controlplane.installation import missing, nothing_left
+
+    words = sys.argv[1:]
+    if told := missing(words):
+        sys.stderr.write(f"{told}\n")
+        sys.exit(2)
     try:
-        execute_from_command_line(sys.argv)
+        with nothing_left(words):
+            execute_from_command_line(sys.argv)
     except (OperationalError, ProgrammingError) as error:  # ProgrammingError: PostgreSQL's word for a missing table
         from controlplane.database_trouble import explain
 

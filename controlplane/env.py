@@ -22,6 +22,7 @@ from controlplane.runfile import Run
 from controlplane.secret_files import encryption_keys_file, secret_key_file
 
 PREFIX = "CONTROLPLANE_"
+SQLITE_NAME = "controlplane.sqlite3"  # in the var directory, unless DATABASE_URL names another
 LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 LOCAL_ZONES = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 
@@ -102,12 +103,18 @@ def read(variables: Mapping[str, str] | None = None) -> Environment:
     Whether it is also safe to start with is for `controlplane.safety` to say.
     """
     variables = os.environ if variables is None else variables
+    values = given_values(variables)
+    given = frozenset(name for name in BY_NAME if variables.get(name))
+    return Environment(**_completed(values, given), given=given)
+
+
+def given_values(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return the value of each field as it was given or by default, and make nothing; raises BadEnvironment."""
     problems = _unknown(variables)
     values = _read(variables, problems)
     if problems:
         raise BadEnvironment(problems)
-    given = frozenset(name for name in BY_NAME if variables.get(name))
-    return Environment(**_completed(values, given), given=given)
+    return values
 
 
 def _unknown(variables: Mapping[str, str]) -> list[Problem]:
@@ -139,7 +146,7 @@ def _completed(values: dict[str, Any], given: frozenset[str]) -> dict[str, Any]:
     """Fill in what depends on other values: paths, and what development makes up for itself."""
     values["var_dir"] = var_dir = values["var_dir"].resolve()
     var_dir.mkdir(exist_ok=True, parents=True)
-    values["database_url"] = values["database_url"] or f"sqlite:///{var_dir}/controlplane.sqlite3"
+    values["database_url"] = values["database_url"] or f"sqlite:///{var_dir}/{SQLITE_NAME}"
     if values["environment"] == DEVELOPMENT:
         values["secret_key"] = values["secret_key"] or secret_key_file(var_dir)
         values["encryption_keys"] = values["encryption_keys"] or types.encryption_keys(encryption_keys_file(var_dir))
