@@ -127,6 +127,33 @@ def test_the_command_takes_no_header_without_a_value(session: Client, header: st
     assert not Message.objects.exists()
 
 
+def test_the_command_says_that_nobody_takes_a_broadcast(session: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is accepted and stored all the same; who waits for its delivery learns that there is none."""
+    call_command("send", "shop", "*")
+    assert "accepted, but nobody takes broadcasts of shop" in capsys.readouterr().err
+
+    with pytest.raises(SystemExit) as ended:
+        call_command("send", "shop", "*", "--wait", "5")
+    assert ended.value.code == 1
+    assert Message.objects.count() == 2
+
+    capsys.readouterr()
+    make_endpoint(make_system("desk", accepts_broadcast=True))
+    call_command("send", "shop", "*")
+    told = capsys.readouterr()
+    assert "1 to deliver" in told.out
+    assert told.err == ""
+
+
+@pytest.mark.parametrize("wait", ["-5", "nan"])
+def test_the_command_waits_for_no_time_below_zero(session: Client, wait: str) -> None:
+    """It did not wait at all, and said nothing."""
+    with pytest.raises(CommandError, match=r"--wait: .* is no time to wait"):
+        call_command("send", "shop", "crm", "--wait", wait)
+
+    assert not Message.objects.exists()
+
+
 def test_another_content_type_is_415(session: Client) -> None:
     assert session.post("/api/v1/messages/", b"<a/>", content_type="text/xml").status_code == 415
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ OPTIONS = {"type": "message_type", "event_type": "event_type", "priority": "prio
 
 class Command(BaseCommand):
     help = (
-        "Send one message. Exit codes: 0 accepted (with --wait: delivered), 1 with --wait: not delivered in time or "
-        "dead, 2 refused."
+        "Send one message. Exit codes: 0 accepted (with --wait: delivered), 1 with --wait: not delivered in time, "
+        "dead, or a broadcast that nobody takes, 2 refused."
     )
     requires_system_checks = []  # they import every page; `up` runs them once for all
 
@@ -35,7 +36,7 @@ class Command(BaseCommand):
         parser.add_argument("--header", action="append", default=[], metavar="K=V", help="may be given many times")
         parser.add_argument("--ordering-key", help="messages with the same key arrive in order")
         parser.add_argument("--ttl", type=float, metavar="S", help="seconds after which it expires unsent")
-        parser.add_argument("--wait", type=float, metavar="S", nargs="?", const=30.0, help="wait for the outcome")
+        parser.add_argument("--wait", type=_seconds, metavar="S", nargs="?", const=30.0, help="wait for the outcome")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -43,7 +44,9 @@ class Command(BaseCommand):
         except ControlPlaneError as exc:
             raise CommandError(exc.detail, returncode=2) from exc
         self.stdout.write(f"{accepted.status} {accepted.message_id}, {accepted.deliveries} to deliver")
-        if options["wait"] is not None and accepted.deliveries:
+        if not accepted.deliveries:  # only a broadcast has none: whom it names is refused where it is nobody
+            self.stderr.write(f"accepted, but nobody takes broadcasts of {options['source']}: it reaches nobody")
+        if options["wait"] is not None:
             self._wait(options["source"], accepted, options["wait"])
 
     def _message(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -70,8 +73,15 @@ class Command(BaseCommand):
         deliveries = list(message.deliveries.select_related("system").order_by("id"))
         for delivery in deliveries:
             self.stdout.write(_line(delivery))
-        if any(delivery.state != State.DELIVERED for delivery in deliveries):
+        if not deliveries or any(delivery.state != State.DELIVERED for delivery in deliveries):
             sys.exit(1)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds >= 0:  # nor NaN
+        raise ArgumentTypeError(f"{text} is no time to wait: use seconds, 0 or more")
+    return seconds
 
 
 def _line(delivery: Delivery) -> str:
