@@ -11,18 +11,18 @@ def main() -> None:
     So is an installation that is not here.
     """
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
-    from django.core.management import execute_from_command_line
     from django.db import OperationalError, ProgrammingError
 
+    from controlplane.commands import Commands
     from controlplane.installation import missing, nothing_left
 
-    words = sys.argv[1:]
+    commands, words = Commands(sys.argv), sys.argv[1:]
     if told := missing(words):
         sys.stderr.write(f"{told}\n")
         sys.exit(2)
     try:
         with nothing_left(words):
-            execute_from_command_line(sys.argv)
+            commands.execute()
     except (OperationalError, ProgrammingError) as error:  # ProgrammingError: PostgreSQL's word for a missing table
         from controlplane.database_trouble import explain
 

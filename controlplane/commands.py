@@ -1,4 +1,9 @@
-"""The table of the product's own commands, by what they are for."""
+"""The product's own commands, by what they are for, and the help that names them before the framework's."""
+
+import re
+import textwrap
+
+from django.core.management import ManagementUtility, get_commands, load_command_class
 
 GROUPS = {
     "Run": ("up", "stop", "status", "doctor", "migrate", "prune"),
@@ -9,5 +14,33 @@ GROUPS = {
     "Test": ("packs", "draft_suite", "apply", "export", "run_suite", "rerun", "import_results"),
     "Size tests": ("seed_history",),
 }
+NAMES = frozenset(name for names in GROUPS.values() for name in names)
 # They start an installation, or say what one would lack; every other command of ours needs one that is there.
 BEGINNERS = frozenset(("up", "doctor", "migrate", *GROUPS["Run one process of `up` by itself"]))
+WIDTH = 100
+COLUMN = max(map(len, NAMES)) + 4
+FIRST_CLAUSE = re.compile(r"[.;:](?:\s|$)")
+
+
+class Commands(ManagementUtility):
+    """Django's way from words to a command, with our own list of what there is."""
+
+    def main_help_text(self, commands_only: bool = False) -> str:
+        """Return what `help` prints: our commands; with `--all` the framework's behind them."""
+        if commands_only:  # for shells that complete words
+            return super().main_help_text(commands_only=True)
+        known = get_commands()
+        lines = ["Usage: controlplane COMMAND [OPTIONS]; `controlplane help COMMAND` says more of one."]
+        for title, names in GROUPS.items():
+            lines += ["", title, *(f"  {name:<{COLUMN - 2}}{summary(known[name], name)}" for name in names)]
+        others = sorted(set(known) - NAMES)
+        if "--all" in self.argv:
+            listed = textwrap.wrap(", ".join(others), WIDTH, initial_indent="  ", subsequent_indent="  ")
+            return "\n".join([*lines, "", "Of the framework", *listed])
+        return "\n".join([*lines, "", f"{len(others)} more are the framework's: `controlplane help --all`."])
+
+
+def summary(app: str, name: str) -> str:
+    """Return the first clause of a command's help, in one line."""
+    clause = FIRST_CLAUSE.split(load_command_class(app, name).help, maxsplit=1)[0]
+    return textwrap.shorten(clause, WIDTH - COLUMN, placeholder=" ...")

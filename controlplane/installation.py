@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from controlplane.commands import BEGINNERS, GROUPS
+from controlplane.commands import BEGINNERS, NAMES
 from controlplane.env import SQLITE_NAME, given_values
 from controlplane.env_problems import BadEnvironment
 
-NEEDY = frozenset(name for names in GROUPS.values() for name in names) - BEGINNERS
+NEEDY = NAMES - BEGINNERS
 
 
 def missing(words: Sequence[str]) -> str | None:
