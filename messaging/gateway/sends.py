@@ -15,7 +15,7 @@ from endpoints.access.principal import Principal
 from endpoints.errors import ControlPlaneError
 from messaging.intake.commit import Accepted, Answer
 from messaging.intake.counter import HandedIn, Intake
-from messaging.intake.envelope import Draft, read_message
+from messaging.intake.envelope import Draft, id_of, read_message
 
 WINDOW = 1000  # messages of one client on their way to the disk,
 WINDOW_BYTES = 2 * 1024 * 1024  # and their bytes: then its socket is not read
@@ -24,7 +24,8 @@ PATIENCE_S = 10.0  # how long to wait for room in the intake before a message is
 
 log = structlog.get_logger(__name__)
 Tell = Callable[[bytes], None]
-Lot = list[tuple[Any, Draft | ControlPlaneError, int]]  # ref, message, size of its frame
+Sent = tuple[Any, str | None, Draft | ControlPlaneError, int]  # ref, its id as sent, message, size of its frame
+Lot = list[Sent]
 
 
 class Sends:
@@ -32,7 +33,7 @@ class Sends:
 
     def __init__(self, intake: Intake, tell: Tell) -> None:
         self._intake, self._tell = intake, tell
-        self._waiting: deque[tuple[Any, Draft | ControlPlaneError, int]] = deque()
+        self._waiting: deque[Sent] = deque()
         self._count = self._bytes = 0
         self._pump: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -43,7 +44,7 @@ class Sends:
         self._principal = principal
         self._count += 1
         self._bytes += size
-        self._waiting.append((ref, _draft(message, principal, slug), size))
+        self._waiting.append((ref, id_of(message), _draft(message, principal, slug), size))
         if self._pump is None:
             self._pump = asyncio.create_task(self._hand_in())
 
@@ -79,7 +80,7 @@ class Sends:
     async def _hand_in_lot(self, lot: Lot) -> None:
         assert self._principal is not None
         try:
-            handed = await self._intake.hand_in([draft for _, draft, _ in lot], self._principal, PATIENCE_S)
+            handed = await self._intake.hand_in([draft for _, _, draft, _ in lot], self._principal, PATIENCE_S)
         except ControlPlaneError as exc:
             self._answer(lot, [exc] * len(lot))
         except Exception:
@@ -93,10 +94,10 @@ class Sends:
             self._answer(lot, handed.answers())
 
     def _answer(self, lot: Lot, answers: list[Answer]) -> None:
-        for (ref, draft, size), answer in zip(lot, answers, strict=True):
+        for (ref, message_id, _, size), answer in zip(lot, answers, strict=True):
             self._count -= 1
             self._bytes -= size
-            self._tell(_told(ref, draft, answer))
+            self._tell(_told(ref, message_id, answer))
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
@@ -111,11 +112,10 @@ def _draft(message: Any, principal: Principal, slug: str | None) -> Draft | Cont
     return draft
 
 
-def _told(ref: Any, draft: Draft | ControlPlaneError, answer: Answer) -> bytes:
+def _told(ref: Any, message_id: str | None, answer: Answer) -> bytes:
     if isinstance(answer, Accepted):
         told = {"type": "ack", "ref": ref, "message_id": answer.message_id, "status": answer.status}
     else:
-        message_id = draft.message_id or None if isinstance(draft, Draft) else None
         told = {
             "type": "nack",
             "ref": ref,

@@ -96,6 +96,15 @@ def read_message(data: Any) -> Draft:
     return Draft(**known)
 
 
+def id_of(data: Any) -> str | None:
+    """Return the id that a message gives itself, if that can be read, whatever else is wrong with it."""
+    given = data.get("message_id") if isinstance(data, dict) else None
+    try:
+        return None if given is None else str(CHECKS["message_id"](given))
+    except ValueError:
+        return None
+
+
 def _read_payload(data: dict[str, Any], known: dict[str, Any], errors: list[dict[str, str]]) -> None:
     """Put the payload's bytes into `known`, from whichever of the two fields holds it."""
     value, binary = data.get("payload"), known.pop("payload_base64", None)

@@ -234,6 +234,36 @@ async def test_a_bug_costs_one_lot_and_not_all_that_a_client_sends_from_then_on(
     assert (second["ref"], second["type"]) == ("2", "ack")
 
 
+@pytest.mark.parametrize(
+    ("message", "role", "named"),
+    [
+        ({"message_id": "m-1", "payload": 1, "ttl": "soon"}, "operator", "m-1"),
+        ({**{f"no_field_{number}": 1 for number in range(20)}, "message_id": "m-1"}, "operator", "m-1"),
+        ({"message_id": "m-1", "payload": 1, "target_system": "nowhere"}, "operator", "m-1"),
+        ({"message_id": "m-1", "payload": 1}, "viewer", "m-1"),
+        ({"message_id": "a/b", "payload": 1}, "operator", None),
+        ({"message_id": 7, "payload": 1}, "operator", None),
+        ({"payload": 1, "ttl": "soon"}, "operator", None),
+        ("m-1", "operator", None),
+    ],
+)
+async def test_a_refusal_names_the_message_wherever_its_id_can_be_read(
+    intake: Intake, message: Any, role: str, named: str | None
+) -> None:
+    """Whatever else is wrong with it: a client that sends no `ref` knows which of its messages was refused."""
+    key = await in_thread(make_key)("operator")
+    await in_thread(make_system)("shop")
+    async with opened_tail() as tail, connected(key, intake, tail) as (line, connection):
+        line.say(type="auth", system="shop")
+        assert [(await line.hear())["type"] for _ in range(2)] == ["ready", "ready"]
+        assert connection.caller is not None
+        connection.caller = replace(connection.caller, principal=replace(connection.caller.principal, role=role))
+        line.say(type="send", message=message)
+        told = await line.hear()
+
+    assert (told["type"], told["message_id"]) == ("nack", named)
+
+
 # --- what looks after all of them ----------------------------------------------
 
 
