@@ -44,10 +44,10 @@ class Budget:
 class Body:
     """One request's body; `close` gives back what it took of the budget."""
 
-    __slots__ = ("_begun", "_budget", "_came", "_quiet_s", "_receive", "_taken")
+    __slots__ = ("_begun", "_budget", "_came", "_quiet_s", "_taken", "receive")
 
     def __init__(self, receive: Receive, budget: Budget, quiet_s: float = QUIET_S) -> None:
-        self._receive, self._budget, self._quiet_s = receive, budget, quiet_s
+        self.receive, self._budget, self._quiet_s = receive, budget, quiet_s
         self._taken = 0  # of the budget
         self._came = 0  # of the whole body, or of the line that is being read
         self._begun = 0.0
@@ -119,7 +119,7 @@ class Body:
 
     async def _next(self) -> tuple[bytes, bool]:
         """Return the next part and whether there is more; raises TooSlow for one that stalls or drips."""
-        step = Step(self._receive())
+        step = Step(self.receive())
         event: dict[str, Any] = step.result if step.is_done else await self._patiently(step)
         if event["type"] == "http.disconnect":
             raise ClientGone

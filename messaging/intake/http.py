@@ -27,6 +27,7 @@ from messaging.intake.commit import Accepted, Answer
 from messaging.intake.counter import Intake
 from messaging.intake.envelope import Draft, read_message, read_raw
 from messaging.intake.heads import Headers, Request, Scope, sender_of, token_of, wait_of
+from messaging.intake.leaving import unless_gone
 from messaging.intake.reading import AT_ONCE, is_array, parse_and, read_batch, read_lines, read_one
 
 MESSAGES_PATH = "/api/v1/messages/"
@@ -146,9 +147,13 @@ class HttpIntake:
         return await answer(request)
 
     async def _outcome(self, request: Request, stored: Accepted, source_id: int) -> tuple[int, bytes]:
-        """Wait for what becomes of a message; nothing of its body is held meanwhile, nor counted as held."""
+        """Wait for what becomes of a message; nothing of its body is held meanwhile, nor counted as held.
+
+        Who hangs up waits no more: raises ClientGone, and the message stays stored.
+        """
         request.body.close()
-        ended, outcome = await self._waiter.wait(stored, source_id, request.wait_s)
+        waiting = self._waiter.wait(stored, source_id, request.wait_s)
+        ended, outcome = await unless_gone(waiting, request.body.receive)
         try:
             await request.renew()
         except ControlPlaneError as exc:

@@ -4,9 +4,8 @@ A call may wait for a minute, and thousands may do so at once: none holds a thre
 """
 
 import asyncio
-import contextlib
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -22,9 +21,10 @@ from endpoints.errors import ControlPlaneError, NotFound
 from messaging.intake.bodies import MAX_BODY_BYTES, Body, Budget, ClientGone, Receive
 from messaging.intake.directory import find_parties
 from messaging.intake.heads import Headers, Scope, token_of
+from messaging.intake.leaving import unless_gone
 from messaging.pulling.desk import Desk
 from messaging.pulling.ending import Word
-from messaging.pulling.leasing import Parcel, Wish
+from messaging.pulling.leasing import Wish
 from messaging.pulling.rights import require_receiver
 from messaging.pulling.words import read_query, read_word
 
@@ -75,7 +75,7 @@ class PullDoor:
         """Return the parcel for `by`, once there is one or the time is over."""
         asked = read_query(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
         wish = await self._wish(INBOX.fullmatch(scope["path"])[1], asked, by)  # type: ignore[index]
-        parcel = await self._unless_gone(self._desk.fetch(wish, asked["wait"]), receive)
+        parcel = await unless_gone(self._desk.fetch(wish, asked["wait"]), receive, self._desk.give_back)
         if parcel.claims and asked["wait"]:
             try:
                 await self._wish(wish.system, asked, await aauthenticate(token))  # while it waited, its rights may end
@@ -92,24 +92,6 @@ class PullDoor:
         require_receiver(by, party.id, party.owner_id)
         return Wish(by, (party.id, asked["interface"]), party.slug, party.owner_id, asked["max"])
 
-    async def _unless_gone(self, fetching: Coroutine[Any, Any, Parcel], receive: Receive) -> Parcel:
-        """Return what was fetched; raises ClientGone, with nothing leased, when the caller hung up before."""
-        fetch, gone = asyncio.ensure_future(fetching), asyncio.ensure_future(_hung_up(receive))
-        try:
-            await asyncio.wait((fetch, gone), return_when=asyncio.FIRST_COMPLETED)
-            if gone.done():
-                raise ClientGone
-            return fetch.result()
-        except (ClientGone, asyncio.CancelledError):
-            if fetch.done() and not fetch.cancelled() and fetch.exception() is None:
-                self._desk.give_back(fetch.result())
-            raise
-        finally:
-            for task in (fetch, gone):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, ControlPlaneError):
-                    await task
-
     async def _say(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
         by = await aauthenticate(token_of(headers))
         found = WORD.fullmatch(scope["path"])
@@ -122,8 +104,3 @@ class PullDoor:
             return orjson.dumps((await self._desk.say(word)).as_json(), option=orjson.OPT_UTC_Z)
         finally:
             body.close()
-
-
-async def _hung_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

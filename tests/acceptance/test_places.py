@@ -145,3 +145,22 @@ def test_a_key_waits_for_no_more_outcomes_than_it_may(stack: Stack) -> None:
         assert [send(0).status_code, send(0.1, other).status_code] == [202, 202]
         assert [each.result().status_code for each in waiting] == [202] * PER_KEY
     assert (send(0.1).status_code, stored()) == (202, PER_KEY + 3)
+
+
+def test_who_hangs_up_while_it_waits_for_an_outcome_leaves_its_place_at_once(stack: Stack) -> None:
+    """The next call of its key finds room long before the time of the first ones is over; their messages are stored."""
+    stack.register("shop")
+    stack.register("crm", "http://127.0.0.1:9")  # nobody delivers
+    key = stack.key("operator")
+    message = {"source_system": "shop", "target_system": "crm", "payload": 1}
+
+    def send(wait_s: float, timeout: float) -> int:
+        url = f"{stack.url}/api/v1/messages/?wait={wait_s}"
+        return requests.post(url, json=message, headers={"X-API-Key": key}, timeout=timeout).status_code
+
+    for _ in range(PER_KEY):
+        with pytest.raises(requests.Timeout):
+            send(60, 1)
+    stack.wait_for(lambda: send(0.1, 10) == 202, 10, "a place for one more")
+
+    assert stack.sql("SELECT count(*) FROM messaging_message")[0][0] == PER_KEY + 1
