@@ -1,5 +1,6 @@
 """Who is out there, how to reach them, and who may do what."""
 
+from datetime import datetime
 from typing import Any, Self
 
 from django.conf import settings
@@ -452,6 +453,12 @@ class Incident(models.Model):
                 condition=Q(told_opened_at__isnull=False, told_resolved_at__isnull=True),
             ),
         ]
+
+    @property
+    def broken_since(self) -> datetime:
+        """Return when it opened, or came back for the last time: in between it was well, and its readers knew that."""
+        returned_at = self.facts.get("returned_at")
+        return datetime.fromisoformat(returned_at) if returned_at else self.opened_at
 
     def __str__(self) -> str:
         return f"{self.label}: {self.summary}"

@@ -35,6 +35,8 @@ def _open(subject: Subject, facts: Facts, limits: Limits, now: datetime) -> Inci
     if last is not None and last.resolved_at and judgement.comes_back(last.resolved_at, limits, now):
         last.resolved_at, last.returns = None, last.returns + 1
         last.speak_at = now + timedelta(seconds=limits.gather_s)
+        if last.told_resolved_at is not None or last.told_opened_at is None:  # else it never ended for who was told
+            last.facts = {**last.facts, "returned_at": now.isoformat()}
         if last.told_resolved_at is not None:
             last.told_opened_at = last.told_resolved_at = None
             last.parent, last.parent_because = None, ""

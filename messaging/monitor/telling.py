@@ -33,6 +33,10 @@ class Family:
         """Return the members that this target's team may know of."""
         return [row for row in self.members if target.team_id is None or _owner(row) in (None, target.team_id)]
 
+    def healed_for(self, target: NoticeTarget) -> list[Incident]:
+        """Return those of a resolved family that this target hears of: not who stayed well when the root came back."""
+        return [row for row in self.seen_by(target) if row.resolved_at and row.resolved_at >= self.root.broken_since]
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -60,12 +64,14 @@ def tell(now: datetime) -> None:
         for family, due in opened
         for target in _recipients(family, due, targets)
     ]
-    knows = {(incident, target) for incident, kind, _, target in told if kind == NoticeKind.OPENED}
+    since: dict[UUID | None, datetime] = {family.root.pk: family.root.broken_since for family in families}
+    opening = [row for row in notices if row.kind == NoticeKind.OPENED]
+    knows = {(row.incident_id, row.target_id) for row in opening if row.created_at >= since[row.incident_id]}
     wanted += [
         Wanted(NoticeKind.RESOLVED, family, target)
         for family in resolved
         for target in targets
-        if (family.root.pk, target.pk) in knows and family.seen_by(target)
+        if (family.root.pk, target.pk) in knows and family.healed_for(target)
     ]
     left = _write([one for one in wanted if one.key not in told], now)
     for family, due in opened:
@@ -151,11 +157,11 @@ def _digest(items: Sequence[Wanted], now: datetime) -> None:
 
 
 def _payload(one: Wanted, now: datetime) -> dict[str, Any]:
-    seen = one.family.seen_by(one.target)
-    there = [row for row in seen if row.resolved_at is None and not row.quiet_because]
-    head = seen[0] if one.kind == NoticeKind.RESOLVED or seen[0] in there else there[0]
-    shown = seen if one.kind == NoticeKind.RESOLVED else there
-    return wording.notice(one.kind, head, [row for row in shown if row.pk != head.pk], now)
+    if one.kind == NoticeKind.RESOLVED:
+        shown = one.family.healed_for(one.target)
+    else:
+        shown = [row for row in one.family.seen_by(one.target) if row.resolved_at is None and not row.quiet_because]
+    return wording.notice(one.kind, shown[0], shown[1:], now)
 
 
 def _row(one: Wanted, now: datetime, payload: dict[str, Any]) -> Notice:

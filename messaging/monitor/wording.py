@@ -72,9 +72,9 @@ def _fields(row: Incident, now: datetime) -> dict[str, Any]:
         "cause": there[0]["cause"] if there else None,
         "causes": [entry["cause"] for entry in there],
         "summary": row.summary,
-        "since": _time(row.opened_at),
+        "since": _time(row.broken_since),
         "resolved_at": _time(row.resolved_at) if row.resolved_at else None,
-        "lasted_s": round(((row.resolved_at or now) - row.opened_at).total_seconds(), 1),
+        "lasted_s": round(((row.resolved_at or now) - row.broken_since).total_seconds(), 1),
         "returns": row.returns,
         **_counts(row, interface),
         "last_error": _last_error(row),
@@ -112,7 +112,7 @@ def _opened(row: Incident, others: int, found: dict[str, Any]) -> str:
     told = [f"{name.title()} {found[name]}" for name in ("owner", "contact", "runbook") if found[name]]
     parts = [
         f"OPEN: {row.summary}.{again}",
-        f"Since {row.opened_at.astimezone(UTC):%H:%M} UTC" + (f"; {', '.join(counts)}." if counts else "."),
+        f"Since {row.broken_since.astimezone(UTC):%H:%M} UTC" + (f"; {', '.join(counts)}." if counts else "."),
         _others(found["also"], others),
         f"{', '.join(told)}." if told else "",
         found["url"],

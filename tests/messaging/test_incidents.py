@@ -520,3 +520,66 @@ def test_an_idle_look_is_a_few_cheap_questions(chat: NoticeTarget) -> None:
 
     assert len(first) <= 12
     assert len(second) <= 4
+
+
+# --- what comes back, and what is told by another one ----------------------------
+
+
+def test_what_came_back_is_told_as_broken_since_it_did(night: Night, chat: NoticeTarget) -> None:
+    """Not since it opened for the first time: in between it was well, and everyone was told so."""
+    erp = endpoint("erp")
+    for second in (0, 1200):
+        breaks(night, erp, second)
+        night.passes(second, second + 20)
+        heals(night, erp, second + 20)
+        night.passes(second + 20, second + 440)
+
+    _, first, opened, resolved = Notice.objects.order_by("created_at")
+    assert (first.payload["lasted_s"], resolved.payload["lasted_s"]) == (50, 320)
+    assert opened.payload["since"] == night.time(1200).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert f"Since {night.time(1200):%H:%M} UTC" in opened.payload["text"]
+    assert opened.payload["lasted_s"] < 20
+    assert "after 5 min" in resolved.payload["text"]
+    assert incident().opened_at == night.time(0)
+
+
+def test_what_broke_again_while_its_family_was_still_broken_goes_on(night: Night, chat: NoticeTarget) -> None:
+    """Nobody was told that it was well, so the one notice of healing counts from the one notice of opening."""
+    erp, shop = endpoint("erp", host="one.test"), endpoint("shop", host="one.test")
+    breaks(night, erp), breaks(night, shop)
+    night.passes(0, 20)
+    head, other = (erp, shop) if incident(shop).parent_id else (shop, erp)
+    heals(night, head, 20)
+    night.passes(20, 100)
+    breaks(night, head, 100)
+    night.passes(100, 110)
+    heals(night, head, 110), heals(night, other, 110)
+    night.passes(110, 460)
+
+    assert told() == [("opened", "chat"), ("resolved", "chat")]
+    assert incident(head).returns == 1
+    assert Notice.objects.get(kind="resolved").payload["lasted_s"] == 410
+
+
+def test_only_what_came_back_is_told_as_healed_again(night: Night) -> None:
+    """Not what had stood behind it the first time and stayed well, and only to who heard that it came back."""
+    red = make_team("red")
+    target("red-chat", red), target("all-chat")
+    erp = endpoint("erp")
+    shop = endpoint("shop", system_fields={"owner": red})
+    shop.system.depends_on.add(erp.system)
+    breaks(night, erp), breaks(night, shop)
+    night.passes(0, 20)
+    heals(night, erp, 20), heals(night, shop, 20)
+    night.passes(20, 100)
+    breaks(night, erp, 100)
+    night.passes(100, 120)
+    heals(night, erp, 120)
+    night.passes(120, 480)
+
+    heard = Notice.objects.filter(kind="resolved").order_by("created_at", "told")
+    assert [(row.round, row.told, row.payload["also"]) for row in heard] == [
+        (0, "all-chat", ["shop/main"]),
+        (0, "red-chat", ["shop/main"]),
+        (1, "all-chat", []),
+    ]
