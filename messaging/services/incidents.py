@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from endpoints.access.principal import Principal
-from endpoints.models import Breaker, Incident, Notice, NoticeTarget, System
+from endpoints.models import Breaker, Incident, Notice, NoticeKind, NoticeTarget, System
 from messaging.models import RARE, UNSETTLED, WAITS_ITS_TURN, Attempt, Delivery, State
 
 MOST_COUNTED = 5_000
@@ -73,6 +73,7 @@ class Detail:
     last_error: str = ""
     last_error_at: datetime | None = None
     last_said: str = ""  # by the receiver, to who may read payloads
+    told_at: datetime | None = None  # when somebody heard of it; one that joined another in silence, nobody did
 
     @property
     def explanations(self) -> list[str]:
@@ -93,12 +94,16 @@ class Detail:
                 found.append(
                     Event(datetime.fromisoformat(entry["until"]), "wait", f"No longer: {SAID[entry['cause']]}")
                 )
+        if row.broken_since != row.opened_at:
+            found.append(Event(row.broken_since, "bad", "Came back"))
         for notice in self.notices:
-            with_others = " (in a digest)" if notice.carrier_id else ""
+            how = " (in a digest)" if notice.carrier_id else ""
+            how += " (with the one that spoke for it)" if notice.incident_id != row.pk else ""
             if notice.sent_at:
-                found.append(Event(notice.sent_at, "info", f"Told {notice.told}: {notice.kind}{with_others}"))
+                found.append(Event(notice.sent_at, "info", f"Told {notice.told}: {notice.kind}{how}"))
             elif notice.error:
-                found.append(Event(notice.created_at, "wait", f"Not told {notice.told}: {notice.kind}", notice.error))
+                text = f"Not told {notice.told}: {notice.kind}{how}"
+                found.append(Event(notice.created_at, "wait", text, notice.error))
         if row.resolved_at:
             found.append(Event(row.resolved_at, "ok", "Resolved", str(row.facts.get("ended", ""))))
         return sorted(found, key=lambda event: event.at)
@@ -108,7 +113,7 @@ def detail(incident: Incident, principal: Principal) -> Detail:
     """Return all about one incident, as `principal` may see it."""
     breaker = Breaker.objects.filter(pk=incident.endpoint_id).first() if incident.endpoint_id else None
     children = incidents(principal).filter(parent=incident).order_by("opened_at", "id")[:MOST_SHOWN]
-    notices = Notice.objects.filter(incident=incident.parent_id or incident.pk).select_related("target", "carrier")
+    notices = _about(incident).select_related("target", "carrier")
     error, at = _last_error(incident, breaker)
     return Detail(
         incident=incident,
@@ -119,6 +124,7 @@ def detail(incident: Incident, principal: Principal) -> Detail:
         last_error=error,
         last_error_at=at,
         last_said=_last_said(breaker) if breaker is not None and principal.may("operator") else "",
+        told_at=incident.told_opened_at if _was_told(incident) else None,
     )
 
 
@@ -149,6 +155,17 @@ def count_open(principal: Principal | None = None) -> int:
 def has_targets() -> bool:
     """Say whether anybody is told at all."""
     return NoticeTarget.objects.exists()
+
+
+def _about(incident: Incident) -> QuerySet[Notice]:
+    """Return the notices that told of it: its own, and those of the one that speaks for it since it is broken."""
+    spoken_for = Q(incident=incident.parent_id, created_at__gte=incident.broken_since)
+    return Notice.objects.filter(Q(incident=incident) | spoken_for if incident.parent_id else Q(incident=incident))
+
+
+def _was_told(incident: Incident) -> bool:
+    """Say whether a notice told of it: who joined another in silence is marked as told, but only that one was."""
+    return incident.parent_id is None or _about(incident).filter(kind=NoticeKind.OPENED).exists()
 
 
 def _may_see(notice: Notice, principal: Principal) -> bool:

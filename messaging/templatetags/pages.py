@@ -134,8 +134,8 @@ def tone(word: str) -> str:
 
 @register.filter
 def lasted(row: Any, until: datetime) -> str:
-    """Return how long an incident lasted until then."""
-    return display.span((until - row.opened_at).total_seconds())
+    """Return how long an incident lasted until then, since it opened or came back."""
+    return display.span((until - row.broken_since).total_seconds())
 
 
 @register.filter

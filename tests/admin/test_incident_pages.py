@@ -84,6 +84,61 @@ def test_what_is_open_stands_on_top_everywhere(broken: Incident, sign_in: Signed
     assert "Nothing is broken" in client.get("/admin/incidents/").content.decode()
 
 
+def test_what_came_back_is_shown_as_broken_since_then(broken: Incident, sign_in: Signed) -> None:
+    """On its page and in the list; when it opened first, its page says too."""
+    now = timezone.now()
+    facts = {**broken.facts, "returned_at": (now - timedelta(minutes=2)).isoformat()}
+    Incident.objects.filter(pk=broken.pk).update(opened_at=now - timedelta(days=3), returns=1, facts=facts)
+    client = sign_in("viewer", team_of(broken))
+    page, listed = (client.get(f"/admin/incidents/{end}").content.decode() for end in (f"{broken.pk}/", ""))
+
+    assert "(2 min)" in page
+    assert "It came back 1 time since it opened" in page
+    assert "Came back" in page
+    assert "3 d" not in page + listed
+
+
+def test_who_joined_another_one_in_silence_was_told_to_nobody(broken: Incident, sign_in: Signed) -> None:
+    """The notice of its parent went out before: it is none of its own; that all is well again is told of both."""
+    at = broken.opened_at + timedelta(minutes=5)
+    early, late = (
+        Incident.objects.create(
+            subject=name, label=name, parent=broken, parent_because="host", opened_at=opened_at, told_opened_at=at
+        )
+        for name, opened_at in (("early", broken.opened_at - timedelta(seconds=3)), ("late", at))
+    )
+    client = sign_in("superuser")
+    pages = {row.label: client.get(f"/admin/incidents/{row.pk}/").content.decode() for row in (early, late)}
+    assert "Told night@example.com: opened (with the one that spoke for it)" in pages["early"]
+    assert "Told night@example.com" not in pages["late"]
+    assert "nobody: the one that speaks for it was told before" in pages["late"]
+    sent = Notice.objects.get()
+    Notice.objects.create(
+        incident=broken,
+        target=sent.target,
+        told=sent.told,
+        kind="resolved",
+        state="sent",
+        next_at=at,
+        created_at=at + timedelta(minutes=1),
+        sent_at=at + timedelta(minutes=1),
+    )
+
+    page = client.get(f"/admin/incidents/{late.pk}/").content.decode()
+    assert "Told night@example.com: resolved (with the one that spoke for it)" in page
+
+
+def test_an_empty_history_says_why(broken: Incident, sign_in: Signed) -> None:
+    """That nothing was ever broken only if that is so."""
+    client = sign_in("superuser")
+    page = client.get("/admin/incidents/").content.decode()
+    assert "Nothing is resolved yet" in page
+    assert "Nothing has been broken yet" not in page
+    Incident.objects.all().delete()
+
+    assert "Nothing has been broken yet" in client.get("/admin/incidents/").content.decode()
+
+
 def test_a_newcomer_reads_that_nobody_is_told(world: Any, sign_in: Signed) -> None:
     """With the link to change that, for those who may."""
     page = sign_in("editor").get("/admin/incidents/").content.decode()
