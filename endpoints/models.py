@@ -18,6 +18,7 @@ SLUG = RegexValidator(
     "Use 1 to 63 lower-case letters, digits and hyphens, starting and ending with a letter or digit.",
 )
 MAX_MESSAGE_BYTES = 25 * 1024 * 1024
+USUAL_MESSAGE_BYTES = 1024 * 1024
 RETRY_SCHEDULE_S = [5, 30, 120, 600, 1800, 7200, 21600, 43200, 86400]
 
 
@@ -188,7 +189,7 @@ class System(models.Model):
     depends_on = models.ManyToManyField("self", symmetrical=False, blank=True, related_name="dependents")
     allow_load = models.BooleanField(default=True)
     max_message_bytes = models.PositiveIntegerField(
-        default=1024 * 1024,
+        default=USUAL_MESSAGE_BYTES,
         validators=bounds(1, MAX_MESSAGE_BYTES),
         help_text="Largest payload this system may send.",
     )

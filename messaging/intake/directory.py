@@ -12,7 +12,16 @@ from django.db.models.functions import Now
 
 from endpoints.edge.database_threads import DatabaseThreads
 from endpoints.errors import Overloaded, Refused
-from endpoints.models import BreakerState, EmergencyStop, Endpoint, EndpointState, Maintenance, System, SystemState
+from endpoints.models import (
+    USUAL_MESSAGE_BYTES,
+    BreakerState,
+    EmergencyStop,
+    Endpoint,
+    EndpointState,
+    Maintenance,
+    System,
+    SystemState,
+)
 from endpoints.transports import claimer_of, transport_class
 from endpoints.transports.base import Unfit
 from messaging.models import Presence
@@ -222,7 +231,7 @@ async def find_longest(slug: str) -> int:
 
 def _longest(slug: str) -> int:
     systems = System.objects.filter(slug=slug) if slug else System.objects.all()
-    return systems.aggregate(most=Max("max_message_bytes"))["most"] or 0
+    return systems.aggregate(most=Max("max_message_bytes"))["most"] or USUAL_MESSAGE_BYTES
 
 
 async def find_broadcast() -> list[Party]:

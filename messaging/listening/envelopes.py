@@ -12,7 +12,7 @@ from endpoints.errors import ControlPlaneError, Malformed, Unauthenticated
 from endpoints.transports.framing import Unframable
 from messaging.intake.bodies import MAX_BODY_BYTES
 from messaging.intake.commit import Accepted, Answer
-from messaging.intake.directory import find_parties
+from messaging.intake.directory import find_longest, find_parties
 from messaging.intake.envelope import read_message
 from messaging.intake.fields import CHECKS
 from messaging.listening.connection import Connection, Item
@@ -151,8 +151,8 @@ def _ref(value: Any) -> Any:
 
 
 async def _cap(caller: Principal) -> int:
-    """Return how large a frame may be: half as much again as the largest payload that its system may send."""
+    """Return how large a frame may be: half as much again as its system, or whichever may most, may send."""
     if not caller.system_slug:
-        return MAX_BODY_BYTES
+        return await find_longest("") * 3 // 2
     party = (await find_parties({caller.system_slug})).get(caller.system_slug)
     return MAX_BODY_BYTES if party is None else party.max_message_bytes * 3 // 2

@@ -114,6 +114,16 @@ def test_a_frame_that_cannot_be_read_ends_the_connection_after_its_answers(ways:
     assert len(ways.payloads(slug)) == 1
 
 
+def test_no_frame_may_be_longer_than_what_any_system_may_send(ways: Ways) -> None:
+    """A key of no system speaks for any of them: to parse 25 MiB for one that may send 1 would hold up all others."""
+    ways.register("longest")
+    client = Line(ways.listener("longest", kind="tcp", framing="length")["port"], ways.key(), framing="length")
+    client.send({**body(1), "source_system": "longest"})
+    client.raw((1024 * 1024 * 3 // 2 + 1).to_bytes(4, "big"))
+
+    assert [answer.get("code") for answer in client.read_to_end()] == [None, "too_big"]
+
+
 def test_bad_json_in_a_good_frame_is_one_nack(ways: Ways, port: int) -> None:
     """A frame that is no message costs that message alone."""
     client = Line(port, sender(ways, "typos"))
