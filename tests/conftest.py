@@ -15,6 +15,7 @@ from tests.stack import Databases, Stack, postgres_server
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "live_server", "client_db"}
 # Here the product runs in processes of its own: what is left open in this one is a test's peer, cut by design.
 OUTSIDE = {"acceptance", "browser", "listening", "peers"}
+SHARED = {"shared_stack", "ways"}
 STACK_FIXTURES = {"stack", "make_stack", "database_url"}
 # Real servers, programs, threads and clocks: these tests may be late on a busy machine, and nothing else may.
 LATE_FOLDERS = OUTSIDE | {"contract", "deploy", "endpoints", "packs", "testing"}
@@ -41,6 +42,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not (fixtures & LATE_FIXTURES or LATE_FOLDERS & set(item.path.parts) or item.get_closest_marker("stack")):
             item.add_marker(pytest.mark.flaky(reruns=0))
     items.sort(key=lambda item: item.get_closest_marker("stack") is None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Function) -> None:
+    """Give a test that is tried again a new stack, if it shares one: in the old one its systems are registered."""
+    if getattr(item, "execution_count", 1) > 1:
+        for name in SHARED & set(item.fixturenames):
+            for definition in item._fixtureinfo.name2fixturedefs[name]:
+                definition.finish(item._request)
 
 
 @pytest.fixture(scope="session")

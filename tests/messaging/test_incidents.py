@@ -85,6 +85,14 @@ def heals(night: Night, found: Endpoint, second: float) -> None:
     Breaker.objects.filter(endpoint=found).update(state="closed", written_at=night.time(second))
 
 
+def is_broken_for(night: Night, found: Endpoint, second: int, broken: int, *, well: int) -> None:
+    """Break it for some seconds from one on, and let it be well for some more."""
+    breaks(night, found, second)
+    night.passes(second, second + broken)
+    heals(night, found, second + broken)
+    night.passes(second + broken, second + broken + well)
+
+
 def told() -> list[tuple[str, str]]:
     """Return (kind, to whom) of all that went out or will, digests once."""
     rows = Notice.objects.filter(carrier__isnull=True).order_by("created_at", "id")
@@ -121,10 +129,7 @@ def test_what_comes_back_within_the_settle_time_is_not_told_again(night: Night, 
     """It never resolved: the same incident goes on."""
     erp = endpoint("erp")
     for second in range(0, 200, 20):
-        breaks(night, erp, second)
-        night.passes(second, second + 10)
-        heals(night, erp, second + 10)
-        night.passes(second + 10, second + 20)
+        is_broken_for(night, erp, second, 10, well=10)
 
     assert told() == [("opened", "chat")]
     assert incident().causes[0]["times"] == 10
@@ -134,10 +139,7 @@ def test_what_comes_back_after_it_was_told_as_resolved_is_the_same_incident(nigh
     """It is told as having come back, and from then on has to be well for longer."""
     erp = endpoint("erp")
     for second in (0, 100):
-        breaks(night, erp, second)
-        night.passes(second, second + 20)
-        heals(night, erp, second + 20)
-        night.passes(second + 20, second + 100)
+        is_broken_for(night, erp, second, 20, well=80)
     assert told() == [("opened", "chat"), ("resolved", "chat"), ("opened", "chat")]
     night.passes(200, 440)
 
@@ -529,10 +531,7 @@ def test_what_came_back_is_told_as_broken_since_it_did(night: Night, chat: Notic
     """Not since it opened for the first time: in between it was well, and everyone was told so."""
     erp = endpoint("erp")
     for second in (0, 1200):
-        breaks(night, erp, second)
-        night.passes(second, second + 20)
-        heals(night, erp, second + 20)
-        night.passes(second + 20, second + 440)
+        is_broken_for(night, erp, second, 20, well=420)
 
     _, first, opened, resolved = Notice.objects.order_by("created_at")
     assert (first.payload["lasted_s"], resolved.payload["lasted_s"]) == (50, 320)
