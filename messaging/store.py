@@ -144,12 +144,11 @@ _planned_at: "WeakKeyDictionary[Any, float]" = WeakKeyDictionary()  # by Postgre
 
 
 def _run_kept(cursor: Any, statement: str, values: Sequence[Any]) -> None:
-    """Run what the engine runs many times a second: to plan it takes PostgreSQL longer than to do it for a few rows."""
-    if is_postgresql():
-        moment, link = time.monotonic(), cursor.connection
-        if moment - _planned_at.setdefault(link, moment) >= PLANS_KEPT_S:
-            cursor.execute("DISCARD PLANS", [])
-            _planned_at[link] = moment
+    """Run what PostgreSQL is asked many times a second: to plan it takes longer than to do it for a few rows."""
+    moment, link = time.monotonic(), cursor.connection
+    if moment - _planned_at.setdefault(link, moment) >= PLANS_KEPT_S:
+        cursor.execute("DISCARD PLANS", [])
+        _planned_at[link] = moment
     cursor.execute(statement, values, prepare=True)
 
 
@@ -207,12 +206,10 @@ def _insert(table: str, columns: dict[str, str], rows: Sequence[Row], *, conflic
                 for row in rows:
                     copy.write_row(row)
         elif is_postgresql():
-            arrays = ", ".join("%s::text[]" if kind == "jsonb" else f"%s::{kind}[]" for kind in columns.values())
-            values = ", ".join(f"{name}::jsonb" if kind == "jsonb" else name for name, kind in columns.items())
-            cursor.execute(
-                f"INSERT INTO {table} ({names}) SELECT {values} FROM unnest({arrays}) AS t({names}) {conflict}",
-                [list(column) for column in zip(*rows, strict=True)],
-            )
+            body = bytearray()
+            texts = _as_records(columns, rows, body)
+            statement = f"WITH {BODY} {_from_records(table, columns)} {conflict}"
+            cursor.execute(statement, [bytes(body), texts], prepare=True)
         else:
             _insert_sqlite(cursor, table, columns, rows, conflict)
 
@@ -638,7 +635,6 @@ ACCEPT = (
     f" deliveries AS ({_from_records('messaging_delivery', DELIVERY)})"
     f" {_from_records('messaging_rollup', ROLLUP)} {ADD_UP}"
 )
-COUNT = f"WITH {BODY} {_from_records('messaging_rollup', ROLLUP)} {ADD_UP}"
 
 
 def insert_search_keys(rows: Sequence[Row]) -> None:
@@ -673,12 +669,7 @@ def _attempt_rows(attempts: Iterable[dict[str, Any]]) -> list[Row]:
 
 def add_rollups(counts: Counts) -> None:
     """Add {(minute, system id, event, error class): (count, total ms)} to the rollups."""
-    rows = _rollup_rows(counts)
-    if not is_postgresql():
-        _insert("messaging_rollup", ROLLUP, rows, conflict=ADD_UP)
-    elif rows:
-        with _cursor() as cursor:
-            cursor.execute(COUNT, [b"", _as_records(ROLLUP, rows, bytearray())], prepare=True)
+    _insert("messaging_rollup", ROLLUP, _rollup_rows(counts), conflict=ADD_UP)
 
 
 def _rollup_rows(counts: Counts) -> list[Row]:

@@ -11,6 +11,7 @@ import structlog
 
 from endpoints.edge.places import Place, Places, address_of
 from endpoints.errors import ControlPlaneError, Forbidden, LimitExceeded, Malformed, Unauthenticated
+from endpoints.models import USUAL_MESSAGE_BYTES
 from messaging.gateway import auth, frames
 from messaging.gateway.auth import Caller
 from messaging.gateway.closing import Closed, Code, PeerGone
@@ -26,7 +27,6 @@ log = structlog.get_logger(__name__)
 
 AUTH_S = 5.0
 FLUSH_S = 1.0
-UNNAMED_BYTES = 1024 * 1024  # a message of a caller that speaks for no one system
 STRIKES = 3
 TOKEN_AGAIN_S = 30.0
 BREATH = 32  # frames read in one go
@@ -220,7 +220,7 @@ class Connection:
     def _allow(self) -> None:
         """Take frames as large as the caller may send."""
         if self.caller is not None and "allow" in self._line:
-            most = self.caller.party.max_message_bytes if self.caller.party is not None else UNNAMED_BYTES
+            most = self.caller.party.max_message_bytes if self.caller.party is not None else USUAL_MESSAGE_BYTES
             self._line["allow"](most * 3 // 2)
 
     def _ready(self) -> None:

@@ -34,7 +34,7 @@ class Item:
     draft: Draft | ControlPlaneError
     ref: Any
     size: int
-    message_id: str = ""  # of a message that is refused for something else
+    message_id: str | None = None  # of a message that is refused for something else
 
 
 class Connection(asyncio.Protocol):
@@ -178,7 +178,7 @@ class Connection(asyncio.Protocol):
 
     # -- taking and answering
 
-    def put(self, draft: Draft | ControlPlaneError, ref: Any, size: int, message_id: str = "") -> None:
+    def put(self, draft: Draft | ControlPlaneError, ref: Any, size: int, message_id: str | None = None) -> None:
         """Queue what a frame of `size` bytes held; raises Overloaded when the process holds too much."""
         size += ITEM_BYTES
         self.server.held.change(size)

@@ -10,11 +10,9 @@ from endpoints.access.principal import Principal
 from endpoints.edge import strict_json
 from endpoints.errors import ControlPlaneError, Malformed, Unauthenticated
 from endpoints.transports.framing import Unframable
-from messaging.intake.bodies import MAX_BODY_BYTES
 from messaging.intake.commit import Accepted, Answer
-from messaging.intake.directory import find_longest, find_parties
-from messaging.intake.envelope import read_message
-from messaging.intake.fields import CHECKS
+from messaging.intake.directory import find_longest
+from messaging.intake.envelope import id_of, read_message
 from messaging.listening.connection import Connection, Item
 from messaging.listening.opening import Opening
 
@@ -98,14 +96,14 @@ class EnvelopeConnection(Connection):
                     return
             self.put(read_message(data), ref, len(frame))
         except Malformed as exc:
-            self.put(exc, ref, len(frame), _message_id(data))
+            self.put(exc, ref, len(frame), id_of(data))
 
     def answer(self, item: Item, answer: Answer) -> bytes:
         if isinstance(answer, Accepted):
             told = {"type": "ack", "message_id": answer.message_id, "ref": item.ref, "status": answer.status}
         else:
             draft = item.draft
-            name = (item.message_id if isinstance(draft, ControlPlaneError) else draft.message_id) or None
+            name = item.message_id if isinstance(draft, ControlPlaneError) else draft.message_id or None
             told = {"type": "nack", "message_id": name, "ref": item.ref, "code": answer.code, "detail": answer.detail}
         return self._framed(told)
 
@@ -133,14 +131,6 @@ def _token(frame: bytes) -> str:
     return str(data["token"])
 
 
-def _message_id(data: Any) -> str:
-    """Return the id of what is no message, "" where it has none that a message could have."""
-    try:
-        return str(CHECKS["message_id"](data["message_id"]))
-    except (KeyError, TypeError, ValueError):
-        return ""
-
-
 def _ref(value: Any) -> Any:
     if value is None or (isinstance(value, str) and len(value) <= MAX_REF):
         return value
@@ -152,7 +142,4 @@ def _ref(value: Any) -> Any:
 
 async def _cap(caller: Principal) -> int:
     """Return how large a frame may be: half as much again as its system, or whichever may most, may send."""
-    if not caller.system_slug:
-        return await find_longest("") * 3 // 2
-    party = (await find_parties({caller.system_slug})).get(caller.system_slug)
-    return MAX_BODY_BYTES if party is None else party.max_message_bytes * 3 // 2
+    return await find_longest(caller.system_slug) * 3 // 2
