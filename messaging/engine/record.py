@@ -78,6 +78,11 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
 
     `wanted.rooms` is updated to what is left. `tally` and `dirty` are what the breakers need to be told.
     """
+    plain: list[Claim] = []
+    if store.is_postgresql() and not (ended or dirty or wanted.trials or wanted.only_next) and wanted.credits is None:
+        plain, is_all = _claim_at_once(wanted, lease_s)
+        if is_all:
+            return Turned(plain)
     try:
         with transaction.atomic():
             # Both clocks are read here: what the call waited for before must not count as a difference.
@@ -97,13 +102,27 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
             if may_be_soon and any(claim.ordering_key for claim in claims):
                 store.commit_durably()
         judging.settle(judged, breakers, tally, now)
-        turned = Turned([*tried, *claims], [*breakers, *trying], ahead, left)
+        turned = Turned([*plain, *tried, *claims], [*breakers, *trying], ahead, left)
     except UNSTORABLE:
         log.exception("turn_refused", ended=len(ended))
         kept, turned = _turn_alone(ended, tally, dirty)
+    except DatabaseError as exc:
+        if not plain:
+            raise
+        log.warning("claims_failed", error=str(exc))  # what was leased already must go its way
+        kept, turned = [], Turned(plain)
     for endpoint_id in {item.gone for item in kept if item.gone}:
         _pause_gone(endpoint_id)
     return turned
+
+
+def _claim_at_once(wanted: Wanted, lease_s: float) -> tuple[list[Claim], bool]:
+    """Lease what one statement can, as `_claim` does; return it, and whether that was all there is to lease."""
+    taken = store.claim_at_once(wanted.rooms, protocols=wanted.protocols, token=new_id(), lease_s=lease_s)
+    for claim in taken.claims:
+        wanted.rooms[claim.system_id, claim.interface] -= 1
+    claims = sorted(taken.claims, key=lambda claim: claim.position)
+    return claims, not (taken.left_some or (wanted.with_suspect and taken.has_suspect))
 
 
 def write(ended: Sequence[Ended]) -> set[UUID]:

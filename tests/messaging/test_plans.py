@@ -1,6 +1,8 @@
 """How PostgreSQL does what the engine asks many times a second: planned for the table as it is, however it grew."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.db import connection
@@ -10,7 +12,7 @@ from endpoints.ids import new_id
 from endpoints.models import System
 from messaging import store
 from messaging.models import Priority
-from messaging.store import Finish
+from messaging.store import Claim, Finish
 from tests.messaging.dying import make_receiver
 from tests.messaging.factories import make_message, make_system
 
@@ -23,11 +25,19 @@ def on_postgresql(db: None) -> None:
         pytest.skip("SQLite plans by no sizes")
 
 
-def turn(system: System, limit: int) -> int:
+def claim_at_once(system: System, token: UUID, limit: int) -> list[Claim]:
+    rooms = {(system.pk, "main"): limit}
+    return store.claim_at_once(rooms, protocols=("http",), token=token, lease_s=30).claims
+
+
+def claim_one_by_one(system: System, token: UUID, limit: int) -> list[Claim]:
+    target, now = (system.pk, "main", Priority.NORMAL), store.now() + timedelta(seconds=1)
+    return store.claim(target, token=token, now=now, lease_s=30, limit=limit)
+
+
+def turn(system: System, limit: int, claim: Callable[[System, UUID, int], list[Claim]] = claim_at_once) -> int:
     now, token = store.now(), new_id()
-    claims = store.claim(
-        (system.pk, "main", Priority.NORMAL), token=token, now=now + timedelta(seconds=1), lease_s=30, limit=limit
-    )
+    claims = claim(system, token, limit)
     ends = [Finish(claim.id, token, system.pk, "delivered", "sent", 1, 0) for claim in claims]
     return len(store.finish(ends, now))
 
@@ -39,15 +49,39 @@ def scans() -> int:
         return int(cursor.fetchone()[0])
 
 
-def test_a_table_that_grew_is_not_read_from_end_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def looks_at_leased() -> int:
+    """Return how often this session read the index of what is leased."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_get_xact_numscans('delivery_leased'::regclass)")
+        return int(cursor.fetchone()[0])
+
+
+def test_what_ends_is_found_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among all that was ever leased since the last vacuum it would be looked for longer with each that ends."""
+    system = make_receiver().system
+    fill(system.pk, make_message(make_system("source")).pk, 500)
+    for _ in range(40):
+        turn(system, 10)
+    monkeypatch.setattr(store, "PLANS_KEPT_S", 0.0)
+
+    before = looks_at_leased()
+    assert [turn(system, 3) for _ in range(3)] == [3, 3, 3]
+
+    assert looks_at_leased() == before
+
+
+@pytest.mark.parametrize("claim", [claim_at_once, claim_one_by_one])
+def test_a_table_that_grew_is_not_read_from_end_to_end(
+    monkeypatch: pytest.MonkeyPatch, claim: Callable[[System, UUID, int], list[Claim]]
+) -> None:
     system = make_receiver().system
     message = make_message(make_system("source"))
     for _ in range(12):  # until the plans of these statements are kept
-        turn(system, 1)
+        turn(system, 1, claim)
     fill(system.pk, message.pk, 20_000)
     monkeypatch.setattr(store, "PLANS_KEPT_S", 0.0)  # their time is over
 
     before = scans()
-    assert [turn(system, 10) for _ in range(3)] == [10, 10, 10]
+    assert [turn(system, 10, claim) for _ in range(3)] == [10, 10, 10]
 
     assert scans() == before
