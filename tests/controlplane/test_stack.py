@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,11 @@ def started(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "cold":
         monkeypatch.setenv("TEST_COLD_STARTS", "1")
     return str(request.param)
+
+
+def test_starts_are_warm() -> None:
+    """What is measured starts cold, and to import any of it would make all starts of these processes cold."""
+    assert "benchmarks" not in sys.modules
 
 
 def test_a_warm_start_is_in_the_place_of_a_cold_one(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

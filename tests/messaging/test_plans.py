@@ -7,7 +7,6 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
-from benchmarks.claims import fill
 from endpoints.ids import new_id
 from endpoints.models import System
 from messaging import store
@@ -15,6 +14,7 @@ from messaging.models import Priority
 from messaging.store import Claim, Finish
 from tests.messaging.dying import make_receiver
 from tests.messaging.factories import make_message, make_system
+from tests.messaging.filling import fill
 
 pytestmark = pytest.mark.django_db
 
