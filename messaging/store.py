@@ -472,32 +472,50 @@ def last_position() -> int:
         return (row and row[0]) or 0
 
 
+def _each(
+    table: str, found: str, names: tuple[str, str], pairs: Sequence[tuple[int, str]], more: str = ""
+) -> tuple[str, list[Any]]:
+    """Return the query, and its parameters, of `found` in each row `t` of which two columns are one of `pairs`.
+
+    One probe of their index for each, however many rows there are and whatever the planner thinks of them.
+    """
+    first, second = names
+    same = f"t.{first} = w.first AND t.{second} = w.second {more}"
+    if is_postgresql():  # OFFSET 0: to be asked of one after the other, and never as a join
+        return (
+            "SELECT f.* FROM unnest(%s::bigint[], %s::text[]) AS w(first, second)"
+            f" CROSS JOIN LATERAL (SELECT {found} FROM {table} t WHERE {same} OFFSET 0) AS f"
+        ), [list(column) for column in zip(*pairs, strict=True)]
+    marks = ", ".join(["(%s, %s)"] * len(pairs))
+    return (
+        f"SELECT {found} FROM (SELECT column1 AS first, column2 AS second FROM (VALUES {marks})) AS w"
+        f" CROSS JOIN {table} t WHERE {same}"
+    ), [value for pair in pairs for value in pair]
+
+
 def find_messages(pairs: Sequence[tuple[int, str]]) -> dict[tuple[int, str], tuple[bytes, int]]:
     """Return {(source id, message id): (fingerprint, number of deliveries)} of those stored already."""
     if not pairs:
         return {}
-    condition, values = _in([message_id for _, message_id in pairs])
+    found = (
+        "t.source_id, t.message_id, t.fingerprint,"
+        " (SELECT count(*) FROM messaging_delivery d WHERE d.message_id = t.position)"
+    )
     with _cursor() as cursor:
-        cursor.execute(
-            "SELECT m.source_id, m.message_id, m.fingerprint,"
-            " (SELECT count(*) FROM messaging_delivery d WHERE d.message_id = m.position)"
-            f" FROM messaging_message m WHERE m.message_id {condition}",
-            values,
-        )
+        cursor.execute(*_each("messaging_message", found, ("source_id", "message_id"), pairs))
         return {(row[0], row[1]): (bytes(row[2]), row[3]) for row in cursor.fetchall()}
 
 
-def find_idempotency_keys(keys: Sequence[str], since: datetime) -> dict[tuple[int, str], tuple[bytes, str, int]]:
+def find_idempotency_keys(
+    pairs: Sequence[tuple[int, str]], since: datetime
+) -> dict[tuple[int, str], tuple[bytes, str, int]]:
     """Return {(source id, key): (fingerprint, message id, number of deliveries)} of those used since `since`."""
-    if not keys:
+    if not pairs:
         return {}
-    condition, values = _in(keys)
+    found = "t.source_id, t.key, t.fingerprint, t.message_id, t.deliveries"
+    statement, values = _each("messaging_idempotencykey", found, ("source_id", "key"), pairs, "AND t.created_at > %s")
     with _cursor() as cursor:
-        cursor.execute(
-            "SELECT source_id, key, fingerprint, message_id, deliveries FROM messaging_idempotencykey"
-            f" WHERE created_at > %s AND key {condition}",
-            [_put(since), *values],
-        )
+        cursor.execute(statement, [*values, _put(since)])
         return {(row[0], row[1]): (bytes(row[2]), row[3], row[4]) for row in cursor.fetchall()}
 
 

@@ -51,7 +51,7 @@ def store_planned(planned: Sequence[Planned]) -> list[Answer]:
 def _sort_out(planned: Sequence[Planned], now: datetime) -> tuple[list[Answer], list[int], list[store.Row]]:
     """Return the answers, the places of what is neither a duplicate nor a conflict, and the rows of keys to keep."""
     named = [(item.source.id, item.draft.message_id) for item in planned if item.draft.message_id]
-    keyed = [item.draft.idempotency_key for item in planned if item.draft.idempotency_key]
+    keyed = [(item.source.id, item.draft.idempotency_key) for item in planned if item.draft.idempotency_key]
     stored = store.find_messages(named)
     answered = store.find_idempotency_keys(keyed, now - IDEMPOTENCY_KEPT)
     answers: list[Answer] = []
