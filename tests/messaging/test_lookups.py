@@ -1,4 +1,4 @@
-"""Whether a message came before is looked up by its name, however many came: asked of every batch, in everybody's way."""
+"""Whether a message came before is looked up by its name, however many came; every batch asks."""
 
 from collections.abc import Callable
 from datetime import timedelta
