@@ -73,6 +73,9 @@ def test_stop_waits_until_all_is_gone(make_stack: Callable[..., Stack]) -> None:
     pid = stack.start("up", *ROLES)
     children = psutil.Process(pid).children(recursive=True)
 
+    refused = stack.command("stop", "--timeout", "-5")
+    assert (refused.returncode, "no length of time" in refused.stderr) == (2, True), refused.stderr
+    assert stack.answers("up")
     done = stack.command("stop")
 
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ from django.core.management import CommandError
 from django.core.management.base import BaseCommand
 
 from controlplane.runfile import Run
+from endpoints.edge.arguments import seconds
 
 LONGEST_S = 40  # the supervisor kills after 30 s
 POLL_S = 0.05
@@ -21,7 +22,7 @@ class Command(BaseCommand):
     requires_system_checks = []  # they import every page; `up` runs them once for all
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--timeout", type=float, default=LONGEST_S, help="seconds to wait (default: %(default)s)")
+        parser.add_argument("--timeout", type=seconds, default=LONGEST_S, help="seconds to wait (default: %(default)s)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Ask the supervisor, which asks its children; its lock tells when it is gone."""

@@ -8,6 +8,7 @@ from typing import Any
 import uvloop
 from django.core.management.base import BaseCommand, CommandError
 
+from endpoints.edge.arguments import seconds
 from messaging.intake.counter import Intake
 from messaging.listening.alone import run_alone
 from messaging.listening.limits import Limits
@@ -43,7 +44,7 @@ class Command(BaseCommand):
         for name, text in DEADLINES.items():
             default = getattr(Limits(), name)
             option = f"--{name.removesuffix('_s')}-timeout"
-            parser.add_argument(option, dest=name, type=float, default=default, metavar="S", help=f"seconds {text}")
+            parser.add_argument(option, dest=name, type=seconds, default=default, metavar="S", help=f"seconds {text}")
 
     def handle(self, *args: Any, **options: Any) -> None:
         tls = _context(options["tls_cert"], options["tls_key"])

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from endpoints.access.principal import COMMAND
 from endpoints.edge import strict_json
+from endpoints.edge.arguments import seconds
 from endpoints.errors import ControlPlaneError
 from messaging.intake.commit import Accepted
 from messaging.models import OPEN_STATES, Delivery, Message, State
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         parser.add_argument("--header", action="append", default=[], metavar="K=V", help="may be given many times")
         parser.add_argument("--ordering-key", help="messages with the same key arrive in order")
         parser.add_argument("--ttl", type=float, metavar="S", help="seconds after which it expires unsent")
-        parser.add_argument("--wait", type=_seconds, metavar="S", nargs="?", const=30.0, help="wait for the outcome")
+        parser.add_argument("--wait", type=seconds, metavar="S", nargs="?", const=30.0, help="wait for the outcome")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -75,13 +75,6 @@ class Command(BaseCommand):
             self.stdout.write(_line(delivery))
         if not deliveries or any(delivery.state != State.DELIVERED for delivery in deliveries):
             sys.exit(1)
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not seconds >= 0:  # nor NaN
-        raise ArgumentTypeError(f"{text} is no time to wait: use seconds, 0 or more")
-    return seconds
 
 
 def _line(delivery: Delivery) -> str:
