@@ -884,7 +884,6 @@ def claim(
 class Taken:
     """What `claim_at_once` leased, and what it left to more than one statement."""
 
-    now: datetime
     claims: list[Claim]
     left_some: bool  # where several priorities are due, who gets the room is for the engine to say
     has_suspect: bool
@@ -910,7 +909,7 @@ AT_ONCE = (
     "  ORDER BY d.due_at LIMIT plain.free FOR UPDATE SKIP LOCKED) AS d),"
     " leased AS (UPDATE messaging_delivery AS d SET state = 'sending', lease_token = %s,"
     f"  lease_until = {NOW} + %s * interval '1 second' WHERE d.id = ANY(ARRAY(SELECT id FROM due)) RETURNING d.*)"
-    " SELECT clock.now, (SELECT count(*) FROM found) > (SELECT count(*) FROM plain),"
+    " SELECT (SELECT count(*) FROM found) > (SELECT count(*) FROM plain),"
     f" {HAS_SUSPECT}, {COMMIT_SOON}, l.* FROM clock LEFT JOIN ({LOADED.format('leased')}) AS l ON true"
 )
 
@@ -926,9 +925,8 @@ def claim_at_once(
     with _cursor() as cursor:
         _run_kept(cursor, AT_ONCE, [orjson.dumps(given).decode(), list(protocols), token, lease_s])
         rows = cursor.fetchall()
-    now, left_some, has_suspect, *_ = rows[0]
-    claims = [_as_claim(row[4:], token) for row in rows if row[4] is not None]
-    return Taken(now, claims, left_some, has_suspect)
+    left_some, has_suspect, *_ = rows[0]
+    return Taken([_as_claim(row[3:], token) for row in rows if row[3] is not None], left_some, has_suspect)
 
 
 def claim_suspect(*, protocols: Sequence[str], token: uuid.UUID, now: datetime, lease_s: float) -> list[Claim]:

@@ -79,15 +79,15 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
     `wanted.rooms` is updated to what is left. `tally` and `dirty` are what the breakers need to be told.
     """
     plain: list[Claim] = []
-    if store.is_postgresql() and not (ended or dirty or wanted.trials or wanted.only_next) and wanted.credits is None:
+    only_claims = not (ended or dirty or wanted.trials)
+    if store.is_postgresql() and only_claims and not wanted.only_next and wanted.credits is None:
         plain, is_all = _claim_at_once(wanted, lease_s)
         if is_all:
             return Turned(plain)
     try:
         with transaction.atomic():
             # Both clocks are read here: what the call waited for before must not count as a difference.
-            may_be_soon = not (ended or dirty or wanted.trials)
-            now = store.now(commit_soon=may_be_soon)
+            now = store.now(commit_soon=only_claims)
             ahead = now - datetime.now(UTC)
             judged, breakers = judging.judge(ended, dirty, tally, now)
             kept, released = _finish(judged, now) if judged else ([], [])
@@ -99,18 +99,19 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
                 targets, has_suspect = store.due(now, protocols=wanted.protocols)
             left = [target for target in targets if target[:2] not in wanted.rooms] if wanted.only_next else []
             claims = _claim(targets, wanted, lease_s, now, with_suspect=wanted.with_suspect and has_suspect)
-            if may_be_soon and any(claim.ordering_key for claim in claims):
+            if only_claims and any(claim.ordering_key for claim in claims):
                 store.commit_durably()
         judging.settle(judged, breakers, tally, now)
-        turned = Turned([*plain, *tried, *claims], [*breakers, *trying], ahead, left)
+        turned = Turned([*tried, *claims], [*breakers, *trying], ahead, left)
     except UNSTORABLE:
         log.exception("turn_refused", ended=len(ended))
         kept, turned = _turn_alone(ended, tally, dirty)
     except DatabaseError as exc:
         if not plain:
             raise
-        log.warning("claims_failed", error=str(exc))  # what was leased already must go its way
-        kept, turned = [], Turned(plain)
+        log.warning("claims_failed", error=str(exc))
+        kept, turned = [], Turned([])
+    turned.claims += plain  # whatever became of the rest: they are leased
     for endpoint_id in {item.gone for item in kept if item.gone}:
         _pause_gone(endpoint_id)
     return turned

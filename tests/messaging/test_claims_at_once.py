@@ -1,7 +1,7 @@
 """What PostgreSQL leases in one statement: where one priority alone is due, and durable where an order hangs on it."""
 
 import pytest
-from django.db import connection
+from django.db import DataError, OperationalError, connection
 
 from endpoints.ids import new_id
 from messaging import store
@@ -54,6 +54,23 @@ def test_each_gets_as_much_as_it_has_room_for() -> None:
     assert {slug: found.count(slug) for slug in set(found)} == {"crm": 3, "erp": 4}
     assert list(wanted.rooms.values()) == [0, 5, 0]
     assert [claim.position for claim in turned.claims] == sorted(claim.position for claim in turned.claims)
+
+
+@pytest.mark.parametrize("error", [OperationalError("gone"), DataError("odd")])
+def test_what_is_leased_goes_its_way_when_the_rest_fails(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Nobody else would send it before its lease is over, and then as one whose worker was lost."""
+    source, mixed, plain = make_system("source"), make_receiver("mixed"), make_receiver("plain")
+    for priority in (Priority.LOW, Priority.HIGH):
+        make_delivery(make_message(source, priority=priority), mixed.system, State.PENDING, priority=priority)
+    make_delivery(make_message(source), plain.system, State.PENDING)
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(store, "due", fail)
+    wanted = Wanted({(mixed.system_id, "main"): 2, (plain.system_id, "main"): 2}, protocols=("http",))
+
+    assert [claim.target for claim in record.turn([], wanted, 30.0, Tally(), ()).claims] == ["plain"]
 
 
 def test_where_several_priorities_are_due_the_engine_shares_the_room() -> None:
