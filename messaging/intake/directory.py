@@ -226,12 +226,14 @@ async def find_parties(slugs: set[str]) -> dict[str, Party]:
 
 async def find_longest(slug: str) -> int:
     """Return how many bytes a message of the system `slug` may have; without one, of whichever may send the most."""
-    return await _read(_longest, slug)
+    if slug:
+        party = (await find_parties({slug})).get(slug)
+        return USUAL_MESSAGE_BYTES if party is None else party.max_message_bytes
+    return await _read(_longest)
 
 
-def _longest(slug: str) -> int:
-    systems = System.objects.filter(slug=slug) if slug else System.objects.all()
-    return systems.aggregate(most=Max("max_message_bytes"))["most"] or USUAL_MESSAGE_BYTES
+def _longest() -> int:
+    return System.objects.aggregate(most=Max("max_message_bytes"))["most"] or USUAL_MESSAGE_BYTES
 
 
 async def find_broadcast() -> list[Party]:
