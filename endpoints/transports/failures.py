@@ -51,6 +51,22 @@ def translate(exc: BaseException, where: str = "") -> TransportError:
     raise exc
 
 
+def let_go(error: BaseException) -> None:
+    """Take the frames off an error and off what led to it.
+
+    A frame that raises what it holds in a variable is a circle, and holds the payload
+    with it until the garbage collector comes by.
+    """
+    following: list[BaseException | None] = [error]
+    known: set[int] = set()
+    while following:
+        each = following.pop()
+        if each is not None and id(each) not in known:
+            known.add(id(each))
+            each.__traceback__ = None
+            following += each.__cause__, each.__context__
+
+
 def _reason(exc: BaseException) -> str:
     """Return the innermost plain words of an error: the operating system's where there are some."""
     if isinstance(exc, NotConnected):

@@ -12,6 +12,7 @@ import structlog
 
 from endpoints.ids import id_at
 from endpoints.transports.base import ErrorClass, Outgoing, Reply, TransportError
+from endpoints.transports.failures import let_go
 from endpoints.transports.outcomes import judged
 from messaging.engine.doors import Door
 from messaging.engine.verdict import Budget, Verdict, judge
@@ -76,6 +77,7 @@ async def _send(claim: Claim, door: Door) -> tuple[Reply | TransportError, str |
         try:
             result = await door.transport.send(_outgoing(claim))
         except TransportError as exc:
+            let_go(exc)
             result = exc
         return result, await judged(door.rules, result)
     except Exception as exc:

@@ -1,6 +1,7 @@
 """WebSocket endpoints against real servers: how answers are matched, what refusals mean, and how lines end."""
 
 import asyncio
+import gc
 import json
 import time
 import tracemalloc
@@ -454,7 +455,12 @@ async def test_what_no_pong_confirmed_in_time_takes_no_room(receiver: WsReceiver
         tracemalloc.start()
         for _ in range(30):
             assert (await failure(transport, payload=bytes(1_000_000))).error_class is ErrorClass.TIMEOUT
-        kept = tracemalloc.get_traced_memory()[0]
+        gc.collect()  # errors told, and the frames they hold
+        for _ in range(400):
+            kept = tracemalloc.get_traced_memory()[0]
+            if kept < 8_000_000:
+                break
+            await asyncio.sleep(0.05)  # the peer of a busy machine reads the last of them later
         tracemalloc.stop()
     assert kept < 8_000_000
 
