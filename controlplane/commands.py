@@ -1,9 +1,11 @@
 """The product's own commands, by what they are for, and the help that names them before the framework's."""
 
 import re
+import sys
 import textwrap
+from difflib import get_close_matches
 
-from django.core.management import ManagementUtility, get_commands, load_command_class
+from django.core.management import BaseCommand, ManagementUtility, get_commands, load_command_class
 
 GROUPS = {
     "Run": ("up", "stop", "status", "doctor", "migrate", "prune"),
@@ -19,6 +21,7 @@ NAMES = frozenset(name for names in GROUPS.values() for name in names)
 BEGINNERS = frozenset(("up", "doctor", "migrate", *GROUPS["Run one process of `up` by itself"]))
 WIDTH = 100
 COLUMN = max(map(len, NAMES)) + 4
+NEAR = 0.8  # a command of the framework's is seldom what was meant
 FIRST_CLAUSE = re.compile(r"[.;:](?:\s|$)")
 
 
@@ -38,6 +41,18 @@ class Commands(ManagementUtility):
             listed = textwrap.wrap(", ".join(others), WIDTH, initial_indent="  ", subsequent_indent="  ")
             return "\n".join([*lines, "", "Of the framework", *listed])
         return "\n".join([*lines, "", f"{len(others)} more are the framework's: `controlplane help --all`."])
+
+    def fetch_command(self, subcommand: str) -> BaseCommand:
+        """Return the command; a word that is none ends the program with 2, and with the nearest that there is."""
+        known = get_commands()
+        if subcommand not in known:
+            near = get_close_matches(subcommand, sorted(NAMES), n=1) or get_close_matches(
+                subcommand, known, n=1, cutoff=NEAR
+            )
+            meant = f" Did you mean {near[0]}?" if near else ""
+            sys.stderr.write(f"There is no command {subcommand!r}.{meant} `controlplane help` names them all.\n")
+            sys.exit(2)
+        return super().fetch_command(subcommand)
 
 
 def summary(app: str, name: str) -> str:

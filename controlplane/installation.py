@@ -10,7 +10,8 @@ from controlplane.commands import BEGINNERS, NAMES
 from controlplane.env import SQLITE_NAME, given_values
 from controlplane.env_problems import BadEnvironment
 
-NEEDY = NAMES - BEGINNERS
+OF_FRAMEWORK = ("createsuperuser", "changepassword", "clearsessions", "dbshell", "dumpdata", "flush", "loaddata")
+NEEDY = (NAMES - BEGINNERS) | frozenset(OF_FRAMEWORK)
 
 
 def missing(words: Sequence[str]) -> str | None:
@@ -46,8 +47,11 @@ def wants_none(words: Sequence[str]) -> bool:
 
 @contextmanager
 def nothing_left(words: Sequence[str]) -> Iterator[None]:
-    """Let the settings have a var folder for as long as a command that wants none runs, where there is none."""
-    values = _values() if wants_none(words) else {}
+    """Let the settings have a var folder for as long as the command runs, where there is none and it begins none.
+
+    So with help, and with what is no command of ours: a mistyped word, or the framework's.
+    """
+    values = _values() if wants_none(words) or words[0] not in NAMES else {}
     if not values or values["var_dir"].exists():
         yield
         return

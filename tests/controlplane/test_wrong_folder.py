@@ -20,6 +20,7 @@ ASKING = [
     ("why", "m-1"),
     ("create_api_key", "mine", "--role", "admin"),
     ("export", "suite"),
+    ("createsuperuser",),
 ]
 
 
@@ -63,6 +64,32 @@ def test_help_needs_no_installation_and_makes_none(words: tuple[str, ...], tmp_p
     done = run([*words], environment(tmp_path / "var", ""))
 
     assert (done.returncode, done.stderr) == (0, "")
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("sned", "shop", "crm"), "Did you mean send?"),
+        (("help", "runsuite"), "Did you mean run_suite?"),
+        (("mesages",), "There is no command 'mesages'. `controlplane help` names them all."),
+    ],
+    ids=str,
+)
+def test_a_mistyped_command_is_told_the_nearest_of_ours_and_leaves_nothing(
+    words: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    done = run([*words], environment(tmp_path / "var", ""))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert left(tmp_path) == []
+
+
+def test_a_command_of_the_framework_leaves_nothing(tmp_path: Path) -> None:
+    done = run(["check"], environment(tmp_path / "var", ""))
+
+    assert done.returncode == 0, done.stderr
     assert left(tmp_path) == []
 
 
