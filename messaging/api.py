@@ -25,6 +25,7 @@ from endpoints.errors import Malformed
 from messaging import store, walks
 from messaging.filters import ATTEMPTS, DELIVERIES, FIND, LEDGER, MESSAGE, MESSAGES
 from messaging.intake.answers import summary
+from messaging.intake.envelope import id_of
 from messaging.intake.reading import check_batch
 from messaging.models import Attempt, Delivery, Message, State
 from messaging.openapi import IDEMPOTENCY_KEY, REQUEST, RESPONSES, WAIT
@@ -114,7 +115,8 @@ class MessageViewSet(ReadViewSet):
         by = principal_of(request)
         if isinstance(request.data, list):
             check_batch(request.data)
-            return Response(Fragment(summary(sending.send_many(request.data, by=by))), status=202)
+            names = [id_of(item) for item in request.data]
+            return Response(Fragment(summary(sending.send_many(request.data, by=by), names)), status=202)
         key = request.headers.get("Idempotency-Key")
         named = {} if key is None or not isinstance(request.data, dict) else {"idempotency_key": key}
         return Response(asdict(sending.send({**request.data, **named} if named else request.data, by=by)), status=202)

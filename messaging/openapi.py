@@ -62,7 +62,11 @@ RESULT: dict[str, Any] = {
     "required": ["index", "message_id", "status", "code", "detail"],
     "properties": {
         "index": _COUNT,
-        "message_id": {"type": "string", "nullable": True},
+        "message_id": {
+            "type": "string",
+            "nullable": True,
+            "description": "Of a rejected one what it calls itself, null where that cannot be read.",
+        },
         "status": {"type": "string", "enum": ["accepted", "duplicate", "rejected"]},
         "code": {"type": "string", "nullable": True},
         "detail": {"type": "string", "nullable": True},

@@ -23,9 +23,10 @@ class Tally:
         self.results: list[dict[str, Any]] = []
         self._index = 0
 
-    def add(self, answers: Sequence[Answer], *, list_all: bool = False) -> None:
-        for answer in answers:
-            result = result_of(self._index, answer)
+    def add(self, answers: Sequence[Answer], names: Sequence[str | None], *, list_all: bool = False) -> None:
+        """Count the answers to messages that name themselves so."""
+        for answer, name in zip(answers, names, strict=True):
+            result = result_of(self._index, answer, name)
             self.counts[result["status"]] += 1
             if list_all or (result["status"] == "rejected" and len(self.results) < MAX_LISTED):
                 self.results.append(result)
@@ -39,15 +40,15 @@ class Tally:
         return ", ".join(f"{count} {status}" for status, count in self.counts.items())
 
 
-def summary(answers: Sequence[Answer]) -> bytes:
-    """Return the body that answers a batch, every message listed."""
+def summary(answers: Sequence[Answer], names: Sequence[str | None]) -> bytes:
+    """Return the body that answers a batch, every message listed; `names` are the ids they give themselves."""
     tally = Tally()
-    tally.add(answers, list_all=True)
+    tally.add(answers, names, list_all=True)
     return tally.body()
 
 
-def result_of(index: int, answer: Answer) -> dict[str, Any]:
+def result_of(index: int, answer: Answer, name: str | None) -> dict[str, Any]:
     """Return one entry of a batch's `results`."""
     if isinstance(answer, Accepted):
         return {"index": index, "message_id": answer.message_id, "status": answer.status, "code": None, "detail": None}
-    return {"index": index, "message_id": None, "status": "rejected", "code": answer.code, "detail": answer.detail}
+    return {"index": index, "message_id": name, "status": "rejected", "code": answer.code, "detail": answer.detail}

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from endpoints.edge import strict_json
 from endpoints.errors import Malformed
 from endpoints.transports.bodies import is_json
-from messaging.intake.envelope import Draft
+from messaging.intake.envelope import Draft, Unreadable
 from messaging.intake.fields import CHECKS, check_content_type, check_target
 
 STRUCTURED = "application/cloudevents+json"
@@ -121,8 +121,7 @@ def _read(
     except ValueError as exc:
         errors.append(_fault("headers", str(exc)))
     if errors:
-        told = "; ".join(f"{error['field']}: {error['detail']}" for error in errors[:5])
-        raise Malformed(told, code="invalid", errors=errors[:10])
+        raise Unreadable(errors[:10], known.get("message_id"))
     source = kept["ce-source"]
     if "source_system" not in known and not bound_to and _SLUG.fullmatch(source):
         known["source_system"] = check_target(source)  # as an endpoint of ours writes it

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from endpoints.edge import strict_json
-from endpoints.errors import Malformed
+from endpoints.errors import ControlPlaneError, Malformed
 from endpoints.transports.bodies import is_json
 from messaging.intake.fields import CHECKS, check_content_type, check_target
 from messaging.models import MessageType, Priority
@@ -63,6 +63,15 @@ class Draft:
         return hashlib.blake2b(self.payload, digest_size=16, key=hashlib.sha256(repr(told).encode()).digest()).digest()
 
 
+class Unreadable(Malformed):
+    """A message with fields at fault, and the id that it gives itself, if that is none of them."""
+
+    def __init__(self, errors: list[dict[str, str]], message_id: str | None) -> None:
+        told = "; ".join(f"{error['field']}: {error['detail']}" for error in errors[:5])
+        super().__init__(told, code="invalid", errors=errors)
+        self.message_id = message_id
+
+
 FIELDS = frozenset((*CHECKS, "payload"))
 MAX_ERRORS = 10  # then the rest is not looked at: a body of a million unknown fields must not cost a minute
 
@@ -90,9 +99,7 @@ def read_message(data: Any) -> Draft:
             errors.append({"field": name, "code": "invalid", "detail": str(exc)})
     _read_payload(data, known, errors)
     if errors:
-        raise Malformed(
-            "; ".join(f"{error['field']}: {error['detail']}" for error in errors[:5]), code="invalid", errors=errors
-        )
+        raise Unreadable(errors, id_of(data))
     return Draft(**known)
 
 
@@ -103,6 +110,11 @@ def id_of(data: Any) -> str | None:
         return None if given is None else str(CHECKS["message_id"](given))
     except ValueError:
         return None
+
+
+def name_of(item: Draft | ControlPlaneError) -> str | None:
+    """Return the id that a message gives itself, as far as it could be read."""
+    return getattr(item, "message_id", None) or None
 
 
 def _read_payload(data: dict[str, Any], known: dict[str, Any], errors: list[dict[str, str]]) -> None:

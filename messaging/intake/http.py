@@ -25,7 +25,7 @@ from messaging.intake.answers import Tally, accepted, summary
 from messaging.intake.bodies import MAX_BODY_BYTES, QUIET_S, Body, Budget, ClientGone, Receive
 from messaging.intake.commit import Accepted, Answer
 from messaging.intake.counter import Intake
-from messaging.intake.envelope import Draft, read_message, read_raw
+from messaging.intake.envelope import Draft, name_of, read_message, read_raw
 from messaging.intake.heads import Headers, Request, Scope, sender_of, token_of, wait_of
 from messaging.intake.leaving import unless_gone
 from messaging.intake.reading import AT_ONCE, is_array, parse_and, read_batch, read_lines, read_one
@@ -198,7 +198,8 @@ class HttpIntake:
         if request.wait_s:
             raise Malformed("?wait= is for single messages")
         drafts = await read_batch(body, request.principal, read)
-        return 202, summary(await self._intake.accept(drafts, request.principal))
+        answers = await self._intake.accept(drafts, request.principal)
+        return 202, summary(answers, [name_of(draft) for draft in drafts])
 
     async def _single(self, draft: Draft, request: Request, idempotency_key: str | None = None) -> tuple[int, bytes]:
         if idempotency_key is not None:
@@ -217,7 +218,8 @@ class HttpIntake:
             async for lines in request.body.lots():
                 await request.renew()
                 drafts = await read_lines(lines, request.principal)
-                tally.add(await self._intake.accept(drafts, request.principal, QUIET_S))
+                answers = await self._intake.accept(drafts, request.principal, QUIET_S)
+                tally.add(answers, [name_of(draft) for draft in drafts])
         except ControlPlaneError as exc:
             raise _with_more(exc, f"of the lines before: {tally.text()}") from exc
         return 202, tally.body()

@@ -18,7 +18,7 @@ from endpoints.edge import strict_json
 from endpoints.errors import ControlPlaneError, Malformed, Unauthenticated
 from messaging.intake.commit import Accepted, Answer
 from messaging.intake.counter import HandedIn, Intake
-from messaging.intake.envelope import Draft, read_message
+from messaging.intake.envelope import Draft, name_of, read_message
 from messaging.listening.devices import Device
 from messaging.listening.sockets import datagram_socket, kernel_drops
 from messaging.listening.tally import Tally
@@ -189,7 +189,7 @@ class UdpServer(asyncio.DatagramProtocol):
 
     def _tell(self, item: Datagram, draft: Draft | ControlPlaneError, answer: Answer) -> None:
         """Answer a signed datagram that asks for it, never with more bytes than it had: nobody gains by forging one."""
-        name = answer.message_id if isinstance(answer, Accepted) else getattr(draft, "message_id", "") or None
+        name = answer.message_id if isinstance(answer, Accepted) else name_of(draft)
         if isinstance(answer, Accepted):
             told = orjson.dumps({"type": "ack", "message_id": name, "status": answer.status})
         else:

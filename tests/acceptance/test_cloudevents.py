@@ -122,6 +122,7 @@ def test_a_batch_of_events_is_answered_one_by_one(link: Link) -> None:
     results = answer.json()["results"]
     assert [row["status"] for row in results] == ["accepted", "rejected", "duplicate", "rejected"]
     assert "type" in results[1]["detail"]
+    assert [row["message_id"] for row in results] == [good["id"], bad["id"], good["id"], None]
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,8 @@ def test_a_batch_takes_the_good_and_names_the_bad(link: Link) -> None:
         link.message(message_id="b-1"),
         link.message(message_id="b-1"),
         link.message(message_id="b-1", payload=2),
-        link.message(target_system="nobody-there"),
-        link.message(colour="red"),
+        link.message(message_id="b-3", target_system="nobody-there"),
+        link.message(message_id="b-4", colour="red"),
         7,
         link.message(message_id="b-2"),
     ]
@@ -92,6 +92,8 @@ def test_a_batch_takes_the_good_and_names_the_bad(link: Link) -> None:
     assert [row["code"] for row in found["results"]] == [
         *(None, None, "id_conflict", "unknown_system", "invalid", "malformed", None)
     ]
+    named = ["b-1", "b-1", "b-1", "b-3", "b-4", None, "b-2"]
+    assert [row["message_id"] for row in found["results"]] == named
     assert stored(link) == 2
 
 
@@ -99,12 +101,15 @@ def test_a_stream_takes_the_good_lines_and_lists_the_bad(link: Link) -> None:
     """However long it is, only what was rejected is listed, by its place."""
     lines = [orjson.dumps(link.message(message_id=f"s-{n}")) for n in range(1500)]
     lines[700] = b'{"payload": '
-    lines[1200] = orjson.dumps(link.message(target_system="nobody-there"))
+    lines[1200] = orjson.dumps(link.message(message_id="s-1200", target_system="nobody-there"))
 
     found = ndjson(link, lines).json()
 
     assert (found["accepted"], found["duplicate"], found["rejected"]) == (1498, 0, 2)
-    assert [(row["index"], row["code"]) for row in found["results"]] == [(700, "malformed"), (1200, "unknown_system")]
+    assert [(row["index"], row["message_id"], row["code"]) for row in found["results"]] == [
+        (700, None, "malformed"),
+        (1200, "s-1200", "unknown_system"),
+    ]
     assert stored(link) == 1498
 
 

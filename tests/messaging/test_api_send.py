@@ -58,6 +58,17 @@ def test_an_array_is_answered_item_by_item(session: Client) -> None:
     assert [row["code"] for row in body["results"]] == [None, "unknown_system", "malformed"]
 
 
+def test_what_is_refused_of_many_is_told_by_the_id_it_gave_itself(session: Client) -> None:
+    """Its sender need not have kept the order; an id that is at fault itself is not repeated."""
+    batch = [
+        message(message_id="m-1", target_system="nobody"),
+        message(message_id="m-2", colour="red"),
+        message(message_id=7),
+        message(target_system="nobody"),
+    ]
+    assert [row["message_id"] for row in send(session, batch)[1]["results"]] == ["m-1", "m-2", None, None]
+
+
 def test_an_idempotency_key_answers_the_same_again(session: Client) -> None:
     first = send(session, message(), **{"Idempotency-Key": "k"})[1]
     status, again = send(session, message(), **{"Idempotency-Key": "k"})

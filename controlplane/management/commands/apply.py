@@ -9,6 +9,7 @@ import orjson
 from django.core.management.base import CommandError
 
 from endpoints.access.principal import COMMAND
+from endpoints.edge.arguments import unread
 from endpoints.errors import ControlPlaneError
 from endpoints.management.command import RegistryCommand, add_json, team_named
 from testing.services import documents
@@ -73,4 +74,4 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1).decode()
     except (OSError, UnicodeDecodeError) as exc:
-        raise CommandError(f"cannot read {path}: {exc}", returncode=2) from exc
+        raise CommandError(f"cannot read {path}: {unread(exc)}", returncode=2) from exc

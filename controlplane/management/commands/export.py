@@ -57,7 +57,7 @@ class Command(BaseCommand):
             for suite in found:
                 (folder / documents.file_name(suite)).write_bytes(suite.text.encode())
         except OSError as exc:
-            raise _refused(f"cannot write to {to}: {exc}") from exc
+            raise _refused(f"cannot write to {to}: {exc.strerror or exc}") from exc
         self.stdout.write(f"{len(found)} written to {to}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import uvloop
 from django.core.management.base import BaseCommand, CommandError
 
-from endpoints.edge.arguments import seconds
+from endpoints.edge.arguments import port, seconds, whole
 from messaging.intake.counter import Intake
 from messaging.listening.alone import run_alone
 from messaging.listening.limits import Limits
@@ -36,11 +36,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1")
-        parser.add_argument("--port", type=int, default=9101, help="0: any free one; it is printed")
+        parser.add_argument("--port", type=port, default=9101, help="0: any free one; it is printed")
         parser.add_argument("--framing", choices=tuple(ENDS), default="line")
         parser.add_argument("--tls-cert", metavar="FILE", help="PEM chain; with --tls-key the port speaks TLS alone")
         parser.add_argument("--tls-key", metavar="FILE")
-        parser.add_argument("--connections", type=int, default=Limits().connections, help="how many to serve at once")
+        parser.add_argument(
+            "--connections", type=whole(1), default=Limits().connections, help="how many to serve at once"
+        )
         for name, text in DEADLINES.items():
             default = getattr(Limits(), name)
             option = f"--{name.removesuffix('_s')}-timeout"
@@ -52,8 +54,8 @@ class Command(BaseCommand):
 
         async def open_server(intake: Intake) -> TcpServer:
             server = TcpServer(intake, Tally("listen_tcp"), framing=options["framing"], limits=limits)
-            port = await server.open(options["host"], options["port"], tls)
-            self.stdout.write(f"Listening for TCP{' with TLS' if tls else ''} on {options['host']}:{port}.")
+            bound = await server.open(options["host"], options["port"], tls)
+            self.stdout.write(f"Listening for TCP{' with TLS' if tls else ''} on {options['host']}:{bound}.")
             settle()
             return server
 

@@ -6,6 +6,7 @@ from typing import Any
 import uvloop
 from django.core.management.base import BaseCommand, CommandError
 
+from endpoints.edge.arguments import port
 from messaging.intake.counter import Intake
 from messaging.listening.alone import run_alone
 from messaging.listening.tally import Tally
@@ -22,13 +23,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1")
-        parser.add_argument("--port", type=int, default=9102, help="0: any free one; it is printed")
+        parser.add_argument("--port", type=port, default=9102, help="0: any free one; it is printed")
 
     def handle(self, *args: Any, **options: Any) -> None:
         async def open_server(intake: Intake) -> UdpServer:
             server = UdpServer(intake, Tally("listen_udp"))
-            port = await server.open(options["host"], options["port"])
-            self.stdout.write(f"Listening for datagrams on {options['host']}:{port}.")
+            bound = await server.open(options["host"], options["port"])
+            self.stdout.write(f"Listening for datagrams on {options['host']}:{bound}.")
             settle()
             return server
 

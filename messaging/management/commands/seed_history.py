@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from endpoints.edge.arguments import whole
 from endpoints.errors import ControlPlaneError
 from messaging import seed
 
@@ -18,11 +19,11 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("deliveries", type=int, metavar="N")
-        parser.add_argument("--systems", type=int, default=20, metavar="K", help="over how many systems (20)")
-        parser.add_argument("--days", type=int, default=60, metavar="D", help="over how many days, up to now (60)")
-        parser.add_argument("--dead", type=int, default=20, metavar="M", help="dead ones of each 1,000 (20)")
-        parser.add_argument("--causes", type=int, default=3, metavar="C", help="of each error class to die of (3)")
+        parser.add_argument("deliveries", type=whole(1), metavar="N")
+        parser.add_argument("--systems", type=whole(1), default=20, metavar="K", help="over how many systems (20)")
+        parser.add_argument("--days", type=whole(1), default=60, metavar="D", help="over how many days, up to now (60)")
+        parser.add_argument("--dead", type=whole(0, 1000), default=20, metavar="M", help="dead ones of each 1,000 (20)")
+        parser.add_argument("--causes", type=whole(1), default=3, metavar="C", help="of each error class to die of (3)")
         parser.add_argument("--force", action="store_true", help="add to what is there")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -10,6 +10,7 @@ import orjson
 from django.core.management.base import CommandError
 
 from endpoints.access.principal import COMMAND
+from endpoints.edge.arguments import unread
 from endpoints.errors import NotFound
 from endpoints.management.command import RegistryCommand, add_json
 from testing.services import drafts, suites
@@ -68,4 +69,4 @@ def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise CommandError(f"cannot read {path}: {exc}", returncode=2) from exc
+        raise CommandError(f"cannot read {path}: {unread(exc)}", returncode=2) from exc

@@ -8,6 +8,7 @@ from django.contrib.auth.models import Group
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from endpoints.access.principal import COMMAND
+from endpoints.edge.arguments import unread
 from endpoints.errors import ControlPlaneError
 from testing.services import imports
 
@@ -36,7 +37,7 @@ class Command(BaseCommand):
             with file.open("rb") as opened:
                 run, is_new = imports.import_results(opened, suite=suite, owner=owner, by=COMMAND)
         except (OSError, ControlPlaneError) as exc:
-            self.stderr.write(f"{file}: {exc}")
+            self.stderr.write(f"{file}: {unread(exc)}")
             return False
         counts = ", ".join(f"{count} {name}" for name, count in sorted(run.counts.items())) or "no case"
         self.stdout.write(f"{run.verdict} {run.slug} ({counts}), run {run.pk}{'' if is_new else ', as before'}")
