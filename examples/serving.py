@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
@@ -33,7 +34,11 @@ def serve(make: Callable[[int, Collection[str]], Server], switches: Mapping[str,
     parser.add_argument("--break", dest="broken", action="append", default=[], choices=list(switches), metavar="SWITCH")
     given = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(make(given.port, given.broken)))
+        try:
+            asyncio.run(_serve(make(given.port, given.broken)))
+        except OSError as exc:
+            why = os.strerror(exc.errno) if exc.errno else str(exc)
+            parser.exit(2, f"Cannot listen at port {given.port}: {why}. --port names another.\n")
 
 
 async def _serve(server: Server) -> None:
