@@ -1,5 +1,6 @@
 """Who supervises this installation: one lock and one small file in `var/run`, for `up`, `stop` and `status`."""
 
+import errno
 import fcntl
 import json
 import os
@@ -77,8 +78,15 @@ def can_listen(host: str, port: int) -> str | None:
             probe.bind((host, port))
             probe.listen(1)
         except OSError as error:
-            return f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port (or PORT=)."
+            return f"Cannot listen on {host}:{port}: {error.strerror}. {_other(error)}"
     return None
+
+
+def _other(error: OSError) -> str:
+    """Return what of the address to choose anew."""
+    if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        return "Choose another with --port (or PORT=)."
+    return "That address is not this machine's; choose one with --host (or HOST=)."
 
 
 def accepts(host: str, port: int) -> bool:

@@ -3,11 +3,10 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db.models import Count, Q, Sum
 
-from endpoints.edge.display import span
 from endpoints.models import (
     Breaker,
     BreakerState,
@@ -102,8 +101,8 @@ def read(limits: Limits, now: datetime) -> Facts:
     for interface, since in behind.items():
         if interface in catching_up:
             continue
-        waits = span((now - since).total_seconds())
-        _give(facts, endpoints, interface, Trouble("late", since, f"the oldest due delivery has waited for {waits}"))
+        told = f"the oldest due delivery has waited since {_written(since)}"
+        _give(facts, endpoints, interface, Trouble("late", since, told))
     for interface, count in died.items():
         _give(facts, endpoints, interface, Trouble("dead", now, f"{count:,} deliveries died within 10 min"))
     for name, label, trouble in processes(now):
@@ -155,9 +154,13 @@ def processes(now: datetime) -> list[tuple[str, str, Trouble]]:
         seen_at = max(row.seen_at for row in own)
         others = [row for row in rows if row.role == role and is_alive(row, now)]
         if now - seen_at >= MISSED_AFTER and not any(row.started_at >= seen_at for row in others):
-            silent = span((now - seen_at).total_seconds())
-            found.append((name, label, Trouble("silent", seen_at, f"it has not been seen for {silent}")))
+            found.append((name, label, Trouble("silent", seen_at, f"it was last seen {_written(seen_at)}")))
     return found
+
+
+def _written(moment: datetime) -> str:
+    """Return a moment for a text that is read long after it was written: a length of time would be of then."""
+    return f"{moment.astimezone(UTC):%d %b %H:%M} UTC"
 
 
 def _endpoints(interfaces: Collection[Interface]) -> list[Endpoint]:
@@ -179,7 +182,7 @@ def _own_troubles(endpoint: Endpoint) -> Iterable[Trouble]:
     if breaker is not None and breaker.state != BreakerState.CLOSED:
         since = breaker.opened_at or breaker.written_at
         error = ": ".join(filter(None, (breaker.error_class.replace("_", " "), breaker.error))) or "an unknown error"
-        yield Trouble("breaker", since, f"the last try ended with {error}")
+        yield Trouble("breaker", since, f"the last try failed: {error}")
     if endpoint.state == EndpointState.PAUSED and endpoint.pause_reason == GONE:
         yield Trouble("gone", endpoint.updated_at, "it answered 410, so it is paused until a person resumes it")
 

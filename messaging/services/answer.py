@@ -11,7 +11,7 @@ from messaging.services.overview import CAP, Oldest, Overview
 # What a reason means, said of the target; `{error}` is what its last attempt ended with.
 WHY = {
     Reason.NEW: "nothing has picked it up yet",
-    Reason.RETRYING: "the last try ended with {error}",
+    Reason.RETRYING: "the last try failed: {error}",
     Reason.PAUSED: "it is paused",
     Reason.MAINTENANCE: "it is under maintenance",
     Reason.BREAKER: "it keeps failing ({error}), so sends are held back",
@@ -20,7 +20,7 @@ WHY = {
     Reason.BLOCKED: "an earlier message of the same key has not gone through",
     Reason.NO_CLIENT: "no client is connected",
     Reason.REFUSED: "it refused the message ({error})",
-    Reason.EXHAUSTED: "every try failed, the last with {error}",
+    Reason.EXHAUSTED: "every try failed, the last so: {error}",
     Reason.POISON: "sending it took the worker down three times",
     Reason.ADDRESS: "its address is not allowed",
     Reason.TRANSFORM: "the message could not be transformed",

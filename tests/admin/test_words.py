@@ -47,7 +47,7 @@ def test_waiting_says_how_many_since_when_and_why() -> None:
 
     assert answer(seen).text == (
         "12 deliveries are waiting, the oldest since 02:11 UTC (41 min): "
-        "erp/orders: the last try ended with 500 Internal Server Error."
+        "erp/orders: the last try failed: 500 Internal Server Error."
     )
 
 

@@ -118,7 +118,7 @@ def test_an_open_breaker_is_told_once_and_once_more_when_it_is_over(night: Night
     assert told() == [("opened", "chat"), ("resolved", "chat")]
     [opened, resolved] = Notice.objects.order_by("created_at")
     assert opened.payload["text"].splitlines()[0] == (
-        "OPEN: erp/main keeps failing: the last try ended with server error: answered 500."
+        "OPEN: erp/main keeps failing: the last try failed: server error: answered 500."
     )
     assert {opened.payload[name] for name in ("contact", "runbook")} == {"erp-oncall", "https://runbook.test/erp"}
     assert resolved.payload["text"].startswith("RESOLVED: erp/main, it is well again after 1 min")

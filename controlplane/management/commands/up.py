@@ -16,7 +16,7 @@ from controlplane import example, schema
 from controlplane.first_admin import ensure_admin
 from controlplane.runfile import AlreadyRunning, Run, can_listen
 from controlplane.supervisor import DEFAULT_ROLES, ROLES
-from endpoints.edge.arguments import port as port_number
+from endpoints.edge.arguments import MAX_PORT, whole
 
 
 class Command(BaseCommand):
@@ -29,7 +29,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
         parser.add_argument(
-            "--port", type=port_number, default=8000, help="port of the web process (default: %(default)s)"
+            "--port", type=whole(1, MAX_PORT), default=8000, help="port of the web process (default: %(default)s)"
         )
         parser.add_argument("--example", action="store_true", help="also run local systems that exchange messages")
         parser.add_argument(

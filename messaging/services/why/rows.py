@@ -76,7 +76,7 @@ PENDING: dict[str, Row] = {
     ),
     Reason.BREAKER: Row(
         lambda f: f"{waiting(f)}: {held(f, BREAKER)}",
-        ("see_endpoint", "pause_system", "retry_now", "cancel"),
+        ("see_endpoint", "pause_system", "cancel"),  # nothing that is tried sooner: an open breaker holds that, too
         due,
         "waits",
         (BREAKER,),

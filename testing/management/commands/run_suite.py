@@ -93,6 +93,8 @@ def _find(name: str) -> tuple[Suite | None, str, list[dict[str, Any]]]:
     if not path.is_file():
         suite = Suite.objects.filter(slug=name).first()
         if suite is None:
+            if path.is_dir():
+                raise CommandError(f"'{name}' is a folder; name a file in it", returncode=2)
             hint = f"; there is a pack: {packs.PREFIX}{name}" if name in packs.names() else ""
             raise CommandError(f"there is no suite and no file '{name}'{hint}", returncode=2)
         return suite, suite.text, []
