@@ -200,13 +200,27 @@ def _target(target: str, url: str, by: Principal) -> tuple[str, System]:
     port = Q(port=address.port)
     if address.port == DEFAULT_PORTS[address.scheme]:
         port |= Q(port__isnull=True)
-    found = rows.filter(port).exclude(system__state=SystemState.RETIRED).select_related("system").first()
-    if found is None:
+    there = list(rows.filter(port).exclude(system__state=SystemState.RETIRED).select_related("system").order_by("pk"))
+    if not there:
         raise Refused(
             f"no system has an endpoint at {address.scheme}://{address.host}:{address.port}; register it, or name one",
             code="unknown_address",
         )
-    return (found.system.slug if found.interface == "main" else f"{found.system.slug}/{found.interface}"), found.system
+    nearest = max(_shared(row.path, address.path) for row in there)
+    parties = {_named(row): row.system for row in there if _shared(row.path, address.path) == nearest}
+    if len({system.pk for system in parties.values()}) > 1:
+        raise Refused(f"{', '.join(sorted(parties))} have endpoints at that address; name one", code="no_draft")
+    return min(parties.items(), key=lambda pair: "/" in pair[0])  # the main door before others
+
+
+def _named(endpoint: Endpoint) -> str:
+    return endpoint.system.slug if endpoint.interface == "main" else f"{endpoint.system.slug}/{endpoint.interface}"
+
+
+def _shared(registered: str, asked: str) -> int:
+    """Return with how many segments an endpoint's path begins the one that is asked for; -1 when it does not."""
+    own, wanted = ([part for part in path.split("?")[0].split("/") if part] for path in (registered, asked))
+    return len(own) if wanted[: len(own)] == own else -1
 
 
 def _system(slug: str, by: Principal) -> System:

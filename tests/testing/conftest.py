@@ -87,7 +87,7 @@ def register(admin: Caller, slug: str, url: str, credential: str = "", **system:
         assert admin("POST", "credentials/", made).status == 201
         endpoint["credential"] = credential
     assert admin("POST", "systems/", {"slug": slug, "name": slug, **system}).status == 201
-    assert admin("POST", "endpoints/", {**endpoint, "path": "/base"}).status == 201
+    assert admin("POST", "endpoints/", {**endpoint, "path": parts.path or "/base"}).status == 201
 
 
 @pytest.fixture

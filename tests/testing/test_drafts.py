@@ -155,6 +155,21 @@ def test_a_curl_line_becomes_a_request_without_its_secrets(run: Run, orders: Htt
     assert run(text).verdict == "failed"
 
 
+def test_of_several_systems_at_one_address_the_path_says_which(admin: Caller) -> None:
+    """The one whose endpoint's path is the longest beginning of what is asked for; where none is, nobody guesses."""
+    for slug, path in {"billing": "billing/main", "crm": "crm/main", "crm-eu": "crm/main/eu"}.items():
+        register(admin, slug, f"http://127.0.0.1:8101/{path}")
+
+    def drafted(path: str) -> str:
+        return command("--curl", f"curl 'http://127.0.0.1:8101{path}'")
+
+    for path, slug in {"/crm/main": "crm", "/crm/main/eu/1?a=b": "crm-eu", "/billing/main/1": "billing"}.items():
+        assert f"api: {slug}\n" in drafted(path)
+    assert "billing, crm, crm-eu have endpoints at that address; name one" in refused(
+        "--curl", "curl http://127.0.0.1:8101/crm/mainly"
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

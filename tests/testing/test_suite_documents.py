@@ -44,6 +44,8 @@ def test_what_is_exported_is_what_was_applied_byte_for_byte(transactional_db: No
     (given / "one.yaml").write_text(ONE)
     (given / "two.json").write_bytes(TWO.encode())
     (given / "notes.txt").write_text("no suite")
+    (tmp_path / "suites" / ".venv").mkdir()
+    (tmp_path / "suites" / ".venv" / "three.yaml").write_text("no: suite")
     assert "one: would be created, version 1" in command("apply", str(tmp_path / "suites"), "--dry-run")
     assert stored() == {}
     assert command("apply", str(tmp_path / "suites")).splitlines() == [

@@ -27,7 +27,10 @@ class Command(RegistryCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "paths", nargs="+", metavar="FILE|DIR", help="suites; of a folder all .yaml, .yml and .json"
+            "paths",
+            nargs="+",
+            metavar="FILE|DIR",
+            help="suites; of a folder all .yaml, .yml and .json that are not hidden",
         )
         parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
         parser.add_argument("--prune", action="store_true", help="delete the suites that no file names")
@@ -58,7 +61,7 @@ class Command(RegistryCommand):
 def _files(path: Path) -> Iterator[Path]:
     """Yield the file, or all of a folder and those below it, in order; raises CommandError."""
     if path.is_dir():
-        found = sorted(below for below in path.rglob("*") if below.suffix in ENDINGS and below.is_file())
+        found = sorted(below for below in path.rglob("*") if below.suffix in ENDINGS and _is_meant(below, path))
         if not found:
             raise CommandError(f"there is no {', '.join(sorted(ENDINGS))} in {path}", returncode=2)
         yield from found
@@ -66,6 +69,11 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
     else:
         raise CommandError(f"there is no file or folder {path}", returncode=2)
+
+
+def _is_meant(file: Path, folder: Path) -> bool:
+    """Say whether it is a file, and nothing hidden is on the way to it: `.git` and `.venv` hold no suites of ours."""
+    return file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _read(path: Path) -> str:
