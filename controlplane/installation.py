@@ -49,10 +49,11 @@ def wants_none(words: Sequence[str]) -> bool:
 def nothing_left(words: Sequence[str]) -> Iterator[None]:
     """Let the settings have a var folder for as long as the command runs, where there is none and it begins none.
 
-    So with help, and with what is no command of ours: a mistyped word, or the framework's.
+    So with help, and with what is no command of ours: a mistyped word, or the framework's where no database is named.
     """
-    values = _values() if wants_none(words) or words[0] not in NAMES else {}
-    if not values or values["var_dir"].exists():
+    values, is_help = _values(), wants_none(words)
+    is_ours = not is_help and (words[0] in NAMES or values.get("database_url"))
+    if not values or is_ours or values["var_dir"].exists():
         yield
         return
     with TemporaryDirectory() as folder:

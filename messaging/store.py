@@ -1332,6 +1332,14 @@ def _finish_row(finish: Finish, now: datetime) -> Row:
     )
 
 
+def leases(ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Return the tokens under which any of these deliveries are leased now."""
+    condition, values = _in(ids)
+    with _cursor() as cursor:
+        cursor.execute(f"SELECT lease_token FROM messaging_delivery WHERE id {condition}", values)
+        return {_uuid(token) for (token,) in cursor.fetchall() if token is not None}
+
+
 def release(ids: Sequence[uuid.UUID], token: uuid.UUID) -> int:
     """Give back what was claimed and never tried: nothing is spent."""
     if not ids:

@@ -14,7 +14,7 @@ from django.db.models import Exists, OuterRef
 from endpoints.ids import new_id
 from endpoints.models import Breaker, BreakerState, Endpoint, Maintenance
 from messaging import store
-from messaging.engine import breaker
+from messaging.engine import breaker, fencing
 from messaging.models import Outcome, Reason, State, Trigger
 from messaging.store import Claim, Finish, Glance
 
@@ -60,11 +60,13 @@ def judge(
         if item.trial or outcome(item) in FAILED or endpoint in dirty:
             touched.add(endpoint)
     judged, rows = list(ended), _lock(touched, now) if touched else []
+    ours = fencing.held(ended) if rows else set()  # what another took over was its try to judge
     for row in rows:
         for start, number in tally.counts.get(row.endpoint_id, {}).items():
             breaker.count(row, start, number, 0, now)
         for place in by_endpoint[row.endpoint_id]:
-            judged[place] = _judge_one(row, judged[place], now)
+            if judged[place].trial or judged[place].finish.token in ours:
+                judged[place] = _judge_one(row, judged[place], now)
         row.written_at = now
         row.save()
     return judged, rows

@@ -17,7 +17,7 @@ from endpoints.ids import new_id
 from endpoints.models import Breaker, Endpoint
 from messaging import store
 from messaging.conf import GONE
-from messaging.engine import judging
+from messaging.engine import fencing, judging
 from messaging.engine.burial import bury_finished
 from messaging.engine.judging import Tally
 from messaging.engine.responses import ENGINE, Response, store_responses
@@ -188,13 +188,13 @@ def _finish(ended: Sequence[Ended], now: datetime) -> tuple[list[Ended], list[Ta
     if any(item.response for item in ended):
         store.lock_intake()  # before the lines, as intake does
     store.lock_lines({item.finish.line for item in ended if item.finish.line}, alone=False)
-    ours = store.finish([item.finish for item in ended], now)
+    single = fencing.one_each(ended)
+    ours = store.finish([item.finish for item in single], now)
     released = store.release_next({line for line in ours.values() if line}, now)
-    kept = [item for item in ended if item.finish.id in ours]
+    kept = [item for item in single if item.finish.id in ours]
     store.add_rollups(_counts([item.finish for item in kept], now))
     bury_finished(item.finish for item in kept)
-    responses = [item.response for item in kept if item.response]
-    if responses:
+    if responses := [item.response for item in kept if item.response]:
         store_responses(responses)
     if len(kept) < len(ended):
         log.warning("stale_finishes_refused", count=len(ended) - len(kept))

@@ -81,18 +81,23 @@ def _data(data: Mapping[str, Any], errors: list[dict[str, str]]) -> tuple[str, b
         errors.append(_fault("data_base64", "give data or data_base64, not both"))
     elif data.get("data_base64") is not None:
         try:
-            return content_type or "application/octet-stream", CHECKS["payload_base64"](data["data_base64"])
+            return _or(content_type, "application/octet-stream"), CHECKS["payload_base64"](data["data_base64"])
         except ValueError as exc:
             errors.append(_fault("data_base64", str(exc)))
     elif "data" not in data:
-        return content_type or "application/octet-stream", b""
+        return _or(content_type, "application/octet-stream"), b""
     elif content_type is None or (isinstance(content_type, str) and is_json(content_type)):
-        return content_type or "application/json", strict_json.dumps(data["data"])
+        return _or(content_type, "application/json"), strict_json.dumps(data["data"])
     elif isinstance(data["data"], str):
         return content_type, data["data"].encode()
     else:
         errors.append(_fault("data", "must be text when datacontenttype is not JSON; else use data_base64"))
-    return content_type or "application/json", b""
+    return _or(content_type, "application/json"), b""
+
+
+def _or(given: Any, default: str) -> Any:
+    """Return what was given, whatever it is; the default only where nothing was."""
+    return default if given is None else given
 
 
 def _read(

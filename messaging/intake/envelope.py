@@ -168,8 +168,13 @@ def read_raw(body: bytes, headers: Mapping[str, str], target: str) -> Draft:
             known[name] = CHECKS[name](float(text) if name == "ttl" else text)
         except ValueError as exc:
             errors.append({"field": header, "code": "invalid", "detail": str(exc)})
+    if headers.get("idempotency-key") == "":
+        errors.append({"field": "idempotency-key", "code": "invalid", "detail": "must not be empty"})
     try:
         known["target_system"] = [check_target(target)]
+    except ValueError as exc:
+        errors.append({"field": "target", "code": "invalid", "detail": str(exc)})
+    try:
         known["content_type"] = check_content_type(headers.get("content-type") or "application/octet-stream")
     except ValueError as exc:
         errors.append({"field": "content-type", "code": "invalid", "detail": str(exc)})

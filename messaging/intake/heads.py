@@ -45,12 +45,17 @@ class Request:
 
     @property
     def idempotency_key(self) -> str | None:
-        """Return the header's key, checked; raises Malformed."""
+        """Return the header's key, checked; raises Malformed, for an empty one, too: it would tell nothing apart."""
         given = self.headers.get(b"idempotency-key")
+        if given is None:
+            return None
         try:
-            return None if given is None else CHECKS["idempotency_key"](wire.text_of(given))
+            key: str = CHECKS["idempotency_key"](wire.text_of(given))
         except ValueError as exc:
             raise Malformed(f"Idempotency-Key: {exc}", code="invalid") from exc
+        if not key:
+            raise Malformed("Idempotency-Key: must not be empty", code="invalid")
+        return key
 
 
 async def sender_of(token: str) -> Principal:

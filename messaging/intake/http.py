@@ -203,6 +203,8 @@ class HttpIntake:
 
     async def _single(self, draft: Draft, request: Request, idempotency_key: str | None = None) -> tuple[int, bytes]:
         if idempotency_key is not None:
+            if draft.idempotency_key not in ("", idempotency_key):
+                raise Malformed("Idempotency-Key and the message's idempotency_key differ", code="invalid")
             draft.idempotency_key = idempotency_key
         answer, source = await self._intake.accept_one(draft, request.principal)
         request.stored = (answer, source.id)

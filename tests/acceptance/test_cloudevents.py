@@ -140,6 +140,7 @@ def test_a_batch_of_events_is_answered_one_by_one(link: Link) -> None:
         ({"subject": "a\nb"}, "subject"),
         ({"extension": {"a": 1}}, "extension"),
         ({"datacontenttype": "text", "data": "x"}, "datacontenttype"),
+        ({"datacontenttype": [], "data_base64": "eA=="}, "datacontenttype"),
         ({"datacontenttype": "text/xml", "data": {"a": 1}}, "data"),
         ({"data": 1, "data_base64": "eA=="}, "data_base64"),
         ({"data_base64": "?"}, "data_base64"),

@@ -49,6 +49,22 @@ def test_one_key_with_another_body_is_a_conflict(link: Link) -> None:
     assert (answer.status_code, answer.json()["code"], stored(link)) == (422, "idempotency_conflict", 1)
 
 
+def test_a_key_that_is_empty_or_another_than_the_body_s_is_refused(link: Link, shared_stack: Stack) -> None:
+    """Taken, either would store what the sender holds for one message twice."""
+    link.post(idempotency_key="one")
+    empty = link.post(headers={"Idempotency-Key": ""}, idempotency_key="one")
+    other = link.post(headers={"Idempotency-Key": "two"}, idempotency_key="one")
+    raw = {"X-Source-System": link.source, "Idempotency-Key": ""}
+    plain = shared_stack.api("POST", f"/to/{link.target}", data=b"x", headers=raw)
+
+    assert [answer.status_code for answer in (empty, other, plain)] == [400, 400, 400]
+    assert "must not be empty" in empty.json()["detail"]
+    assert "differ" in other.json()["detail"]
+    assert stored(link) == 1
+    again = link.post(headers={"Idempotency-Key": "one"}, idempotency_key="one").json()
+    assert again["status"] == "duplicate"
+
+
 def test_one_key_of_two_senders_is_two_messages(link: Link, shared_stack: Stack) -> None:
     """A key is its sender's own."""
     other = Link(shared_stack, None)

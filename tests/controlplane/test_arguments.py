@@ -16,7 +16,6 @@ from django.core.management import CommandError, call_command
         (("listen_tcp", "--connections", "0"), "use a whole number, 1 or more"),
         (("listen_udp", "--port", "-1"), "use a whole number, from 0 to 65535"),
         (("up", "--port", "70000"), "use a whole number, from 1 to 65535"),
-        (("run_suite", "any", "--parallel", "0"), "use a whole number, 1 or more"),
     ],
     ids=" ".join,
 )

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from endpoints.access.principal import COMMAND
-from endpoints.edge.arguments import unread, whole
+from endpoints.edge.arguments import unread
 from endpoints.edge.strict_json import MAX_INTEGER, MIN_INTEGER
 from endpoints.errors import ControlPlaneError
 from testing.document.reader import MAX_BYTES, read_suite
@@ -37,7 +37,7 @@ class Command(RunningCommand):
         parser.add_argument("--system", action="append", default=[], metavar="ALIAS=SLUG", help="replace a system")
         parser.add_argument("--var", action="append", default=[], metavar="K=V", help="replace a variable")
         parser.add_argument("--case", action="append", default=[], metavar="NAME", help="this one only, and its needs")
-        parser.add_argument("--parallel", type=whole(1), metavar="N", help="so many cases at once")
+        parser.add_argument("--parallel", type=int, metavar="N", help="so many cases at once")
         parser.add_argument("--allow-production", action="store_true", help="let steps write to production systems")
         parser.add_argument(
             "--during-maintenance", action="store_true", help="run although a system is in maintenance; else: skipped"
