@@ -1,8 +1,8 @@
 """Writing down what the engine did, and leasing what it is to do: a batch a transaction, all of it sync."""
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -17,12 +17,12 @@ from endpoints.ids import new_id
 from endpoints.models import Breaker, Endpoint
 from messaging import store
 from messaging.conf import GONE
-from messaging.engine import fencing, judging
+from messaging.engine import at_once, fencing, judging
 from messaging.engine.burial import bury_finished
+from messaging.engine.counting import counts
 from messaging.engine.judging import Tally
 from messaging.engine.responses import ENGINE, Response, store_responses
 from messaging.engine.sharing import Sharing, Target
-from messaging.models import BUCKETS_S, FINAL_STATES, OVER, State
 from messaging.store import Claim, Finish
 
 log = structlog.get_logger(__name__)
@@ -78,6 +78,10 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
 
     `wanted.rooms` is updated to what is left. `tally` and `dirty` are what the breakers need to be told.
     """
+    if not (wanted.rooms or wanted.trials) and at_once.can(ended, dirty):
+        with suppress(*UNSTORABLE):  # which of them it was comes out below
+            at_once.write(ended, tally)
+            return Turned([])
     plain: list[Claim] = []
     only_claims = not (ended or dirty or wanted.trials)
     if store.is_postgresql() and only_claims and not wanted.only_next and wanted.credits is None:
@@ -101,7 +105,7 @@ def turn(ended: Sequence[Ended], wanted: Wanted, lease_s: float, tally: Tally, d
             claims = _claim(targets, wanted, lease_s, now, with_suspect=wanted.with_suspect and has_suspect)
             if only_claims and any(claim.ordering_key for claim in claims):
                 store.commit_durably()
-        judging.settle(judged, breakers, tally, now)
+        judging.settle(kept, breakers, tally, now)
         turned = Turned([*tried, *claims], [*breakers, *trying], ahead, left)
     except UNSTORABLE:
         log.exception("turn_refused", ended=len(ended))
@@ -143,20 +147,18 @@ def _turn_alone(ended: Sequence[Ended], tally: Tally, dirty: Collection[UUID]) -
     for item in ended:
         found = _alone(item, lambda said: _judged(said, tally, dirty))
         if found is not None:
-            judged, mine, breakers, now = found
-            judging.settle(judged, breakers, tally, now)
+            mine, breakers, now = found
+            judging.settle(mine, breakers, tally, now)
             kept += mine
             turned.breakers += breakers
     return kept, turned
 
 
-def _judged(
-    item: Ended, tally: Tally, dirty: Collection[UUID]
-) -> tuple[list[Ended], list[Ended], list[Breaker], datetime]:
-    """Finish one; return it judged, and again if it was ours, the breakers as they are now, and when that was."""
+def _judged(item: Ended, tally: Tally, dirty: Collection[UUID]) -> tuple[list[Ended], list[Breaker], datetime]:
+    """Finish one; return it judged if it was ours, the breakers as they are now, and when that was."""
     now = store.now()
     judged, breakers = judging.judge([item], dirty, tally, now)
-    return judged, _finish(judged, now)[0], breakers, now
+    return _finish(judged, now)[0], breakers, now
 
 
 def _alone(item: Ended, finish: Callable[[Ended], Found]) -> Found | None:
@@ -192,7 +194,7 @@ def _finish(ended: Sequence[Ended], now: datetime) -> tuple[list[Ended], list[Ta
     ours = store.finish([item.finish for item in single], now)
     released = store.release_next({line for line in ours.values() if line}, now)
     kept = [item for item in single if item.finish.id in ours]
-    store.add_rollups(_counts([item.finish for item in kept], now))
+    store.add_rollups(counts([item.finish for item in kept], now))
     bury_finished(item.finish for item in kept)
     if responses := [item.response for item in kept if item.response]:
         store_responses(responses)
@@ -251,28 +253,6 @@ def _claim_some(
     return store.claim_addressed(
         target[:3], credits, with_suspect=with_suspect, token=token, now=now, lease_s=lease_s, limit=limit
     )
-
-
-def _counts(finishes: Sequence[Finish], now: datetime) -> dict[tuple[datetime, int, str, str], tuple[int, float]]:
-    minute = now.replace(second=0, microsecond=0)
-    counts: dict[tuple[datetime, int, str, str], tuple[int, float]] = defaultdict(lambda: (0, 0.0))
-
-    def add(system_id: int, event: str, error_class: str, took_ms: float) -> None:
-        count, total = counts[minute, system_id, event, error_class]
-        counts[minute, system_id, event, error_class] = (count + 1, total + took_ms)
-
-    for finish in finishes:
-        if finish.state in FINAL_STATES:
-            add(finish.system_id, finish.state, finish.error_class if finish.state == State.DEAD else "", 0.0)
-        if finish.attempt:
-            add(finish.system_id, "attempt", finish.error_class, finish.attempt["took_ms"])
-            add(finish.system_id, "took", _bucket(finish.attempt["took_ms"] / 1000), finish.attempt["took_ms"])
-    return counts
-
-
-def _bucket(took_s: float) -> str:
-    place = bisect_left(BUCKETS_S, took_s)
-    return str(BUCKETS_S[place]) if place < len(BUCKETS_S) else OVER
 
 
 def _pause_gone(endpoint_id: UUID) -> None:

@@ -1,9 +1,8 @@
 """The delivery engine of one process: claim -> send -> finish, and the sweeps that keep the table honest.
 
-The row is the queue. `_turn_over` finishes in batches whatever ended and leases what is due for
-lanes with room, in one transaction on SQLite; on PostgreSQL `_write_down` finishes beside it.
-`_tend` renews leases, recovers what others lost, and looks twice a second at what became due or
-changed: the registry, the breakers, the processes that share the caps.
+The row is the queue. `_turn_over` finishes in batches whatever ended and leases what is due for lanes with room, in
+one transaction on SQLite; on PostgreSQL `_write_down` finishes beside it. `_tend` renews leases, recovers what others
+lost, and looks twice a second at what became due or changed: registry, breakers, the processes that share the caps.
 """
 
 import asyncio
@@ -16,7 +15,7 @@ from endpoints.ids import new_id
 from endpoints.models import Breaker
 from endpoints.transports import protocols_claimed_by
 from messaging import store
-from messaging.engine import holding, judging, record
+from messaging.engine import at_once, holding, judging, record
 from messaging.engine.crowd import Crowd
 from messaging.engine.database import Database
 from messaging.engine.doors import DELIVER, Interface, Registry, Retiring, read, take_over
@@ -66,8 +65,7 @@ class Worker:
         self._wake = Listener(DUE)
         self._news = asyncio.Event() if self._is_apart else self._wake.event  # something ended
         self._done, self._due = Notifier(DONE), Notifier(DUE)
-        self._retiring = Retiring()
-        self._read_again_at = 0.0
+        self._retiring, self._read_again_at = Retiring(), 0.0
         self._marker, self._sweeper = Marker(self._try), Sweeper(self._try, self._wake.event.set)
 
     def stop(self) -> None:
@@ -125,11 +123,13 @@ class Worker:
                 await self._wake.wait(POLL_S)
 
     async def _write_down(self) -> None:
-        """Write down what ended beside the claims, again and again; end when stopped and all is written."""
+        """Write down what ended beside the claims, as it comes; end when stopped and all is written."""
         while self._ended or not self._drained:
             if self._ended:
+                self._wake.event.set()  # there may be room again
+                await at_once.gather(self._ended)
                 await self._turn(self._ended[:MAX_ENDED], Wanted(only_next=True), self._ledger)
-                self._wake.event.set()  # there may be room again, and the next of a key to go
+                self._wake.event.set()  # the next of a key may go
             else:
                 await self._news.wait()
                 self._news.clear()

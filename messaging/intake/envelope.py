@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from endpoints.edge import strict_json
+from endpoints.edge.numerals import decimal
 from endpoints.errors import ControlPlaneError, Malformed
 from endpoints.transports.bodies import is_json
 from messaging.intake.fields import CHECKS, check_content_type, check_target
@@ -165,7 +166,7 @@ def read_raw(body: bytes, headers: Mapping[str, str], target: str) -> Draft:
         if text is None:
             continue
         try:
-            known[name] = CHECKS[name](float(text) if name == "ttl" else text)
+            known[name] = CHECKS[name](decimal(text) if name == "ttl" else text)
         except ValueError as exc:
             errors.append({"field": header, "code": "invalid", "detail": str(exc)})
     if headers.get("idempotency-key") == "":

@@ -41,8 +41,8 @@ def _text(limit: int) -> Callable[[Any], str]:
 
 def _message_id(value: Any) -> str:
     text = _text(128)(value)
-    if not text.strip() or "/" in text:
-        raise ValueError("must have 1 to 128 printable characters, none of them a slash")
+    if not text.strip() or "/" in text or text in (".", ".."):  # it stands in the path of a URL
+        raise ValueError("must have 1 to 128 printable characters, none of them a slash, and not be . or ..")
     return text
 
 

@@ -9,6 +9,7 @@ from endpoints.access import roles
 from endpoints.access.authenticate import aauthenticate, credentials_of, remembered
 from endpoints.access.principal import Principal
 from endpoints.edge import wire
+from endpoints.edge.numerals import decimal
 from endpoints.errors import Malformed, Unauthenticated
 from messaging.intake.bodies import Body
 from messaging.intake.commit import Accepted
@@ -84,7 +85,7 @@ def wait_of(query: bytes) -> float:
         if name != "wait":
             raise Malformed(f"'{name[:50]}' is not a parameter of this path; known is wait", code="unknown_parameter")
         try:
-            wait_s = float(value)
+            wait_s = decimal(value)
         except ValueError:
             wait_s = -1.0
         if not 0 <= wait_s <= MAX_WAIT_S:

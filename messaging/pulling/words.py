@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from endpoints.edge import strict_json
+from endpoints.edge.numerals import decimal
 from endpoints.errors import Malformed
 from messaging.intake.fields import check_content_type
 from messaging.pulling.ending import Word
@@ -31,7 +32,7 @@ def _most(text: str) -> int:
 
 def _wait(text: str) -> float:
     try:
-        wait_s = float(text)
+        wait_s = decimal(text)
     except ValueError:
         wait_s = -1.0
     _must(0 <= wait_s <= MAX_WAIT_S, f"must be seconds between 0 and {MAX_WAIT_S:g}")

@@ -120,6 +120,10 @@ def has_claimed(result: Any, arguments: tuple[Any, ...]) -> bool:
     return bool(result.claims)
 
 
+def has_finished(result: Any, arguments: tuple[Any, ...]) -> bool:
+    return bool(result[0])
+
+
 def any_claimed(result: Any, arguments: tuple[Any, ...]) -> bool:
     return any(parcel.claims for parcel in result)
 
@@ -151,7 +155,9 @@ ENGINE_POINTS: dict[str, Plant] = {
     "recovered, before commit": after("messaging.store:recover", has_rows),
     "after send, before finish": after_send,
     "mid-batch": mid_batch,
-    "finished, before commit": after("messaging.store:finish", has_rows),
+    "finished, before commit": either(
+        after("messaging.store:finish", has_rows), after("messaging.store:finish_and_count", has_finished)
+    ),
     "after finish": after("messaging.engine.record:turn", was_given_some),
 }
 

@@ -176,6 +176,8 @@ RAW = {
     "a priority that is none": ({"X-Priority": "9"}, b"x", 400),
     "a time to live that is none": ({"X-Ttl": "soon"}, b"x", 400),
     "an endless time to live": ({"X-Ttl": "inf"}, b"x", 400),
+    "a time to live in Python's digits": ({"X-Ttl": "1_0"}, b"x", 400),
+    "an id that no path can hold": ({"X-Message-Id": ".."}, b"x", 400),
     "a time to live that is not a number": ({"X-Ttl": "nan"}, b"x", 400),
     "an event type in latin-1 controls": ({"X-Event-Type": "a\x85b".encode("latin-1")}, b"x", 400),
     "a source that is none": ({"X-Source-System": "No One"}, b"x", 400),
@@ -207,6 +209,7 @@ def test_every_bad_raw_body_or_header_is_a_problem(link: Link) -> None:
         ("messages/?wait=soon", 400),
         ("messages/?wait=61", 400),
         ("messages/?wait=nan", 400),
+        ("messages/?wait=1_0", 400),
         ("messages/?colour=red", 400),
     ],
 )
