@@ -13,6 +13,7 @@ from django.db import DatabaseError, connection
 from django.utils.module_loading import import_string
 
 from controlplane import schema
+from controlplane.database_trouble import reason
 from controlplane.env import read
 from controlplane.env_table import DEVELOPMENT
 from controlplane.runfile import Run
@@ -56,8 +57,9 @@ def database(profile: str) -> Iterator[Finding]:
         connection.ensure_connection()
         newer, pending = schema.newer_than_code(), schema.pending()
     except DatabaseError as error:
-        first = str(error).splitlines()[0]
-        yield Finding(BAD, "database", f"does not answer: {first}", "Check DATABASE_URL and that the server runs.")
+        yield Finding(
+            BAD, "database", f"does not answer: {reason(error)}", "Check DATABASE_URL and that the server runs."
+        )
         return
     if newer:
         yield Finding(BAD, "database", f"was migrated by a newer version: {', '.join(newer)}", "Install that version.")

@@ -13,7 +13,8 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
     from django.db import OperationalError, ProgrammingError
 
-    from controlplane.commands import Commands
+    from controlplane.commands import NAMES, SERVICES, Commands
+    from controlplane.database_trouble import explain, fail_soon
     from controlplane.installation import missing, nothing_left
 
     commands, words = Commands(sys.argv), sys.argv[1:]
@@ -22,10 +23,10 @@ def main() -> None:
         sys.exit(2)
     try:
         with nothing_left(words):
+            if words and words[0] in NAMES - SERVICES:
+                fail_soon()
             commands.execute()
     except (OperationalError, ProgrammingError) as error:  # ProgrammingError: PostgreSQL's word for a missing table
-        from controlplane.database_trouble import explain
-
         told = None if "--traceback" in sys.argv else explain(error)
         if told is None:
             raise

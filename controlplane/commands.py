@@ -17,8 +17,10 @@ GROUPS = {
     "Size tests": ("seed_history",),
 }
 NAMES = frozenset(name for names in GROUPS.values() for name in names)
+# They run until they are stopped, and wait for a database that is about to start; the others have somebody waiting.
+SERVICES = frozenset(("up", *GROUPS["Run one process of `up` by itself"]))
 # They start an installation, or say what one would lack; every other command of ours needs one that is there.
-BEGINNERS = frozenset(("up", "doctor", "migrate", *GROUPS["Run one process of `up` by itself"]))
+BEGINNERS = SERVICES | {"doctor", "migrate"}
 WIDTH = 100
 COLUMN = max(map(len, NAMES)) + 4
 NEAR = 0.8  # a command of the framework's is seldom what was meant

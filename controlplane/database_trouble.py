@@ -1,12 +1,37 @@
 """What a command says, instead of a traceback, when the database does not answer or was never set up."""
 
+import logging
+
+import psycopg
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
+from psycopg_pool import PoolTimeout
 
 from controlplane import schema
+from controlplane.logs import POOL
 
 # Classes of SQLSTATE: connection, login, no such database, full, shut down.
 OF_THE_SERVER = frozenset(("08", "28", "3D", "53", "57"))
+SOON_S = 2
+
+
+def fail_soon() -> None:
+    """Let a command that somebody waits for say within seconds that the database is away, and only once."""
+    if pool := settings.DATABASES["default"].get("OPTIONS", {}).get("pool"):
+        pool["timeout"] = SOON_S
+        logging.getLogger(POOL).addFilter(lambda _record: False)
+
+
+def reason(error: DatabaseError) -> str:
+    """Return in one line why the database does not answer: the pool knows only that it waited, a try of ours more."""
+    first = str(error).splitlines()[0]
+    if not isinstance(error.__cause__, PoolTimeout):
+        return first
+    try:
+        psycopg.connect(**(connection.get_connection_params() | {"connect_timeout": SOON_S})).close()
+    except psycopg.Error as exc:
+        return str(exc).splitlines()[0]
+    return first
 
 
 def explain(error: DatabaseError) -> str | None:
@@ -15,8 +40,7 @@ def explain(error: DatabaseError) -> str | None:
     Which database it was is said without its password.
     """
     if _is_of_the_server(error):
-        first = str(error).splitlines()[0]
-        return f"The database {_name()} does not answer: {first}. Start it, or correct DATABASE_URL."
+        return f"The database {_name()} does not answer: {reason(error)}. Start it, or correct DATABASE_URL."
     missing = schema.pending()
     if not missing:
         return None

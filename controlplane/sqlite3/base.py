@@ -1,13 +1,15 @@
 """Django's SQLite backend, except that transactions queue for the write lock."""
 
+import gc
 import os
+import time
 from contextlib import suppress
 from typing import Any
 
 from django.db import OperationalError
 from django.db.backends.sqlite3 import base
 
-from controlplane.sqlite3.queue import WriteQueue
+from controlplane.sqlite3.queue import LOOK_EVERY_S, WriteQueue
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -36,10 +38,33 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise OperationalError("database is locked: another process has been writing for too long")
         else:
             try:
-                super()._start_transaction_under_autocommit()  # type: ignore[misc]
+                self._begin(time.monotonic() + timeout_s)
             except BaseException:
                 self._queue.leave()
                 raise
+
+    def _begin(self, deadline: float) -> None:
+        """Begin to write, waiting until `deadline` (monotonic) where SQLite itself does not.
+
+        While a read of this connection is not finished, SQLite refuses at once when another one writes, and for good
+        once that has written. Most such reads are forgotten, in the frames of an error that refer to one another.
+        """
+        is_clean = False
+        while True:
+            try:
+                super()._start_transaction_under_autocommit()  # type: ignore[misc]
+                return
+            except OperationalError as exc:
+                name = getattr(exc.__cause__, "sqlite_errorname", "")
+                if not name.startswith("SQLITE_BUSY") or time.monotonic() >= deadline:
+                    raise
+                if is_clean and name == "SQLITE_BUSY_SNAPSHOT":
+                    raise OperationalError("database is locked: behind a read that is not finished") from exc
+            if is_clean:
+                time.sleep(LOOK_EVERY_S)
+            else:
+                gc.collect()
+                is_clean = True
 
     def _commit(self) -> None:
         super()._commit()  # type: ignore[misc]

@@ -42,6 +42,8 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path:
     done = run(["jobs", "list"], environment(tmp_path, address))
     assert done.returncode == 2
     assert f"The database {address.partition('@')[2]} does not answer" in done.stderr
+    assert "Connection refused" in done.stderr
     assert "correct DATABASE_URL" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert "hunter2" not in done.stderr

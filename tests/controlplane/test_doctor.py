@@ -85,7 +85,7 @@ def test_doctor_and_status_survive_a_missing_database(make_stack: Callable[..., 
         assert done.returncode == code, done.stderr
         assert "does not answer" in done.stdout
         assert "Traceback" not in done.stderr
-        assert done.stderr.count("error connecting") <= 1, "what the pool says at each of its tries"
+        assert "error connecting" not in done.stderr, "what the pool says at each of its tries"
 
 
 def test_prune_says_what_went(make_stack: Callable[..., Stack]) -> None:

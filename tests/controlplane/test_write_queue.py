@@ -1,8 +1,11 @@
 """The queue for SQLite's write lock: nobody starves, nobody waits for the dead, every transaction gives its turn up."""
 
+import gc
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,8 @@ def database(tmp_path: Path) -> str:
 def connections(database: str, django_db_blocker: Any) -> Iterator[list[DatabaseWrapper]]:
     """Two connections of the product's own settings, but for how long one waits."""
     config = database_config(f"sqlite:///{database}", "full")
-    config["OPTIONS"]["timeout"] = 0.3
-    made = [ConnectionHandler({"default": dict(config)})["default"] for _ in range(2)]
+    config["OPTIONS"] |= {"timeout": 0.3, "check_same_thread": False}
+    made = [ConnectionHandler({"default": deepcopy(config)})["default"] for _ in range(2)]
     with django_db_blocker.unblock():
         with made[0].cursor() as cursor:
             cursor.execute("CREATE TABLE t (n integer)")
@@ -134,3 +137,66 @@ def test_a_closed_connection_lets_the_next_one_in(connections: list[DatabaseWrap
 
     begin(second)
     end(second, well=True)
+
+
+def half_read(connection: DatabaseWrapper) -> Any:
+    """Return a cursor with more to read: for as long as it is open its connection sees what was there then."""
+    cursor = connection.cursor()
+    cursor.execute("SELECT n FROM t")
+    cursor.fetchone()
+    return cursor
+
+
+def write(connection: DatabaseWrapper) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO t VALUES (1), (2), (3)")
+
+
+def test_a_read_that_was_forgotten_keeps_nobody_from_writing(connections: list[DatabaseWrapper]) -> None:
+    """Such as one in the frames of an error that went round: SQLite refuses at once to write upon what is old."""
+    first, second = connections
+    write(first)
+    gc.disable()
+    try:
+        cycle = [half_read(first)]
+        cycle.append(cycle)  # type: ignore[arg-type]
+        del cycle
+        write(second)
+
+        begin(first)
+    finally:
+        gc.enable()
+    end(first, well=True)
+
+
+def test_a_read_that_goes_on_says_why_nothing_can_be_written(connections: list[DatabaseWrapper]) -> None:
+    first, second = connections
+    write(first)
+    cursor = half_read(first)
+    write(second)
+
+    with pytest.raises(OperationalError, match="a read that is not finished"):
+        begin(first)
+    cursor.close()
+    begin(first)
+    end(first, well=True)
+
+
+def test_who_reads_waits_for_one_that_does_not_queue(connections: list[DatabaseWrapper]) -> None:
+    """SQLite itself would refuse at once, since the two could wait for one another."""
+    first, second = connections
+    write(first)
+    reading = half_read(first)
+    first.settings_dict["OPTIONS"]["timeout"] = 20
+    first.inc_thread_sharing()
+    with second.cursor() as cursor:
+        cursor.execute("BEGIN IMMEDIATE")
+        begun = threading.Thread(target=begin, args=(first,))
+        begun.start()
+        begun.join(0.3)
+        assert begun.is_alive()
+        cursor.execute("ROLLBACK")
+        begun.join(10)
+    assert not begun.is_alive()
+    reading.close()
+    end(first, well=True)

@@ -8,7 +8,7 @@ import orjson
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError
 
-from controlplane.database_trouble import explain
+from controlplane.database_trouble import explain, reason
 from endpoints.edge.display import size, span
 from messaging.services.status import EXIT_CODES, status
 
@@ -39,8 +39,8 @@ def read() -> dict[str, Any]:
     except DatabaseError as error:
         empty: dict[str, Any] = {"processes": [], "waiting": None, "oldest_due_s": None, "dead_unresolved": None}
         empty |= {"retention_behind_s": None, "warnings": [], "database": {}, "disks": [], "incidents_open": None}
-        reason = explain(error) or f"the database does not answer: {str(error).splitlines()[0]}"
-        return {"state": "down", "reasons": [reason], **empty, "endpoints": {}, "runs": {}}
+        told = explain(error) or f"the database does not answer: {reason(error)}"
+        return {"state": "down", "reasons": [told], **empty, "endpoints": {}, "runs": {}}
 
 
 def show(found: dict[str, Any]) -> None:
@@ -50,8 +50,8 @@ def show(found: dict[str, Any]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold {COLOURS[found['state']]}]{found['state']}[/]")
-    for reason in found["reasons"]:
-        console.print(f"  {escape(reason)}")
+    for told in found["reasons"]:
+        console.print(f"  {escape(told)}")
     for warning in found["warnings"]:
         console.print(f"  [yellow]{escape(warning)}[/]")
     if found["waiting"] is None:
