@@ -196,7 +196,8 @@ def refuse_names(names: Iterable[str], known: Iterable[str], noun: str) -> None:
             hint = f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(sorted(allowed)) or 'none'}."
             errors.append({"field": name[:100], "code": "unknown", "detail": f"unknown {noun.split()[-1]}; {hint}"})
     if errors:
-        raise Malformed(f"unknown {noun} '{errors[0]['field']}'", errors=errors)
+        first = errors[0]
+        raise Malformed(f"unknown {noun} '{first['field']}'; {first['detail'].partition('; ')[2]}", errors=errors)
 
 
 def apply(table: Mapping[str, Filter], request: Request, queryset: QuerySet[Any]) -> QuerySet[Any]:

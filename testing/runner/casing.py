@@ -107,7 +107,7 @@ class CaseRunner:
             await self._cut(work)
             raise
         if not done:
-            await self._cut(work)
+            await self._cut(work, f"cut off: the {limit:g} s of its case were over")
             self._end(Verdict.ERRORED, f"the case took longer than {limit:g} s{self._where()}", "timeout")
         elif work.cancelled():
             self._end(self._stopped_as, self._stopped)
@@ -115,10 +115,10 @@ class CaseRunner:
             log.error("case_broke", case=self.instance.label, exc_info=bug)
             self._end(Verdict.ERRORED, f"internal: {type(bug).__name__}", "internal")
 
-    async def _cut(self, work: "asyncio.Future[None]") -> None:
-        """End the steps; one that does not let go is left behind, and begins nothing more."""
+    async def _cut(self, work: "asyncio.Future[None]", reason: str | None = None) -> None:
+        """End the steps, which give `reason`; one that does not let go is left behind, and begins nothing more."""
         self._is_cut = True
-        work.cancel()
+        work.cancel(reason)
         _, left = await asyncio.wait({work}, timeout=LET_GO_S)
         if left:
             log.warning("step_left_behind", case=self.instance.label)

@@ -72,8 +72,8 @@ async def run_step(step: Step, around: Surroundings, result: StepResult) -> Step
         if attempt.verdict == Verdict.FAILED and step.poll:
             result.reason += f" (asked {result.tries} times within {step.poll.within_s:g} s)"
         around.capture(attempt.captures)
-    except asyncio.CancelledError:
-        result.verdict, result.reason = Verdict.CANCELLED, "cancelled while it ran"
+    except asyncio.CancelledError as exc:
+        result.verdict, result.reason = Verdict.CANCELLED, str(exc) or "cancelled while it ran"
         raise
     finally:
         result.took_ms = (time.perf_counter() - started) * 1000

@@ -167,6 +167,7 @@ def test_a_cursor_of_another_list_or_order_is_refused(admin: Api) -> None:
 def test_an_unknown_parameter_names_the_nearest_one(admin: Api) -> None:
     _, body = admin.get("deliveries/", stat="dead")
 
+    assert body["detail"] == "unknown query parameter 'stat'; did you mean 'state'?"
     assert "'state'" in body["errors"][0]["detail"]
 
 

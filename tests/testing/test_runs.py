@@ -248,6 +248,7 @@ def test_a_case_that_takes_too_long_is_errored_and_cleaned_up(run: Run, orders: 
 
     assert (done.code, done.verdicts) == (2, {"one": "errored"})
     assert "longer than 0.3 s" in done.cases["one"]["reason"]
+    assert done.cases["one"]["steps"][1]["reason"] == "cut off: the 0.3 s of its case were over"
     assert orders.received[-1].method == "DELETE"
     assert time.monotonic() - started < 10
 

@@ -8,7 +8,6 @@ import orjson
 from django.core.management.base import CommandError
 
 from endpoints.access.principal import COMMAND
-from endpoints.errors import Malformed
 from endpoints.management.command import RegistryCommand, add_json, by_prefix
 from messaging import store
 from messaging.jobs.actions import ACTIONS
@@ -54,14 +53,6 @@ class Command(RegistryCommand):
             add_json(one)
 
     def run(self, options: dict[str, Any]) -> None:
-        try:
-            self._run(options)
-        except Malformed as exc:  # the hint says which name was nearest
-            hint = exc.errors[0]["detail"] if exc.errors else ""
-            detail = exc.detail if hint in exc.detail else f"{exc.detail}: {hint}"
-            raise CommandError(detail, returncode=2) from exc
-
-    def _run(self, options: dict[str, Any]) -> None:
         step = options["step"]
         if step == "list":
             self._list(options)
