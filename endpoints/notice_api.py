@@ -28,7 +28,9 @@ class NoticeTargetSerializer(Strict, serializers.ModelSerializer):
         required=False,
         help_text="Whose incidents; null: everyone's.",
     )
-    problem = serializers.SerializerMethodField(help_text="Why the latest notice has not gone out; empty: it has.")
+    problem = serializers.SerializerMethodField(
+        help_text="Why the latest notice has not gone out, or none can; empty: it has."
+    )
 
     class Meta:
         model = NoticeTarget

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
+from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from endpoints.admin.base import ServiceForm, ServiceModelAdmin
@@ -41,8 +42,12 @@ class NoticeTargetAdmin(ServiceModelAdmin):
     resource: ClassVar[str] = "notice-targets"
     form = NoticeTargetForm
     fields = ("target", "email", "team")
-    list_display = ("__str__", "team", "created_at")
+    list_display = ("__str__", "team", "shown_problem", "created_at")
     list_select_related = ("team",)
+
+    @display(description="Problem")
+    def shown_problem(self, target: NoticeTarget) -> str:
+        return notices.problem_of(target) or "-"
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         notices.delete_target(obj, by=principal_of(request))

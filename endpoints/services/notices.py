@@ -5,6 +5,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -18,6 +19,7 @@ RESOURCE = "notice-targets"
 EVERYONES = "name one of your teams: who is told of everyone's incidents is for those to say who see every team"
 TARGET = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:/[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)?")
 
+NO_SERVER = "no mail server is configured: set EMAIL_URL and start anew"
 MOST_TESTS, TESTS_WITHIN = 5, timedelta(minutes=1)  # of one target, and by one caller
 
 
@@ -64,7 +66,9 @@ def test_target(target: NoticeTarget, *, by: Principal) -> Notice:
 
 
 def problem_of(target: NoticeTarget) -> str:
-    """Return why the latest notice to this target has not gone out, "" when it has, or none was tried yet."""
+    """Return why the latest notice to this target has not gone out, or none could; "" when nothing is known."""
+    if target.email and "EMAIL_URL" not in settings.ENV.given:
+        return NO_SERVER
     latest = Notice.objects.filter(target=target, carrier__isnull=True).order_by("-created_at", "-id").first()
     return latest.error if latest is not None and latest.state != NoticeState.SENT else ""
 

@@ -10,6 +10,7 @@ from django.core.mail.backends.smtp import EmailBackend
 
 from endpoints.egress import default_egress
 from endpoints.models import Notice
+from endpoints.services.notices import NO_SERVER
 from endpoints.transports.base import TransportError
 
 TIMEOUT_S = 20.0
@@ -25,7 +26,7 @@ def send(notice: Notice) -> None:
     """Mail one notice; raises MailError."""
     assert notice.target is not None
     if "EMAIL_URL" not in settings.ENV.given:
-        raise MailError("no mail server is configured: set EMAIL_URL")
+        raise MailError(NO_SERVER)
     text = str(notice.payload["text"])
     message = EmailMessage(
         subject=_subject(text),

@@ -124,13 +124,19 @@ def test_what_nobody_could_be_told_by_is_refused(admin: Api, body: dict[str, str
     assert admin.post("notice-targets/", body)[0] == status
 
 
+def test_a_mailbox_without_a_mail_server_is_a_problem_at_once(admin: Api) -> None:
+    status, made = admin.post("notice-targets/", {"email": "night@example.com"})
+
+    assert (status, made["problem"].partition(":")[0]) == (201, "no mail server is configured")
+
+
 def test_the_last_failure_to_tell_a_target_is_its_problem(admin: Api) -> None:
-    target = NoticeTarget.objects.create(email="night@example.com")
+    target = NoticeTarget.objects.create(target="chat")
     now = timezone.now()
     values = {"target": target, "told": "x", "kind": "test", "next_at": now, "created_at": now}
-    Notice.objects.create(**values, state="pending", tries=1, error="no mail server is configured")
+    Notice.objects.create(**values, state="pending", tries=1, error="its endpoint is paused")
 
-    assert admin.results("notice-targets/")[0]["problem"] == "no mail server is configured"
+    assert admin.results("notice-targets/")[0]["problem"] == "its endpoint is paused"
 
 
 def test_a_team_names_who_is_told_of_its_own_incidents_only(db: None) -> None:
