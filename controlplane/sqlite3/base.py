@@ -56,10 +56,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 return
             except OperationalError as exc:
                 name = getattr(exc.__cause__, "sqlite_errorname", "")
-                if not name.startswith("SQLITE_BUSY") or time.monotonic() >= deadline:
-                    raise
-                if is_clean and name == "SQLITE_BUSY_SNAPSHOT":
+                is_behind = name == "SQLITE_BUSY_SNAPSHOT"
+                if is_behind and is_clean:
                     raise OperationalError("database is locked: behind a read that is not finished") from exc
+                is_over = not is_behind and time.monotonic() >= deadline
+                if is_over or not name.startswith("SQLITE_BUSY"):
+                    raise
             if is_clean:
                 time.sleep(LOOK_EVERY_S)
             else:

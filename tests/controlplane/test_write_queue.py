@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -169,7 +170,12 @@ def test_a_read_that_was_forgotten_keeps_nobody_from_writing(connections: list[D
     end(first, well=True)
 
 
-def test_a_read_that_goes_on_says_why_nothing_can_be_written(connections: list[DatabaseWrapper]) -> None:
+@pytest.mark.parametrize("looking_s", [0, 0.4])
+def test_a_read_that_goes_on_says_why_nothing_can_be_written(
+    connections: list[DatabaseWrapper], monkeypatch: pytest.MonkeyPatch, looking_s: float
+) -> None:
+    """Also where to look for forgotten ones takes longer than one waits."""
+    monkeypatch.setattr(gc, "collect", lambda: time.sleep(looking_s))
     first, second = connections
     write(first)
     cursor = half_read(first)
