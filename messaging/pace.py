@@ -1,6 +1,7 @@
 """Sizes transactions that go through many rows, so that intake and delivery hardly notice them."""
 
 import time
+from typing import Self
 
 from django.db import connection
 
@@ -10,12 +11,20 @@ FEWEST, FIRST, MOST = 50, 50, 2_000  # rows a transaction
 
 
 class Pace:
-    """Sizes transactions by how long the last one took, and rests as long behind each; never below `fewest` rows."""
+    """Sizes transactions by how long the last one took, and rests as long behind each; never below `fewest` rows.
 
-    def __init__(self, fewest: int = FEWEST) -> None:
-        self.rows = max(FIRST, fewest)
+    What it counts in may be minutes instead, see `of_minutes`.
+    """
+
+    def __init__(self, fewest: int = FEWEST, first: int = FIRST) -> None:
+        self.rows = max(first, fewest)
         self._fewest = fewest
         self._turn_s = TURN_S[connection.vendor]
+
+    @classmethod
+    def of_minutes(cls) -> Self:
+        """Return one that goes through minutes: there may be two rows of each, or thousands."""
+        return cls(1, 1)
 
     def took(self, elapsed_s: float) -> None:
         """Let `rows` follow what a transaction of so many took, and rest."""

@@ -17,13 +17,13 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 def fold() -> None:
     """Add the finished minutes that are not in the totals yet; of several processes at once, one does."""
-    pace = Pace()
+    pace = Pace.of_minutes()
     while fold_some(pace):
         pass
 
 
 def fold_some(pace: Pace) -> bool:
-    """Add so many of these minutes as `pace` has rows, and say whether there are more.
+    """Add as many of these minutes as `pace` says, and tell whether there are more.
 
     Mostly it is one or two. Where nobody folded for months, all at once would keep others from writing for half a
     minute, on SQLite.
@@ -52,7 +52,9 @@ class Folder:
 
     def __init__(self) -> None:
         self._next_at = 0.0
+        self._pace: Pace | None = None
 
     def step(self) -> None:
-        if time.monotonic() >= self._next_at and not fold_some(Pace()):
+        self._pace = self._pace or Pace.of_minutes()
+        if time.monotonic() >= self._next_at and not fold_some(self._pace):
             self._next_at = time.monotonic() + EVERY_S

@@ -19,7 +19,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Exists, Min, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from endpoints.models import Incident, Notice, NoticeState
@@ -27,7 +27,7 @@ from messaging import store
 from messaging.models import OPEN_STATES, Attempt, Delivery, IdempotencyKey, Job, Message, RetentionMark, Rollup, State
 from messaging.pace import MOST, Pace
 from messaging.services.ledger import floor
-from messaging.totals import fold
+from messaging.totals import BEGINNING, fold
 
 IDEMPOTENCY_KEPT = timedelta(hours=24)
 UNCOMMITTED = timedelta(minutes=1)  # what ended so shortly before a run may not have been visible to it
@@ -49,7 +49,7 @@ def prune(progress: Progress = lambda what, count: None, *, now: datetime | None
         gone[kind] = _prune_kind(KINDS[kind], now, now - timedelta(days=days), partial(progress, kind))
     kept = now - timedelta(days=settings.ENV.keep_metadata_days)
     store.delete_empty_groups(kept)
-    gone["rollups"] = _delete(_old_counts(kept), partial(progress, "rollups"))
+    gone["rollups"] = _delete_counts(kept, partial(progress, "rollups"))
     gone["incidents"] = _delete(_old_incidents(kept), partial(progress, "incidents"))
     gone["notices"] = _delete(_old_notices(kept), partial(progress, "notices"))
     jobs = Job.objects.filter(finished_at__lt=kept).order_by("finished_at")  # those that are open have not ended
@@ -59,16 +59,32 @@ def prune(progress: Progress = lambda what, count: None, *, now: datetime | None
     return gone
 
 
+def _delete_counts(kept: datetime, progress: Callable[[int], None]) -> int:
+    """Delete the counts of whole minutes before, some minutes in a statement; what stays is passed once a run."""
+    done, pace, since = 0, Pace.of_minutes(), BEGINNING
+    while True:
+        started = time.monotonic()
+        ahead = Rollup.objects.filter(minute__gte=since, minute__lt=floor(kept))
+        first = ahead.aggregate(at=Min("minute"))["at"]
+        if first is None:
+            return done
+        since = first + pace.rows * timedelta(minutes=1)
+        old = _old_counts(kept).filter(minute__gte=first, minute__lt=since)
+        done += Rollup.objects.filter(pk__in=old.values("pk")).delete()[0]
+        progress(done)
+        pace.took(time.monotonic() - started)
+
+
 def _old_counts(kept: datetime) -> QuerySet[Rollup]:
     """Return those of whole minutes before; what was owed stays as long as a delivery of it is kept.
 
-    In an order in which what was owed goes before what a job purged of it, or it would seem to be there still.
+    What was owed must not go after what a job purged of it, or it would seem to be there still: both in one statement.
     """
     same = Rollup.objects.filter(minute=OuterRef("minute"), system=OuterRef("system"), error_class="")
     owed, purged = (Coalesce(Subquery(same.filter(event=event).values("count")), 0) for event in ("owed", "purged"))
     old = Rollup.objects.filter(minute__lt=floor(kept)).annotate(left=owed - purged)
     is_booked = Q(event="owed") | Q(event="purged")  # what the ledger compares the deliveries with
-    return old.filter(~is_booked | Q(left__lte=0)).order_by("minute", "system_id", "event")
+    return old.filter(~is_booked | Q(left__lte=0))
 
 
 def _old_incidents(kept: datetime) -> QuerySet[Incident]:
