@@ -35,7 +35,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     [
         (("draft_suite", "any", "--openapi"), "none", "none.yaml: No such file or directory"),
         (("draft_suite", "any", "--openapi"), "bytes", "bytes.yaml: it is no UTF-8 text (byte 4)"),
-        (("apply",), "bytes", "bytes.yaml: it is no UTF-8 text (byte 4)"),
+        (("apply",), "bytes", "bytes.yaml (line 1, column 4): not valid UTF-8"),
         (("import_results",), "none", "none.yaml: No such file or directory"),
         (("import_results",), "folder", ": Is a directory"),
     ],

@@ -69,7 +69,9 @@ def test_what_is_exported_is_what_was_applied_byte_for_byte(transactional_db: No
 def test_a_fault_in_one_file_stores_none_and_names_all_places(transactional_db: None, tmp_path: Path) -> None:
     for name, text in (("1.yaml", ONE), ("2.yaml", BAD), ("3.yaml", "a: ["), ("4.yaml", ONE)):
         (tmp_path / name).write_text(text)
+    (tmp_path / "5.yaml").write_bytes(b"suite: \xff\n")
     told = refused("apply", str(tmp_path))
+    assert "5.yaml (line 1, column 8): not valid UTF-8" in told
     assert "2.yaml: cases.0.steps.0.wait (line 4, column 20): must be a duration" in told
     assert "3.yaml (line " in told
     assert "suite 'one' is in" in told
