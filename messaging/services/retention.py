@@ -61,28 +61,27 @@ def prune(progress: Progress = lambda what, count: None, *, now: datetime | None
 
 def _delete_counts(kept: datetime, progress: Callable[[int], None]) -> int:
     """Delete the counts of whole minutes before, some minutes in a statement; what stays is passed once a run."""
-    done, pace, since = 0, Pace.of_minutes(), BEGINNING
+    done, pace, since, end = 0, Pace.of_minutes(), BEGINNING, floor(kept)
     while True:
         started = time.monotonic()
-        ahead = Rollup.objects.filter(minute__gte=since, minute__lt=floor(kept))
-        first = ahead.aggregate(at=Min("minute"))["at"]
+        first = Rollup.objects.filter(minute__gte=since, minute__lt=end).aggregate(at=Min("minute"))["at"]
         if first is None:
             return done
-        since = first + pace.rows * timedelta(minutes=1)
-        old = _old_counts(kept).filter(minute__gte=first, minute__lt=since)
-        done += Rollup.objects.filter(pk__in=old.values("pk")).delete()[0]
+        since = min(first + pace.rows * timedelta(minutes=1), end)
+        done += Rollup.objects.filter(pk__in=_old_counts(first, since).values("pk")).delete()[0]
         progress(done)
         pace.took(time.monotonic() - started)
 
 
-def _old_counts(kept: datetime) -> QuerySet[Rollup]:
-    """Return those of whole minutes before; what was owed stays as long as a delivery of it is kept.
+def _old_counts(since: datetime, until: datetime) -> QuerySet[Rollup]:
+    """Return those of minutes that may go; what was owed stays as long as a delivery of it is kept.
 
+    Bounded from above once: of two bounds SQLite reads along the index to either, and it may be months away.
     What was owed must not go after what a job purged of it, or it would seem to be there still: both in one statement.
     """
     same = Rollup.objects.filter(minute=OuterRef("minute"), system=OuterRef("system"), error_class="")
     owed, purged = (Coalesce(Subquery(same.filter(event=event).values("count")), 0) for event in ("owed", "purged"))
-    old = Rollup.objects.filter(minute__lt=floor(kept)).annotate(left=owed - purged)
+    old = Rollup.objects.filter(minute__gte=since, minute__lt=until).annotate(left=owed - purged)
     is_booked = Q(event="owed") | Q(event="purged")  # what the ledger compares the deliveries with
     return old.filter(~is_booked | Q(left__lte=0))
 
