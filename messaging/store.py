@@ -10,7 +10,7 @@ import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 import psycopg
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 # Any constant will do, as long as every inserting transaction takes the same one.
 INTAKE_LOCK = 0x1C9_0001
@@ -284,6 +284,18 @@ def commit_durably() -> None:
     if is_postgresql():
         with _cursor() as cursor:
             cursor.execute("SET LOCAL synchronous_commit TO DEFAULT", [])
+
+
+def checkpoint() -> None:
+    """Have SQLite move what its log holds into the database, while others write; does nothing within a transaction.
+
+    SQLite does so by itself at some commit, in whose turn everybody else waits: for longer, the more there is to move.
+    """
+    if is_postgresql() or connection.in_atomic_block:
+        return
+    with suppress(OperationalError), _cursor() as cursor:  # a read of ours is under way: it is for the next time
+        cursor.execute("PRAGMA wal_checkpoint(PASSIVE)", [])
+        cursor.fetchall()
 
 
 def database_bytes() -> int:
