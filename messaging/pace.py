@@ -8,8 +8,8 @@ from django.db import connection
 from messaging import store
 
 # On SQLite a transaction of ours is one that nobody else can have meanwhile.
-TURN_S = {"sqlite": 0.008, "postgresql": 0.05}
-FEWEST, FIRST, MOST = 50, 50, 2_000  # rows a transaction
+TURN_S = {"sqlite": 0.006, "postgresql": 0.05}
+FEWEST, FIRST, MOST = 30, 50, 2_000  # rows a transaction
 CHECKPOINT_EVERY = 4  # of these
 
 
