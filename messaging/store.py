@@ -1375,12 +1375,12 @@ def _finish_row(finish: Finish, now: datetime) -> Row:
     )
 
 
-def leases(ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
-    """Return the tokens under which any of these deliveries are leased now."""
+def leases(ids: Sequence[uuid.UUID]) -> set[tuple[uuid.UUID, uuid.UUID]]:
+    """Return (id, token) of those of these deliveries that are leased now; deliveries of one claim share a token."""
     condition, values = _in(ids)
     with _cursor() as cursor:
-        cursor.execute(f"SELECT lease_token FROM messaging_delivery WHERE id {condition}", values)
-        return {_uuid(token) for (token,) in cursor.fetchall() if token is not None}
+        cursor.execute(f"SELECT id, lease_token FROM messaging_delivery WHERE id {condition}", values)
+        return {(_uuid(pk), _uuid(token)) for pk, token in cursor.fetchall() if token is not None}
 
 
 def release(ids: Sequence[uuid.UUID], token: uuid.UUID) -> int:

@@ -13,15 +13,22 @@ from messaging import store
 if TYPE_CHECKING:
     from messaging.engine.record import Ended
 
+Lease = tuple[UUID, UUID]  # delivery, token
 
-def held(ended: Sequence["Ended"]) -> set[UUID]:
-    """Return the tokens of those whose leases are still theirs."""
+
+def held(ended: Sequence["Ended"]) -> set[Lease]:
+    """Return the leases of these deliveries as they are now."""
     return store.leases([item.finish.id for item in ended])
+
+
+def lease_of(item: "Ended") -> Lease:
+    """Return the lease under which it ended: by delivery, since of one claim another process may have taken a part."""
+    return item.finish.id, item.finish.token
 
 
 def one_each(ended: Sequence["Ended"]) -> Sequence["Ended"]:
     """Return the ends with one of each delivery: a process that was frozen may hold it under an old lease and a new."""
     if len({item.finish.id for item in ended}) == len(ended):
         return ended
-    tokens = held(ended)
-    return [item for item in ended if item.finish.token in tokens]
+    ours = held(ended)
+    return [item for item in ended if lease_of(item) in ours]

@@ -65,7 +65,7 @@ def judge(
         for start, number in tally.counts.get(row.endpoint_id, {}).items():
             breaker.count(row, start, number, 0, now)
         for place in by_endpoint[row.endpoint_id]:
-            if judged[place].trial or judged[place].finish.token in ours:
+            if judged[place].trial or fencing.lease_of(judged[place]) in ours:
                 judged[place] = _judge_one(row, judged[place], now)
         row.written_at = now
         row.save()

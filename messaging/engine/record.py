@@ -178,6 +178,8 @@ def _unsaid(item: Ended) -> Ended:
         finish.attempt = {
             **finish.attempt,
             "error": finish.error,
+            "status_code": None,
+            "phases_ms": "{}",
             "request": "{}",
             "response_headers": "{}",
             "response_body": None,
