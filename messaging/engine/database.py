@@ -29,12 +29,20 @@ class Database:
 
     def __init__(self, name: str) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._answers = True
+
+    def answers(self) -> bool:
+        """Say whether the last call got through to the database."""
+        return self._answers
 
     async def call(self, call: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
         """Run a call; return None when the database failed, after dropping its connection."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, _call, call, arguments, options)
+            result = await asyncio.get_running_loop().run_in_executor(self._thread, _call, call, arguments, options)
+            self._answers = True
+            return result
         except DatabaseError as exc:
+            self._answers = False
             log.warning("database_failed", call=call.__name__, error=str(exc))
             await asyncio.sleep(RETRY_S)
             return None

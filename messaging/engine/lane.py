@@ -24,10 +24,13 @@ JUST_NOW_S = 0.05  # a rate is over so long at least: a few that ended together 
 
 
 class Lane:
-    """Sends what it is given, as many at once as the endpoints allow; hands every end to `report`."""
+    """Sends what it is given, as many at once as the endpoints allow; hands every end to `report`.
 
-    def __init__(self, report: Callable[[Ended], None]) -> None:
-        self._report = report
+    It begins nothing while `may_begin` says no: what cannot be written down would only be sent twice.
+    """
+
+    def __init__(self, report: Callable[[Ended], None], may_begin: Callable[[], bool]) -> None:
+        self._report, self._may_begin = report, may_begin
         self._doors: Sequence[Door] = ()
         self._queue: deque[Claim] = deque()
         self._workers: set[asyncio.Task[None]] = set()
@@ -135,8 +138,8 @@ class Lane:
             await asyncio.wait(late)
 
     async def _work(self) -> None:
-        """Send one after the other until nothing is queued, no endpoint is free, or the leases may be over."""
-        while self._queue and not self.is_lapsed:
+        """Send one after the other until nothing is queued, no endpoint is free, or nothing may be begun."""
+        while self._queue and not self.is_lapsed and self._may_begin():
             door = self._door()
             if door is None:
                 return
@@ -163,7 +166,7 @@ class Lane:
             return True
         await asyncio.sleep(wait_s)
         is_used = any(door is one for one in self._doors) and time.monotonic() < door.closes_at
-        return is_used and not self.is_lapsed and self._may_pass(door)
+        return is_used and not self.is_lapsed and self._may_begin() and self._may_pass(door)
 
     def _may_pass(self, door: Door) -> bool:
         """Say whether what its endpoint did meanwhile lets a send through."""

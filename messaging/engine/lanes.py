@@ -20,8 +20,8 @@ MAX_SUSPECTS = 32
 class Lanes:
     """Gives each claim to the lane it belongs to; what cannot be sent is handed to `report` at once."""
 
-    def __init__(self, report: Callable[[Ended], None]) -> None:
-        self._report = report
+    def __init__(self, report: Callable[[Ended], None], may_begin: Callable[[], bool]) -> None:
+        self._report, self._may_begin = report, may_begin
         self._lanes: dict[Interface, Lane] = {}
         self._suspects: list[Lane] = []  # one each
         self._trials: list[Lane] = []
@@ -41,7 +41,7 @@ class Lanes:
         for interface in self._lanes.keys() - doors.keys():
             self._lanes[interface].use(())
         for interface, usable in doors.items():
-            lane = self._lanes.setdefault(interface, Lane(self._report))
+            lane = self._lanes.setdefault(interface, Lane(self._report, self._may_begin))
             lane.use([door for door in usable if not door.gate.is_open])
         known = {door.id: door for usable in doors.values() for door in usable}
         for lane in (*self._suspects, *self._trials):
@@ -107,7 +107,7 @@ class Lanes:
             lane.put(mine, held_until)
 
     def _alone(self, doors: Sequence[Door]) -> Lane:
-        lane = Lane(self._report)
+        lane = Lane(self._report, self._may_begin)
         lane.use(doors)
         self._suspects.append(lane)
         self._suspect_at = time.monotonic()
@@ -116,7 +116,7 @@ class Lanes:
     def _trial(self, doors: Sequence[Door]) -> Lane:
         """Return a lane for a delivery on trial; without its door it is given back, and tried by another."""
         self._trials = [lane for lane in self._trials if lane.held]
-        lane = TrialLane(self._report)
+        lane = TrialLane(self._report, self._may_begin)
         lane.use(doors)
         self._trials.append(lane)
         return lane

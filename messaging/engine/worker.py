@@ -50,7 +50,7 @@ class Worker:
         self._database = Database("engine-database")
         self._ledger = Database("engine-ledger") if store.is_postgresql() else self._database
         self._is_apart, self._try = self._ledger is not self._database, self._database.call
-        self._lanes = Lanes(self._report)
+        self._lanes = Lanes(self._report, self._ledger.answers)
         self._gates = Gates(shares(new_id()))
         self._crowd = Crowd(self._gates.shares, self._gates.loads, self._try, lease_s, claimer)
         self._tally = judging.Tally()
