@@ -428,6 +428,9 @@ def _set_local(settings: Mapping[str, str]) -> None:
 
 # --- intake --------------------------------------------------------------------
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+POSITIONS = "(SELECT pg_get_serial_sequence('messaging_message', 'position')::regclass)"
+
 
 def lock_intake() -> None:
     """Take the lock that `begin_intake` takes, before others that come after it."""
@@ -453,7 +456,7 @@ def begin_intake(count: int) -> tuple[datetime, Sequence[int]]:
             # The lock first: not one position is drawn before it is ours.
             cursor.execute(
                 "WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock(%s)) SELECT clock_timestamp(),"
-                " nextval((SELECT pg_get_serial_sequence('messaging_message', 'position')::regclass))"
+                f" nextval({POSITIONS})"
                 " FROM locked, generate_series(1, %s)",
                 [INTAKE_LOCK, count],
                 prepare=True,
@@ -476,8 +479,7 @@ def last_position() -> int:
     """Return the highest position ever given, whether what it was given to was committed or is gone again."""
     with _cursor() as cursor:
         if is_postgresql():
-            sequence = "(SELECT pg_get_serial_sequence('messaging_message', 'position')::regclass)"
-            cursor.execute(f"SELECT pg_sequence_last_value({sequence})", [])
+            cursor.execute(f"SELECT pg_sequence_last_value({POSITIONS})", [])
         else:
             cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messaging_message'", [])
         row = cursor.fetchone()
@@ -645,15 +647,20 @@ def _as_records(columns: dict[str, str], rows: Sequence[Row], body: bytearray) -
     return orjson.dumps(records).decode()
 
 
-def _from_records(table: str, columns: dict[str, str]) -> str:
-    """Return the INSERT of what `_as_records` made; its parameter is the JSON, `body` the CTE of the bytes."""
+def _from_records(table: str, columns: dict[str, str], *, beside: str = "", **others: str) -> str:
+    """Return the INSERT of what `_as_records` made; its parameter is the JSON, `body` the CTE of the bytes.
+
+    `others` are expressions for columns that are no plain value of `t`; `beside` is what else they are of.
+    """
     given = [f"{name} {_FORM.get(kind, kind)}" for name, kind in columns.items()]
     given += [f"{name}_size integer" for name, kind in columns.items() if kind == "bytea"]
     read = {"bytea": "substring(body.bytes FROM t.{0} FOR t.{0}_size)", "jsonb": "t.{0}::jsonb"}
-    values = ", ".join(read.get(kind, "t.{0}").format(name) for name, kind in columns.items())
+    values = others | {
+        name: read.get(kind, "t.{0}").format(name) for name, kind in columns.items() if name not in others
+    }
     return (
-        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values}"
-        f" FROM body, json_to_recordset(%s::json) AS t({', '.join(given)})"
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(values[name] for name in columns)}"
+        f" FROM body, json_to_recordset(%s::json) AS t({', '.join(given)}){beside}"
     )
 
 
@@ -667,9 +674,65 @@ ACCEPT = (
 )
 
 
+SEARCH_KEY = {"message_id": "bigint", "name": "text", "value": "text"}
+AFTER_BEGUN = "begun.at + (t.{} - 'epoch'::timestamptz)"
+ACCEPT_AT_ONCE = (
+    f"WITH {BODY}, locked AS MATERIALIZED (SELECT pg_advisory_xact_lock(%s)),"
+    # The lock first: neither clock nor sequence is read before it is ours.
+    " clock AS MATERIALIZED (SELECT clock_timestamp() AS at FROM locked),"
+    # An array, since a join would copy all the bytes for each of its rows.
+    f" begun AS MATERIALIZED (SELECT at, array_agg(nextval({POSITIONS})) AS positions"
+    " FROM clock, generate_series(1, %s) GROUP BY at),"
+    " messages AS ("
+    + _from_records(
+        "messaging_message",
+        MESSAGE,
+        beside=", begun",
+        position="begun.positions[t.position]",
+        timestamp="coalesce(t.timestamp, begun.at)",
+        created_at="begun.at",
+    )
+    + "), deliveries AS ("
+    + _from_records(
+        "messaging_delivery",
+        DELIVERY,
+        beside=", begun",
+        message_id="begun.positions[t.message_id]",
+        due_at="greatest(t.due_at, begun.at)",
+        **{name: AFTER_BEGUN.format(name) for name in ("expires_at", "created_at", "finished_at")},
+    )
+    + "), named AS ("
+    + _from_records("messaging_searchkey", SEARCH_KEY, beside=", begun", message_id="begun.positions[t.message_id]")
+    + ") "
+    + _from_records("messaging_rollup", ROLLUP, beside=", begun", minute="date_trunc('minute', begun.at)")
+    + f" {ADD_UP}"
+)
+
+
+def can_accept_at_once() -> bool:
+    """Say whether `accept_at_once` can be used, and would be a transaction of its own."""
+    return is_postgresql() and not connection.in_atomic_block
+
+
+def accept_at_once(
+    messages: Sequence[Row], deliveries: Sequence[Row], keys: Sequence[Row], counts: Mapping[tuple[int, str], int]
+) -> None:
+    """Do what `begin_intake`, `insert_accepted` and `insert_search_keys` do, in one statement and its own commit.
+
+    For what is compared with nothing that is stored. Positions are places in `messages` here, from 1; moments are
+    said as if it were 1970 now, or None where it is now. `counts` are by system and event.
+    """
+    body = bytearray()
+    rollups = _rollup_rows({(EPOCH, system, event, ""): (count, 0.0) for (system, event), count in counts.items()})
+    given = ((MESSAGE, messages), (DELIVERY, deliveries), (SEARCH_KEY, keys), (ROLLUP, rollups))
+    texts = [_as_records(columns, rows, body) for columns, rows in given]
+    with _cursor() as cursor:
+        cursor.execute(ACCEPT_AT_ONCE, [bytes(body), INTAKE_LOCK, len(messages), *texts], prepare=True)
+
+
 def insert_search_keys(rows: Sequence[Row]) -> None:
     """Insert (position, name, value) rows."""
-    _insert("messaging_searchkey", {"message_id": "bigint", "name": "text", "value": "text"}, rows)
+    _insert("messaging_searchkey", SEARCH_KEY, rows)
 
 
 def put_idempotency_keys(rows: Sequence[Row]) -> None:
@@ -1246,7 +1309,6 @@ FINISH = (
     f" halting = CASE {{state}} WHEN 'dead' THEN d.holds AND {HALTS} WHEN 'pending' THEN d.halting ELSE false END,"
     " lease_token = NULL, lease_until = NULL"
 )
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FINISH_COLUMNS = {
     "state": "text",
     "reason": "text",

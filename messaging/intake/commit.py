@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import orjson
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from endpoints.errors import ControlPlaneError, Refused
 from endpoints.ids import new_key, new_name
@@ -38,13 +38,39 @@ def store_planned(planned: Sequence[Planned]) -> list[Answer]:
     """
     if not planned:
         return []
+    answers = _store_at_once(planned) if store.can_accept_at_once() else None
+    if answers is None:
+        answers = _store_in_steps(planned)
+    LAST_SEEN.note(planned)
+    return answers
+
+
+def _store_at_once(planned: Sequence[Planned]) -> list[Answer] | None:
+    """Store it in one statement: nobody holds the lock of all intake who still has rows to make.
+
+    Return None, with nothing stored, when something may have come before, or must wait behind another.
+    """
+    if any(item.draft.idempotency_key or item.draft.ordering_key for item in planned):
+        return None
+    named = [(item.source.id, item.draft.message_id) for item in planned if item.draft.message_id]
+    if len(set(named)) < len(named) or store.find_messages(named):
+        return None
+    answers = [Accepted(item.draft.message_id or new_name(), "accepted", len(item.owed)) for item in planned]
+    rows = _rows(planned, answers, range(1, len(planned) + 1), set(), store.EPOCH, None)
+    try:
+        store.accept_at_once(rows.messages, rows.deliveries, rows.keys, rows.counts)
+    except IntegrityError:  # one of the names was stored just now; or what else it is comes out step by step
+        return None
+    return list(answers)
+
+
+def _store_in_steps(planned: Sequence[Planned]) -> list[Answer]:
     with transaction.atomic():
         now, positions = store.begin_intake(len(planned))
         answers, fresh, keys = _sort_out(planned, now)
         if fresh:
             _insert([planned[index] for index in fresh], [answers[index] for index in fresh], positions, now)
         store.put_idempotency_keys(keys)
-    LAST_SEEN.note(planned)
     return answers
 
 
@@ -98,25 +124,45 @@ def _is_same(item: Planned, fingerprint: bytes) -> bool:
 
 
 def _insert(planned: Sequence[Planned], answers: Sequence[Answer], positions: Sequence[int], now: datetime) -> None:
-    messages: list[store.Row] = []
-    deliveries: list[store.Row] = []
-    keys: list[store.Row] = []
-    counts: dict[tuple[int, str], int] = defaultdict(int)
-    held = _held(planned)
+    rows = _rows(planned, answers, positions, _held(planned), now, now)
+    minute = now.replace(second=0, microsecond=0)
+    rollups = {(minute, system, event, ""): (count, 0.0) for (system, event), count in rows.counts.items()}
+    store.insert_accepted(rows.messages, rows.deliveries, rollups)
+    store.insert_search_keys(rows.keys)
+
+
+@dataclass(slots=True)
+class Rows:
+    """What is to be inserted, and how much of which event to count for which system."""
+
+    messages: list[store.Row] = field(default_factory=list)
+    deliveries: list[store.Row] = field(default_factory=list)
+    keys: list[store.Row] = field(default_factory=list)
+    counts: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
+
+
+def _rows(
+    planned: Sequence[Planned],
+    answers: Sequence[Answer],
+    positions: Sequence[int],
+    held: set[store.Line],
+    now: datetime,
+    said_at: datetime | None,
+) -> Rows:
+    """Return the rows of what is accepted; `said_at` is the time of those that bring none themselves."""
+    rows = Rows()
+    counts = rows.counts
     for position, item, answer in zip(positions, planned, answers, strict=False):
         assert isinstance(answer, Accepted)
-        messages.append(_message_row(position, item, answer.message_id, now))
-        deliveries.extend(_delivery_row(position, item, owed, held, now) for owed in item.owed)
-        keys.extend((position, name, value) for name, value in item.draft.search_keys.items())
+        rows.messages.append(_message_row(position, item, answer.message_id, said_at))
+        rows.deliveries.extend(_delivery_row(position, item, owed, held, now) for owed in item.owed)
+        rows.keys.extend((position, name, value) for name, value in item.draft.search_keys.items())
         counts[item.source.id, "accepted"] += 1
         for owed in item.owed:
             counts[owed.system_id, "owed"] += 1
             if owed.state == State.SKIPPED:
                 counts[owed.system_id, "skipped"] += 1
-    minute = now.replace(second=0, microsecond=0)
-    rollups = {(minute, system, event, ""): (count, 0.0) for (system, event), count in counts.items()}
-    store.insert_accepted(messages, deliveries, rollups)
-    store.insert_search_keys(keys)
+    return rows
 
 
 def _held(planned: Sequence[Planned]) -> set[store.Line]:
@@ -137,7 +183,7 @@ def _line(item: Planned, owed: Owed) -> store.Line:
     return (owed.system_id, owed.interface, item.draft.ordering_key)
 
 
-def _message_row(position: int, item: Planned, message_id: str, now: datetime) -> store.Row:
+def _message_row(position: int, item: Planned, message_id: str, now: datetime | None) -> store.Row:
     draft = item.draft
     return (
         position,

@@ -113,6 +113,11 @@ def in_steps(fuse: Fuse) -> None:
     replace("messaging.engine.at_once:can", lambda _: lambda ended, dirty: False)
 
 
+def accepted_in_steps(fuse: Fuse) -> None:
+    """Accept nothing in one statement: there is no moment within."""
+    replace("messaging.store:can_accept_at_once", lambda _: lambda: False)
+
+
 def always(result: Any, arguments: tuple[Any, ...]) -> bool:
     return True
 
@@ -140,8 +145,8 @@ def was_given_some(result: Any, arguments: tuple[Any, ...]) -> bool:
 # Where a process dies. What runs within a transaction is undone by the crash, what
 # returns after its commit is not.
 INTAKE_POINTS: dict[str, Plant] = {
-    "half stored": after("messaging.store:insert_accepted", always),
-    "before commit": after("messaging.store:put_idempotency_keys", always),
+    "half stored": either(accepted_in_steps, after("messaging.store:insert_accepted", always)),
+    "before commit": either(accepted_in_steps, after("messaging.store:put_idempotency_keys", always)),
     "after commit, before ack": after("messaging.intake.writer:store_planned", always),
 }
 PULL_POINTS: dict[str, Plant] = {
