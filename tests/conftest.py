@@ -53,6 +53,15 @@ def pytest_runtest_setup(item: pytest.Function) -> None:
                 definition.finish(item._request)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show why what passed at the second go had failed at the first: lateness has a cause, too."""
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"first go of {report.nodeid}", sep="_")
+        terminalreporter.line(report.longreprtext)
+        for name, text in report.sections:
+            terminalreporter.line(f"-- {name}\n{text}")
+
+
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder that all test processes of this run have in common."""
