@@ -142,19 +142,23 @@ class Delivering:
     async def _run(self) -> None:
         """Run one worker after the other: a new one when one failed, none when nobody is there."""
         while SEATS.present() and not self._is_stopped:
-            self._worker = ClientWorker(self._lease_s)
-            working = asyncio.create_task(self._worker.run(), name="gateway-worker")
-            leaving = asyncio.create_task(self._until_left(), name="gateway-leaving")
-            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-            leaving.cancel()
-            self._worker.stop()
             try:
-                await working
+                await self._work()
             except Exception:
                 log.exception("gateway_worker_failed")
                 await asyncio.sleep(AGAIN_S)
             self._worker = None
         self._running = None
+
+    async def _work(self) -> None:
+        """Run one worker until it fails, or nobody has been there for a while."""
+        self._worker = worker = ClientWorker(self._lease_s)
+        working = asyncio.create_task(worker.run(), name="gateway-worker")
+        leaving = asyncio.create_task(self._until_left(), name="gateway-leaving")
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        leaving.cancel()
+        worker.stop()
+        await working
 
     async def _until_left(self) -> None:
         """Return when nobody has been connected for a while."""

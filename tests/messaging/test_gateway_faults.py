@@ -22,11 +22,11 @@ from endpoints.edge.places import Places
 from endpoints.models import ApiKey
 from endpoints.transports.conformance import address, outgoing
 from endpoints.transports.gateway import SEATS, GatewayTransport, Seat
-from messaging.gateway import application, behind
+from messaging.gateway import application, behind, delivering
 from messaging.gateway.application import Gateway
 from messaging.gateway.closing import Code
 from messaging.gateway.connection import Connection
-from messaging.gateway.delivering import ClientWorker
+from messaging.gateway.delivering import ClientWorker, Delivering
 from messaging.gateway.outgoing import FULL_BYTES, Outgoing
 from messaging.gateway.sends import Sends
 from messaging.gateway.streams import Tail
@@ -439,3 +439,24 @@ async def test_a_worker_that_stops_leaves_the_process_its_patience_with_the_data
     await worker.run()
 
     assert seen == ((pool.timeout, pool.reconnect_timeout) if pool else database.settings_dict["OPTIONS"])
+
+
+async def test_a_worker_that_cannot_even_begin_is_followed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nobody who is connected gets anything until the process starts anew."""
+    begun: list[float] = []
+
+    def begin(lease_s: float) -> ClientWorker:
+        begun.append(lease_s)
+        if len(begun) == 1:
+            raise OSError("too many open files")
+        return ClientWorker(lease_s)
+
+    monkeypatch.setattr(delivering, "ClientWorker", begin)
+    monkeypatch.setattr(delivering, "AGAIN_S", 0.01)
+    system = await in_thread(make_system)("erp")
+    keeper = Delivering(lease_s=5)
+    keeper.open()
+    with seated(system.pk, "erp", lambda frame: None):
+        SEATS.on_change()
+        await eventually(lambda: len(begun) == 2)
+        await keeper.aclose()
