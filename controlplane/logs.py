@@ -15,6 +15,8 @@ SECRET_FIELD = re.compile(r"password|secret|token|authorization|cookie|api_?key|
 SECRET_TEXT = re.compile(r"cp_[0-9a-f]{32}_[\w-]+|(?i:bearer )[\w.~+/=-]+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 
 POOL = "psycopg.pool"
+FOREIGN_HOST, SOCKETS = "django.security.DisallowedHost", "uvicorn.error"
+FILTERS = {POOL: ["seldom"], FOREIGN_HOST: ["by peers"], SOCKETS: ["by peers"]}
 SELDOM_S, MOST_WORDS = 60.0, 100
 
 
@@ -75,9 +77,9 @@ def configure(log_format: str, level: str, environment: str) -> dict[str, Any]:
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "event"}},
         "root": {"handlers": ["stderr"], "level": level.upper()},
-        "filters": {"seldom": {"()": Seldom}},
+        "filters": {"seldom": {"()": Seldom}, "by peers": {"()": ByPeers}},
         "loggers": {
-            name: {"handlers": [], "level": at, "propagate": True, "filters": ["seldom"] if name == POOL else []}
+            name: {"handlers": [], "level": at, "propagate": True, "filters": FILTERS.get(name, [])}
             for name, at in _levels(level).items()
         },
     }
@@ -91,13 +93,29 @@ class Seldom(logging.Filter):
         self._said_at: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        words, now = record.getMessage(), time.monotonic()
+        words, now = self.words(record), time.monotonic()
         is_new = now - self._said_at.get(words, float("-inf")) >= SELDOM_S
         if is_new:
             if len(self._said_at) >= MOST_WORDS:
                 self._said_at.clear()
             self._said_at[words] = now
         return is_new
+
+    def words(self, record: logging.LogRecord) -> str:
+        return record.getMessage()
+
+
+class ByPeers(Seldom):
+    """Makes a warning of what any peer brings about without a key, with no stack of ours, and seldom."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name != FOREIGN_HOST and not (record.exc_info and record.exc_info[0] is UnicodeDecodeError):
+            return True
+        record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
+        return super().filter(record)
+
+    def words(self, record: logging.LogRecord) -> str:
+        return record.name  # not those of the peer, which may differ each time
 
 
 def _levels(level: str) -> dict[str, str]:
@@ -109,10 +127,11 @@ def _levels(level: str) -> dict[str, str]:
         "daphne": quiet,
         "django": "INFO" if level == "debug" else level.upper(),
         "django.db.backends": "INFO",
+        FOREIGN_HOST: "WARNING",
         "django.server": quiet,
         "kombu": "WARNING",
         POOL: "WARNING",
         "uvicorn": quiet,
         "uvicorn.access": "WARNING",
-        "uvicorn.error": quiet,
+        SOCKETS: quiet,
     }

@@ -8,6 +8,7 @@ import asyncio
 import sys
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from controlplane.heads import NOTHING, QUICK, Answer, Head, Heads, Quick
@@ -23,6 +24,11 @@ FULL_BODY = (
     b'{"type":"urn:controlplane:error:full","title":"Full","status":503,"code":"full",'
     b'"detail":"too many connections, try again in a second","errors":[]}'
 )
+NOT_FOR_US = frozenset({b"upgrade", b"http2-settings"})  # what an upgrade that we do not take adds to a request
+
+
+class Unreadable(Exception):
+    """What is said of how the body comes is not for us: we would take something else for it."""
 
 
 def _say_nothing() -> None:
@@ -69,7 +75,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _heads: Heads = NOTHING
     _said = 0  # how many heads
     _head_bytes = 0
-    _is_in_head = _is_in_message = False
+    _is_in_head = _is_in_message = _is_upgrade_passed_over = False
     _head_timer: asyncio.TimerHandle | None = None
     _held_back: RequestResponseCycle | None = None  # a request that is not begun before we saw whether it is all here
     _data: bytes | None = None  # what is being read
@@ -109,7 +115,8 @@ class BoundedProtocol(HttpToolsProtocol):
         # A whole request with a known head was refused on its short way, and would be again.
         self._data, self._is_whole, said = data, is_idle, self._said
         self._is_refused = known is not None
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         self._data, self._is_refused = None, False
         if self._held_back is not None:
             self._start(self._held_back)
@@ -117,6 +124,38 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.transport.close()
+
+    def _parse(self, data: bytes) -> None:
+        """Read what came, as uvicorn does; a request that would rather speak another protocol is one all the same.
+
+        For such a one httptools reads no body and stops behind the head: it is read again without
+        what asks for it. Clients ask so by themselves (`Upgrade: h2c`, RFC 9110, section 7.8).
+        """
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError as exc:
+            said = exc.__context__ if isinstance(exc.__context__, Unreadable) else "Invalid HTTP request received."
+            self.send_400_response(str(said))
+        except httptools.HttpParserUpgrade as exc:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+                return
+            head = self._plain_head()
+            self._is_upgrade_passed_over = False
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self._parse(head + data[exc.args[0] :])
+
+    def _plain_head(self) -> bytes:
+        """Return the head that was read, without the wish for another protocol."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b",".join(part for part in value.split(b",") if part.strip().lower() not in NOT_FOR_US)
+            if name not in NOT_FOR_US and (value or name != b"connection"):
+                lines.append(name + b": " + value)
+        return b"\r\n".join((*lines, b"", b""))
 
     def on_message_begin(self) -> None:
         self._is_in_head = self._is_in_message = True
@@ -128,11 +167,21 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        coding = b",".join(value for name, value in self.headers if name == b"transfer-encoding")
+        if coding and coding.strip().lower() != b"chunked":
+            raise Unreadable("transfer-encoding: send bodies as they are, chunked or with their length")
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise Unreadable("CONNECT: this is no proxy")
+            self._is_upgrade_passed_over = True
+            return
         self._is_in_head = False
         self._said += 1
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        if self._is_upgrade_passed_over:  # only its head was read, and is again
+            return
         self._is_in_message = False
         super().on_message_complete()
         cycle = self._held_back

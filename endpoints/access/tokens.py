@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 FORBIDDEN_HEADERS = frozenset({"jku", "x5u", "jwk", "x5c", "crit"})
 REQUIRED_CLAIMS = ["sub", "exp"]
 LEEWAY_S = 30
+LATEST = 253_402_300_800  # the year 10,000
 JWKS_TTL_S = 300
 JWKS_RETRY_S = 30  # an unknown `kid` may fetch the key set again this often, not more
 JWKS_DOWN_S = 5  # and this often while there are none at all
@@ -49,8 +50,11 @@ def claims_of(token: str) -> dict[str, Any]:
             leeway=LEEWAY_S,
             options={"require": REQUIRED_CLAIMS, "verify_aud": bool(env.jwt_audience)},
         )
-    except (jwt.PyJWTError, ValueError, TypeError) as exc:
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as exc:
         raise Unauthenticated(f"the token is not valid: {exc}") from exc
+    # The library also takes what can be made a number of.
+    if isinstance(claims["exp"], bool | str) or not claims["exp"] < LATEST:
+        raise Unauthenticated("the token is not valid: exp must be a number, of seconds since 1970")
     return claims
 
 

@@ -73,6 +73,8 @@ def _judge(word: Word, row: Leased | None, doors: Doors, now: datetime) -> Ended
         return NotFound("there is no such delivery")
     try:
         require_receiver(word.by, row.claim.system_id, row.owner_id)
+    except NotFound:  # in the words of one that there is not
+        return NotFound("there is no such delivery")
     except ControlPlaneError as exc:
         return exc
     if row.state != State.SENDING:

@@ -13,6 +13,7 @@ from contextlib import suppress
 import orjson
 import psutil
 import pytest
+import requests
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
@@ -131,6 +132,22 @@ def test_bad_utf8_is_closed_with_1007(shared_stack: Stack, key: str, raw: Callab
     one.frame(TEXT, b'{"type":"ping","ref":"\xff\xfe"}')
     assert one.until_closed() == 1007
     demand_others_served(shared_stack, key)
+
+
+def test_what_anybody_can_bring_about_fills_no_log(shared_stack: Stack, raw: Callable[..., Raw]) -> None:
+    """Without a key: bytes that are no text, and the names of other hosts. A line a minute, without our stack."""
+    before = len(shared_stack.log("web"))
+    for number in range(3):
+        one = raw()
+        one.frame(TEXT, b"\xff")
+        assert one.until_closed() == 1007
+        foreign = requests.get(f"{shared_stack.url}/admin/", headers={"Host": f"evil-{number}.example"}, timeout=20)
+        assert foreign.status_code == 400
+    log = shared_stack.log("web")
+    assert "Traceback" not in log[before:]
+    for words in ("Invalid UTF-8 sequence", "Invalid HTTP_HOST header"):
+        assert words in log
+        assert log[before:].count(words) <= 1
 
 
 def test_fragments_without_end_are_closed_with_1009(shared_stack: Stack, key: str, raw: Callable[..., Raw]) -> None:

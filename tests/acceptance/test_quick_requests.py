@@ -245,3 +245,63 @@ def test_who_asks_to_close_is_answered_and_closed(wire: Wire) -> None:
 
     assert (status, headers["connection"]) == (202, "close")
     assert wire.is_over()
+
+
+UPGRADES = {
+    "h2c": "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n",
+    "tls": "Connection: upgrade\r\nUpgrade: TLS/1.0\r\n",
+    "several": "Connection: keep-alive\r\nconnection:  Upgrade \r\nUpgrade: websocket, foo/2\r\n",
+}
+
+
+@pytest.mark.parametrize("lines", UPGRADES.values(), ids=UPGRADES)
+def test_a_wish_for_another_protocol_changes_nothing(
+    lines: str, wire: Wire, link: Link, http_receiver: HttpReceiver
+) -> None:
+    """Some clients ask for HTTP/2 by themselves, and speak as ever when nobody answers that: the body is the body.
+
+    What came behind such a head was taken for the next request.
+    """
+    inner = wire.request(json.dumps(link.message(payload="smuggled")).encode())
+    head = f"POST /to/{link.target} HTTP/1.1\r\nHost: a\r\nX-API-Key: {link.stack.key()}\r\n{lines}"
+    head += f"X-Source-System: {link.source}\r\nContent-Type: text/plain\r\nContent-Length: {len(inner)}\r\n\r\n"
+    whole = head.encode() + inner
+    cut = len(head)
+    pieces = ([whole], [whole[:cut], inner], [whole[:30], whole[30:]], [whole[:-3], whole[-3:]], [whole + whole[:9]])
+    for parts in pieces:
+        for part in parts:
+            wire.send(part)
+            time.sleep(0.05)
+        assert wire.answer()[0] == 202
+    wire.send(whole[9:])
+    assert wire.answer()[0] == 202
+    chunked = wire.request(b"", Transfer_Encoding="chunked").replace(b"Content-Length: 0\r\n", lines.encode())
+    body = json.dumps(link.message(payload="in chunks")).encode()
+    wire.send(chunked, b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+    assert wire.answer()[0] == 202
+    wire.send(wire.request())
+    assert wire.answer()[0] == 202
+
+    wanted = [inner] * 6 + [b'"in chunks"', b'{"n":1}', b'{"n":1}']
+    link.stack.wait_for(lambda: len(http_receiver.received) >= len(wanted), what="all delivered")
+    assert sorted(received.body for received in http_receiver.received) == sorted(wanted)
+
+
+@pytest.mark.parametrize(
+    ("start", "lines", "told"),
+    [
+        ("POST /api/v1/messages/", "Transfer-Encoding: gzip, chunked\r\n", "transfer-encoding"),
+        ("POST /api/v1/messages/", "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "transfer-encoding"),
+        ("CONNECT 127.0.0.1:80", "Content-Length: 5\r\n", "CONNECT"),
+    ],
+)
+def test_a_body_that_would_be_taken_for_something_else_is_refused(
+    start: str, lines: str, told: str, wire: Wire
+) -> None:
+    wire.send(f"{start} HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode(), b"2\r\n{}\r\n0\r\n\r\n")
+    answer = b""
+    while part := wire.socket.recv(4096):
+        answer += part
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert told in answer.partition(b"\r\n\r\n")[2].decode()
+    assert answer.count(b"HTTP/1.1") == 1
