@@ -401,6 +401,8 @@ def test_an_inbox_is_its_systems_and_its_operators(link: PullLink) -> None:
         (403, "forbidden"),
         (401, "unauthenticated"),
     ]
+    unknown = held | {"delivery_id": "01a1fe9a-585b-7026-bf86-c7f4c694d79b"}  # nobody is told which ones there are
+    assert bound.say("ack", held).json()["detail"] == bound.say("ack", unknown).json()["detail"]
     assert refusal(mine[1].say("ack", held)) == (409, "lease_lost")  # it is another's
     assert refusal(Inbox(stack, "nobody", stack.key()).ask()) == (404, "not_found")
     assert refusal(Inbox(stack, link.source, stack.key()).ask()) == (404, "not_found")  # it has no inbox
