@@ -59,7 +59,7 @@ class BodyGate:
         Raises TooLarge, UnsupportedMediaType, Malformed or Overloaded.
         """
         most = self._larger.get(scope["path"], self._max_bytes)
-        headers = dict(scope["headers"])
+        headers = wire.headers_of(scope)
         wire.require_plain(headers)
         length = headers.get(b"content-length")
         if length is not None:

@@ -13,6 +13,18 @@ JSON_HEADER: Header = (b"content-type", b"application/json")
 TEXT_HEADER: Header = (b"content-type", b"text/plain; charset=utf-8")
 
 
+def headers_of(scope: Mapping[str, Any]) -> dict[bytes, bytes]:
+    """Return a request's headers by name; one that comes several times is all of its values (RFC 9110, 5.3)."""
+    pairs: list[Header] = scope["headers"]
+    headers = dict(pairs)
+    if len(headers) == len(pairs):
+        return headers
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return {name: b", ".join(given) for name, given in values.items()}
+
+
 def require_plain(headers: Mapping[bytes, bytes]) -> None:
     """Raise UnsupportedMediaType for a body that is encoded, which nobody here decodes."""
     if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):

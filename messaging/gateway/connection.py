@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import structlog
 
+from endpoints.edge import wire
 from endpoints.edge.places import Place, Places, address_of
 from endpoints.errors import ControlPlaneError, Forbidden, LimitExceeded, Malformed, Unauthenticated
 from endpoints.models import USUAL_MESSAGE_BYTES
@@ -193,7 +194,7 @@ class Connection:
         self._ready()
 
     def _token_in_head(self) -> str | None:
-        headers = dict(self._scope["headers"])
+        headers = wire.headers_of(self._scope)
         auth.check_origin(headers)
         return auth.token_in_head(headers, self._scope.get("query_string", b""))
 

@@ -26,7 +26,7 @@ from messaging.intake.bodies import MAX_BODY_BYTES, QUIET_S, Body, Budget, Clien
 from messaging.intake.commit import Accepted, Answer
 from messaging.intake.counter import Intake
 from messaging.intake.envelope import Draft, name_of, read_message, read_raw
-from messaging.intake.heads import Headers, Request, Scope, sender_of, token_of, wait_of
+from messaging.intake.heads import Request, Scope, sender_of, token_of, wait_of
 from messaging.intake.leaving import unless_gone
 from messaging.intake.reading import AT_ONCE, is_array, parse_and, read_batch, read_lines, read_one
 
@@ -71,7 +71,7 @@ class HttpIntake:
         """Return what takes the body of such a request when it is here at once, or None; only its head is looked at."""
         if scope["path"] != MESSAGES_PATH or scope["method"] != "POST" or scope["query_string"]:
             return None
-        headers: Headers = dict(scope["headers"])
+        headers = wire.headers_of(scope)
         if headers.get(b"content-type") not in PLAIN_JSON or not SPECIAL.isdisjoint(headers):
             return None
         try:
@@ -117,7 +117,7 @@ class HttpIntake:
         await wire.answer(send, status, headers, answer)
 
     async def _answer(self, scope: Scope, body: Body) -> tuple[int, bytes]:
-        headers: Headers = dict(scope["headers"])
+        headers = wire.headers_of(scope)
         token = token_of(headers)
         principal = await sender_of(token)  # before a body is read for one who may not send
         query = scope.get("query_string", b"")

@@ -119,7 +119,7 @@ class HookIntake:
             raise NotPosted("a hook is posted to")
         tally = self._tally(hook)
         address = address_of(scope)
-        headers: Headers = dict(scope["headers"])
+        headers = wire.headers_of(scope)
         try:
             if hook.device.networks and not hook.device.knows(address, frozenset()):
                 raise Forbidden("this hook is for other addresses", code="wrong_address")

@@ -51,7 +51,7 @@ class PullDoor:
         self._budget = Budget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: Headers = dict(scope["headers"])
+        headers = wire.headers_of(scope)
         try:
             ask = self._fetch if scope["method"] == "GET" else self._say
             status, named, told = 200, [JSON_HEADER, NOT_KEPT], await ask(scope, headers, receive)

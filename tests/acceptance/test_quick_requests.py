@@ -188,6 +188,7 @@ def test_many_requests_in_one_packet_may_end_in_the_middle_of_a_head(wire: Wire)
         (b'{"payload": 1', {}, 400, "malformed"),
         (None, {"Authorization": "Bearer cp_nobody"}, 401, "unauthenticated"),
         (None, {"Content_Encoding": "gzip"}, 415, "unsupported_media_type"),
+        (None, {"Content_Encoding": "gzip\r\nContent-Encoding: identity"}, 415, "unsupported_media_type"),
         (None, {"Content_Type": "text/plain"}, 415, "unsupported_media_type"),
         (b'{"payload": 1, "source_system": "nobody-there"}', {}, 422, "unknown_system"),
     ],
