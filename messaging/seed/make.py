@@ -91,6 +91,9 @@ def _make(chunk: Chunk) -> None:
             shift = positions[0] - low
             for statement in STATEMENTS:
                 cursor.execute(statement(chunk, shift, DIALECTS[connection.vendor]))
+                if chunk.first == 0 and connection.vendor == "postgresql":
+                    # Where the tables were found empty last, 25,000 rows are planned for as one: each against each.
+                    cursor.execute("ANALYZE")
     finally:
         if connection.vendor == "sqlite":
             connection.enable_constraint_checking()
