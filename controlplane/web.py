@@ -2,12 +2,13 @@
 
 import argparse
 import os
-import resource
 import signal
 import socket
 import sys
 import warnings
 from typing import TYPE_CHECKING
+
+from endpoints.transports.files import allow_files
 
 if TYPE_CHECKING:
     import uvicorn
@@ -48,15 +49,6 @@ def listening_socket(host: str, port: int) -> socket.socket:
         sys.stderr.write(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port.\n")
         raise SystemExit(1) from None
     return listener
-
-
-def allow_files(count: int) -> int:
-    """Raise the number of files this process may have open, as far as it may, and return how many of `count` it may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted
 
 
 def serve(host: str, port: int, connections: int) -> None:

@@ -90,7 +90,8 @@ class Notifier:
         """Hint to every listener of the topic on this machine."""
         now = time.monotonic()
         if now - self._listed_at > LIST_EVERY_S:
-            self._ports, self._listed_at = self._list(), now
+            with contextlib.suppress(OSError):  # no files left, a folder that is gone: the poll makes up for it
+                self._ports, self._listed_at = self._list(), now
         for port in self._ports:
             try:
                 self._socket.sendto(b"", ("127.0.0.1", port))

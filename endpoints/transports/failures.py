@@ -1,5 +1,6 @@
 """Where every error of a connection, ssl and the operating system becomes one TransportError."""
 
+import errno
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,11 +39,16 @@ FAILURES: tuple[tuple[type[BaseException], ErrorClass, Advice, str], ...] = (
     (BadFrame, ErrorClass.PROTOCOL, Advice.RETRY, "answer is not proper"),
     (OSError, ErrorClass.CONNECT, Advice.RETRY, "connection lost"),
 )
+# What we lack ourselves says nothing of the receiver: it spends no attempt, and shuts no breaker.
+OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 CAUGHT = (TimeoutError, OSError, BadAnswer, BadFrame)
 
 
 def translate(exc: BaseException, where: str = "") -> TransportError:
     """Return what `exc` means in the words of the outcome table."""
+    if isinstance(exc, OSError) and exc.errno in OURS:
+        detail = f"this host has too little to send now: {exc.strerror or exc}"
+        return TransportError(detail[:500], error_class=ErrorClass.CONNECT, advice=Advice.THROTTLED, retry_after_s=1.0)
     for kind, error_class, advice, words in FAILURES:
         if isinstance(exc, kind):
             reason = "" if kind is TimeoutError else _reason(exc)

@@ -6,12 +6,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from endpoints.egress import Egress
 from endpoints.transports.base import ErrorClass, TransportError
 from endpoints.transports.deadlines import Deadlines
 from endpoints.transports.failures import Stale
+from endpoints.transports.idle import IDLE
 
 IDLE_S = 30.0
 
@@ -86,7 +88,7 @@ class Pool(Generic[E, A]):
         Over a connection that had been kept alive and then turns out to be closed, it is
         made once more over a new one: nothing says that it was heard.
         """
-        connection = self._idle.popitem()[0] if self._idle else await self._turn(exchange)
+        connection = self._last() if self._idle else await self._turn(exchange)
         waiting = self._deadlines.waiting
         try:
             while True:
@@ -114,9 +116,8 @@ class Pool(Generic[E, A]):
         self._deadlines.close()
         if self._sweep is not None:
             self._sweep.cancel()
-        for connection in self._idle:
-            connection.close()
-        self._idle.clear()
+        while self._idle:
+            self._last().close()
 
     @property
     def is_closed(self) -> bool:
@@ -173,6 +174,7 @@ class Pool(Generic[E, A]):
             turn.set_result(connection)
         else:
             self._idle[connection] = time.perf_counter()
+            IDLE.add(connection, partial(self._drop, connection))
             if self._sweep is None:
                 self._sweep_later()
 
@@ -193,7 +195,19 @@ class Pool(Generic[E, A]):
     def _lost(self, connection: Kept[E, A]) -> None:
         """Forget a connection that the peer closed while it was idle."""
         if self._idle.pop(connection, None) is not None:
+            IDLE.discard(connection)
             self._free_place()
+
+    def _last(self) -> Kept[E, A]:
+        """Return the connection that was used last, idle no more."""
+        connection, _ = self._idle.popitem()
+        IDLE.discard(connection)
+        return connection
+
+    def _drop(self, connection: Kept[E, A]) -> None:
+        """Hang up a connection that is idle."""
+        self._lost(connection)
+        connection.close()
 
     def _sweep_later(self) -> None:
         self._sweep = asyncio.get_running_loop().call_later(self._idle_s / 6, self._sweep_idle)
@@ -206,9 +220,7 @@ class Pool(Generic[E, A]):
             if since > before:
                 self._sweep_later()
                 return
-            del self._idle[connection]
-            connection.close()
-            self._free_place()
+            self._drop(connection)
 
 
 def closed() -> TransportError:

@@ -5,9 +5,11 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from endpoints.transports.base import Advice, TransportError
 from endpoints.transports.deadlines import Deadlines
+from endpoints.transports.idle import IDLE
 from endpoints.transports.pool import closed
 from endpoints.transports.ws_connection import WsConnection
 
@@ -119,12 +121,14 @@ class WsPool:
         if not kept.users and kept.connection in self._kept:
             kept.idle_since = time.perf_counter()
             self._idle[kept] = None
+            IDLE.add(kept, partial(self._say_farewell, kept.connection))
 
     def _pick(self, is_alone: bool) -> Kept | None:
         """Return a connection that has room, marked as used; where each is for one, the one used last."""
         best: Kept | None = None
         while self._idle and best is None:
             last = self._idle.popitem()[0]
+            IDLE.discard(last)
             best = last if last.connection.is_open else None
         if best is None and not is_alone and self._share > 1 and not self._may_open():
             shared = [kept for kept in self._kept.values() if self._has_room(kept)]
@@ -157,9 +161,17 @@ class WsPool:
         return self._making < most and len(self._kept) + self._making < self._limit
 
     def _lost(self, connection: WsConnection) -> None:
-        if (kept := self._kept.pop(connection, None)) is not None:
-            self._idle.pop(kept, None)
+        if self._forget(connection):
             self._serve()
+
+    def _forget(self, connection: WsConnection) -> bool:
+        """Say whether it was one of ours, which it is no more."""
+        kept = self._kept.pop(connection, None)
+        if kept is None:
+            return False
+        self._idle.pop(kept, None)
+        IDLE.discard(kept)
+        return True
 
     # -- peers that refuse --------------------------------------------------------------
 
@@ -194,8 +206,7 @@ class WsPool:
             self._tick = asyncio.get_running_loop().call_later(TICK_S, self._look)
 
     def _say_farewell(self, connection: WsConnection) -> None:
-        if (kept := self._kept.pop(connection, None)) is not None:
-            self._idle.pop(kept, None)
+        self._forget(connection)
         task = asyncio.ensure_future(connection.aclose())
         self._farewells.add(task)
         task.add_done_callback(self._farewells.discard)

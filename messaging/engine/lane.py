@@ -27,10 +27,13 @@ class Lane:
     """Sends what it is given, as many at once as the endpoints allow; hands every end to `report`.
 
     It begins nothing while `may_begin` says no: what cannot be written down would only be sent twice.
+    Each send takes one of `places`, which all lanes share; who waits longest for one is next.
     """
 
-    def __init__(self, report: Callable[[Ended], None], may_begin: Callable[[], bool]) -> None:
-        self._report, self._may_begin = report, may_begin
+    def __init__(
+        self, report: Callable[[Ended], None], may_begin: Callable[[], bool], places: asyncio.Semaphore
+    ) -> None:
+        self._report, self._may_begin, self._places = report, may_begin, places
         self._doors: Sequence[Door] = ()
         self._queue: deque[Claim] = deque()
         self._workers: set[asyncio.Task[None]] = set()
@@ -143,28 +146,32 @@ class Lane:
             door = self._door()
             if door is None:
                 return
-            claim = self._queue.popleft()
-            self._sending[id(claim)] = claim
-            door.begin()
-            try:
-                if await self._is_its_turn(door):
+            await self._take_next(door)
+
+    async def _take_next(self, door: Door) -> None:
+        claim = self._queue.popleft()
+        self._sending[id(claim)] = claim
+        door.begin()
+        try:
+            wait_s = door.gate.wait_s(time.monotonic())
+            if wait_s:
+                await asyncio.sleep(wait_s)  # in no place: it would be kept from who need not wait
+            must_ask = wait_s or self._places.locked()
+            async with self._places:
+                if not must_ask or self._may_still(door):
                     self._report(await self._send(claim, door))
                     self._finished += 1
                 else:
                     self._queue.appendleft(claim)
-            except asyncio.CancelledError:  # by `drain`, and nothing was begun
-                self._queue.appendleft(claim)
-                raise
-            finally:
-                door.end()
-                del self._sending[id(claim)]
+        except asyncio.CancelledError:  # by `drain`, and nothing was begun
+            self._queue.appendleft(claim)
+            raise
+        finally:
+            door.end()
+            del self._sending[id(claim)]
 
-    async def _is_its_turn(self, door: Door) -> bool:
-        """Wait for the place that the endpoint's rate allows; say whether it may still be sent to then."""
-        wait_s = door.gate.wait_s(time.monotonic())
-        if not wait_s:
-            return True
-        await asyncio.sleep(wait_s)
+    def _may_still(self, door: Door) -> bool:
+        """Say whether what a claim was taken for still holds, however long it waited since."""
         is_used = any(door is one for one in self._doors) and time.monotonic() < door.closes_at
         return is_used and not self.is_lapsed and self._may_begin() and self._may_pass(door)
 

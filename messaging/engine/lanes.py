@@ -1,5 +1,8 @@
 """All lanes of one process: one for each interface, and one for each delivery that must be alone."""
 
+import asyncio
+import random
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
@@ -15,13 +18,19 @@ from messaging.store import Claim
 # hangs must not hold back the others: a crash beside a hanging receiver leaves many such.
 SUSPECT_ALONE_S = 0.5
 MAX_SUSPECTS = 32
+ANY = sys.maxsize // 2  # however many sends the endpoints allow
 
 
 class Lanes:
-    """Gives each claim to the lane it belongs to; what cannot be sent is handed to `report` at once."""
+    """Gives each claim to the lane it belongs to; what cannot be sent is handed to `report` at once.
 
-    def __init__(self, report: Callable[[Ended], None], may_begin: Callable[[], bool]) -> None:
-        self._report, self._may_begin = report, may_begin
+    All together have no more than `sends` on their way, and hold no more than twice as many beside
+    what waits for a rate: what would only wait here for its place is left to other processes.
+    """
+
+    def __init__(self, report: Callable[[Ended], None], may_begin: Callable[[], bool], sends: int) -> None:
+        self._report, self._may_begin, self._sends = report, may_begin, sends
+        self._places = asyncio.Semaphore(sends)
         self._lanes: dict[Interface, Lane] = {}
         self._suspects: list[Lane] = []  # one each
         self._trials: list[Lane] = []
@@ -41,7 +50,7 @@ class Lanes:
         for interface in self._lanes.keys() - doors.keys():
             self._lanes[interface].use(())
         for interface, usable in doors.items():
-            lane = self._lanes.setdefault(interface, Lane(self._report, self._may_begin))
+            lane = self._lanes.setdefault(interface, self._lane())
             lane.use([door for door in usable if not door.gate.is_open])
         known = {door.id: door for usable in doors.values() for door in usable}
         for lane in (*self._suspects, *self._trials):
@@ -49,7 +58,9 @@ class Lanes:
 
     def rooms(self) -> dict[Interface, int]:
         """Return how much to claim for which interface."""
-        return {interface: room for interface, lane in self._lanes.items() if (room := lane.room()) > 0}
+        rooms = {interface: room for interface, lane in self._lanes.items() if (room := lane.room()) > 0}
+        left = 2 * self._sends - sum(lane.held for lane in self._lanes.values() if not lane.is_rate_bound)
+        return rooms if sum(rooms.values()) <= left else _divided(rooms, left)
 
     def capacity(self, interface: Interface) -> int:
         """Return how many of an interface may be on their way at once."""
@@ -106,8 +117,11 @@ class Lanes:
             lane.clock_ahead = ahead
             lane.put(mine, held_until)
 
+    def _lane(self, kind: type[Lane] = Lane) -> Lane:
+        return kind(self._report, self._may_begin, self._places)
+
     def _alone(self, doors: Sequence[Door]) -> Lane:
-        lane = Lane(self._report, self._may_begin)
+        lane = self._lane()
         lane.use(doors)
         self._suspects.append(lane)
         self._suspect_at = time.monotonic()
@@ -116,7 +130,14 @@ class Lanes:
     def _trial(self, doors: Sequence[Door]) -> Lane:
         """Return a lane for a delivery on trial; without its door it is given back, and tried by another."""
         self._trials = [lane for lane in self._trials if lane.held]
-        lane = TrialLane(self._report, self._may_begin)
+        lane = self._lane(TrialLane)
         lane.use(doors)
         self._trials.append(lane)
         return lane
+
+
+def _divided(rooms: dict[Interface, int], left: int) -> dict[Interface, int]:
+    """Return what of `rooms` there is place for: equal parts, and where they are too many, another choice each time."""
+    part = max(left // len(rooms), 1)
+    chosen = random.sample(list(rooms), min(max(left, 0), len(rooms)))
+    return {interface: min(rooms[interface], part) for interface in chosen}

@@ -21,7 +21,7 @@ from messaging.engine.database import Database
 from messaging.engine.doors import DELIVER, Interface, Registry, Retiring, read, take_over
 from messaging.engine.gates import Gates
 from messaging.engine.lane import Lane
-from messaging.engine.lanes import Lanes
+from messaging.engine.lanes import ANY, Lanes
 from messaging.engine.marking import Marker, Step
 from messaging.engine.record import Ended, Wanted
 from messaging.engine.rounds import EVERY_S, make_rounds
@@ -44,13 +44,13 @@ MAX_ENDED = 1000
 class Worker:
     """Run it with `run`, end it with `stop`; one per process and claimer (see `Transport.CLAIMED_BY`)."""
 
-    def __init__(self, lease_s: float, claimer: str = DELIVER, shares: type[Shares] = Shares) -> None:
+    def __init__(self, lease_s: float, claimer: str = DELIVER, shares: type[Shares] = Shares, sends: int = ANY) -> None:
         self._lease_s, self._claimer, self._protocols = lease_s, claimer, protocols_claimed_by(claimer)
         # SQLite has one writer: one transaction for all. On PostgreSQL no claim waits until what ended is on the disk.
         self._database = Database("engine-database")
         self._ledger = Database("engine-ledger") if store.is_postgresql() else self._database
         self._is_apart, self._try = self._ledger is not self._database, self._database.call
-        self._lanes = Lanes(self._report, self._ledger.answers)
+        self._lanes = Lanes(self._report, self._ledger.answers, sends)
         self._gates = Gates(shares(new_id()))
         self._crowd = Crowd(self._gates.shares, self._gates.loads, self._try, lease_s, claimer)
         self._tally = judging.Tally()

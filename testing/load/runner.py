@@ -1,7 +1,6 @@
 """One case with load, in the shape of a case run: the runner cannot tell them apart."""
 
 import asyncio
-import resource
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import Any
 import structlog
 
 from endpoints.transports.base import ErrorClass
+from endpoints.transports.files import allow_files
 from testing.document.load import Load
 from testing.load.baseline import before, compare
 from testing.load.caps import receivers, told
@@ -145,11 +145,3 @@ class LoadRunner:
 
 def _ended(meter: Meter) -> int:
     return meter.whole.done + meter.warm.done
-
-
-def allow_files(count: int) -> None:
-    """Raise the number of files this process may have open, as far as it may: each connection is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

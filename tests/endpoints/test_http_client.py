@@ -15,6 +15,7 @@ import pytest
 import uvloop
 
 from endpoints.egress import Egress, parse_zones
+from endpoints.transports import idle
 from endpoints.transports.base import Advice, ErrorClass, Reply, TransportError
 from endpoints.transports.http import HttpTransport
 from endpoints.transports.http1 import Connection
@@ -236,6 +237,34 @@ def test_idle_connections_are_closed_in_time(run: Run) -> None:
             await server.end(cut=False)  # each conversation waits until it is cut
             pool.close()
 
+    run(scenario())
+
+
+def test_of_all_idle_connections_of_a_process_the_longest_idle_goes_first(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two may be kept, over all pools; the third ends the first, which is made anew when it is wanted."""
+    ended: asyncio.Queue[int] = asyncio.Queue()
+
+    async def converse(line: Line) -> None:
+        await line.answer(OK)
+        await line.is_cut()
+        ended.put_nowait(line.number)
+
+    async def scenario() -> None:
+        async with served(converse) as (_, server):
+            pools = [Pool(LOCAL, Peer("127.0.0.1", server.port), 4, Connection) for _ in range(3)]
+            for pool in (*pools, pools[0]):
+                exchange = Exchange(10, time.perf_counter() + 3600)
+                exchange.head = b"GET / HTTP/1.1\r\n\r\n"
+                assert (await pool.ask(exchange)).body == b"ok"
+            assert [await ended.get(), await ended.get(), server.lines] == [1, 2, 4]
+            assert len(idle.IDLE) == 2
+            for pool in pools:
+                pool.close()
+            assert len(idle.IDLE) == 0
+
+    monkeypatch.setattr(idle.IDLE, "most", 2)
     run(scenario())
 
 

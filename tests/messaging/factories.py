@@ -67,7 +67,7 @@ def make_message(
 ) -> Message:
     source = make_system(source) if isinstance(source, str) else source
     defaults: dict[str, Any] = {
-        "message_id": f"m-{next(_numbers)}",
+        "message_id": f"made-{next(_numbers)}",
         "timestamp": NOW,
         "created_at": NOW,
         "size": len(payload or b""),

@@ -6,11 +6,18 @@ from typing import Any
 
 import uvloop
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 
+from endpoints.edge.arguments import whole
+from endpoints.transports.files import allow_files
+from endpoints.transports.idle import IDLE
 from messaging.engine.database import hurry
 from messaging.engine.worker import Worker
 from messaging.services.processes import Heartbeat, settle
+
+SENDS = 4096
+KEPT = 4096  # connections that are idle
+FILES = 512  # beside the connections: database, wake-ups, farewells to what is being closed
 
 
 class Command(BaseCommand):
@@ -20,13 +27,29 @@ class Command(BaseCommand):
     )
     requires_system_checks = []  # they import every page; `up` runs them once for all
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--sends",
+            type=whole(1),
+            default=SENDS,
+            help=f"how many may be on their way at once, over all endpoints ({SENDS:,}, as far as it may open files)",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
+        sends, IDLE.most = _affordable(options["sends"])
         with Heartbeat("deliver"):
-            uvloop.run(_deliver())
+            uvloop.run(_deliver(sends))
 
 
-async def _deliver() -> None:
-    worker = Worker(lease_s=settings.ENV.lease_s)
+def _affordable(sends: int) -> tuple[int, int]:
+    """Return how many of `sends` there are files for, and how many connections may wait idle for the next one."""
+    files = allow_files(sends + KEPT + FILES)
+    half = max((files - FILES) // 2, files // 4, 1)
+    return min(sends, half), max(half, files - FILES - sends)
+
+
+async def _deliver(sends: int) -> None:
+    worker = Worker(lease_s=settings.ENV.lease_s, sends=sends)
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
