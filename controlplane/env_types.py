@@ -155,17 +155,26 @@ def database_config(text: str, sqlite_synchronous: str) -> dict[str, Any]:
     # wants connections to go back after each use.
     config["CONN_MAX_AGE"] = 0
     config["CONN_HEALTH_CHECKS"] = True  # a restarted server must not cost an answer
-    # A process that is frozen within a transaction must not keep the intake's lock from all the others.
-    idle = {"options": "-c idle_in_transaction_session_timeout=30s"}
     # Which statements are prepared is said where they are written: a plan that was made for an empty table must
     # not be kept for one whose rows decide it. Without a threshold the driver prepares none at all.
     prepared = {"prepare_threshold": NEVER_BY_ITSELF}
     pool = {"min_size": 1, "max_size": 12, "timeout": 10}
-    config["OPTIONS"] = {**idle, **prepared, **config.get("OPTIONS", {}), "pool": pool}
+    given = config.get("OPTIONS", {})
+    session = {"options": f"{SESSION} {given.get('options', '')}".rstrip()}  # whoever runs it has the last word
+    config["OPTIONS"] = {**prepared, **given, **session, "pool": pool}
     return config
 
 
 NEVER_BY_ITSELF = 2**31
+SESSION = " ".join(
+    (
+        # A process that is frozen within a transaction must not keep the intake's lock from all the others.
+        "-c idle_in_transaction_session_timeout=30s",
+        # Compiling takes longer than any of our statements does, and is done each time: where the planner is wrong
+        # about the rows, a millisecond's work begins with a second of it.
+        "-c jit=off",
+    )
+)
 
 
 def sqlite_options(synchronous: str) -> dict[str, Any]:

@@ -18,13 +18,14 @@ from messaging.store import Claim
 # hangs must not hold back the others: a crash beside a hanging receiver leaves many such.
 SUSPECT_ALONE_S = 0.5
 MAX_SUSPECTS = 32
-ANY = sys.maxsize // 2  # however many sends the endpoints allow
+HELD = 3  # for each send: one on its way, and what it ends with while the next are claimed
+ANY = sys.maxsize // 4  # however many sends the endpoints allow
 
 
 class Lanes:
     """Gives each claim to the lane it belongs to; what cannot be sent is handed to `report` at once.
 
-    All together have no more than `sends` on their way, and hold no more than twice as many beside
+    All together have no more than `sends` on their way, and hold no more than HELD times as many beside
     what waits for a rate: what would only wait here for its place is left to other processes.
     """
 
@@ -59,7 +60,9 @@ class Lanes:
     def rooms(self) -> dict[Interface, int]:
         """Return how much to claim for which interface."""
         rooms = {interface: room for interface, lane in self._lanes.items() if (room := lane.room()) > 0}
-        left = 2 * self._sends - sum(lane.held for lane in self._lanes.values() if not lane.is_rate_bound)
+        left = HELD * self._sends - sum(lane.held for lane in self._lanes.values() if not lane.is_rate_bound)
+        if left < self._sends:
+            return {}  # until there is more to fetch at once: to claim a few takes as long
         return rooms if sum(rooms.values()) <= left else _divided(rooms, left)
 
     def capacity(self, interface: Interface) -> int:
@@ -139,5 +142,5 @@ class Lanes:
 def _divided(rooms: dict[Interface, int], left: int) -> dict[Interface, int]:
     """Return what of `rooms` there is place for: equal parts, and where they are too many, another choice each time."""
     part = max(left // len(rooms), 1)
-    chosen = random.sample(list(rooms), min(max(left, 0), len(rooms)))
+    chosen = random.sample(list(rooms), min(left, len(rooms)))
     return {interface: min(rooms[interface], part) for interface in chosen}

@@ -2,10 +2,12 @@
 
 import os
 import resource
+import time
 from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.acceptance.link import Link
@@ -122,3 +124,24 @@ def test_what_the_host_lacks_spends_nothing_and_shuts_no_breaker(web: Stack, htt
     [(spent, unspent)] = web.sql(SPENT)
     assert spent == 1
     assert unspent > 20
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_no_statement_is_compiled_first(
+    make_stack: Callable[..., Stack], http_receiver: HttpReceiver, database_url: str
+) -> None:
+    """To compile one takes a server longer than to run it a thousand times, wherever its planner expects many rows."""
+    limits = ("jit_above_cost", "jit_inline_above_cost", "jit_optimize_above_cost")
+    with psycopg.connect(database_url, autocommit=True) as server:
+        for limit in limits:
+            server.execute(f"ALTER DATABASE {server.info.dbname} SET {limit} = 0")
+    stack = make_stack()
+    stack.start("web")
+    stack.start("deliver")
+    many = links(stack, http_receiver, 3)
+    began = time.monotonic()
+    sent = [send(many, 1) for _ in range(20)]
+    drained(stack)
+
+    assert len(http_receiver.received) == sum(sent)
+    assert time.monotonic() - began < 10

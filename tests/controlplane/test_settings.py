@@ -183,3 +183,12 @@ def test_secrets_do_not_show_in_the_environment_s_text(production: dict[str, str
     assert KEY not in shown
     assert production["SECRET_KEY"] not in shown
     assert "u:p@" not in shown
+
+
+def test_options_of_the_connection_are_added_to_ours(tmp_path: Path) -> None:
+    """Whoever names a schema keeps what sessions must have; theirs come last, and so have the last word."""
+    url = "postgresql://u:p@db/plane?options=-c%20search_path%3Dplane"
+    options = env.read({"CONTROLPLANE_VAR": str(tmp_path), "DATABASE_URL": url}).database["OPTIONS"]["options"]
+
+    assert "-c jit=off" in options
+    assert options.endswith(" -c search_path=plane")
