@@ -170,8 +170,8 @@ SESSION = " ".join(
     (
         # A process that is frozen within a transaction must not keep the intake's lock from all the others.
         "-c idle_in_transaction_session_timeout=30s",
-        # Compiling takes longer than any of our statements does, and is done each time: where the planner is wrong
-        # about the rows, a millisecond's work begins with a second of it.
+        # Compiling takes longer than any of our statements does, and where the planner expects many rows it is done
+        # each time.
         "-c jit=off",
     )
 )

@@ -149,7 +149,31 @@ def _run_kept(cursor: Any, statement: str, values: Sequence[Any]) -> None:
     if moment - _planned_at.setdefault(link, moment) >= PLANS_KEPT_S:
         cursor.execute("DISCARD PLANS", [])
         _planned_at[link] = moment
+    began = time.monotonic()
     cursor.execute(statement, values, prepare=True)
+    if time.monotonic() - began > SLOW_S and not connection.in_atomic_block:
+        _renew_statistics(link)
+
+
+SLOW_S = 0.1  # of what takes some milliseconds
+RENEWED_S = 15  # at most so often, by whichever process
+
+
+def _renew_statistics(link: Any) -> None:
+    """Let PostgreSQL see what is in the deliveries, unless it has just done so.
+
+    Where nothing waited when it looked last, each index seems as good to it, and for each system it reads all that
+    waits: a backlog is claimed many times slower, and is too small a part of a long history for autovacuum to look.
+    What was claimed is ours whatever becomes of this, and waits for nobody who is at the table.
+    """
+    with suppress(psycopg.Error), closing(psycopg.Cursor(link)) as cursor:
+        cursor.execute(
+            "SELECT coalesce(greatest(last_analyze, last_autoanalyze) > clock_timestamp() - %s * interval '1 second',"
+            " false) FROM pg_stat_user_tables WHERE relid = 'messaging_delivery'::regclass",
+            [RENEWED_S],
+        )
+        if cursor.fetchone() == (False,):
+            cursor.execute("ANALYZE (SKIP_LOCKED) messaging_delivery")
 
 
 @lru_cache(maxsize=64)  # a batch says `now` thousands of times

@@ -1,5 +1,6 @@
 """How PostgreSQL does what the engine asks many times a second: planned for the table as it is, however it grew."""
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
@@ -85,3 +86,35 @@ def test_a_table_that_grew_is_not_read_from_end_to_end(
     assert [turn(system, 10, claim) for _ in range(3)] == [10, 10, 10]
 
     assert scans() == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_comes_to_an_empty_queue_is_not_claimed_slowly_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The statistics of an empty queue lead through all that waits, once for each system: they are renewed."""
+    monkeypatch.setattr(store, "RENEWED_S", 0)  # they are of a moment ago
+    systems = [make_receiver(f"receiver-{number}").system for number in range(40)]
+    message = make_message(make_system("source"))
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE messaging_delivery SET (autovacuum_enabled = off)")
+    try:
+        for state in ("delivered", "pending"):
+            for system in systems:
+                fill(system.pk, message.pk, 500)
+            with connection.cursor() as cursor:
+                if state == "delivered":
+                    cursor.execute(
+                        "UPDATE messaging_delivery SET state = 'delivered', reason = 'sent', finished_at = now()"
+                    )
+                    cursor.execute("VACUUM ANALYZE messaging_delivery")
+        took_s = []
+        for _ in range(4):
+            began = time.monotonic()
+            rooms = {(system.pk, "main"): 2 for system in systems}
+            taken = store.claim_at_once(rooms, protocols=("http",), token=new_id(), lease_s=30)
+            took_s.append(time.monotonic() - began)
+            assert len(taken.claims) == 2 * len(systems)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE messaging_delivery RESET (autovacuum_enabled)")
+
+    assert min(took_s[1:]) < took_s[0] / 4, took_s
