@@ -893,8 +893,7 @@ def without_door(now: datetime) -> list[tuple[int, str, datetime]]:
         " ORDER BY d.interface LIMIT 1)"
     )
     more = ahead.format("t.system_id AND d.interface > t.interface")
-    # PostgreSQL takes the few steps for many, and would compile the statement for longer than it runs.
-    with _planning(jit="off"), _cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(
             "WITH RECURSIVE t(system_id, interface) AS ("
             f" SELECT s.id, {ahead.format('s.id')} FROM endpoints_system s"

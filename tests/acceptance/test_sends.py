@@ -86,9 +86,8 @@ def test_who_waits_for_a_rate_keeps_no_place_from_others(web: Stack, http_receiv
     send(quick, 40)
     web.wait_for(lambda: sum(one.path == "/0" for one in http_receiver.received) == 40, 30, "what has no rate")
 
-    assert (
-        http_receiver.received[-1].at - http_receiver.received[0].at < 40 * DELAY_S
-    )  # 2 at once, 8 a second of others
+    # Two at once are twenty a second, of which the others have eight.
+    assert http_receiver.received[-1].at - http_receiver.received[0].at < 40 * DELAY_S
 
 
 def test_few_files_are_few_sends_and_no_failures(web: Stack, http_receiver: HttpReceiver) -> None:
